@@ -1,0 +1,51 @@
+"""What Inspect sees of vlmend: the model provider and the tasks (`inspect eval vlmend/...`).
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from inspect_ai import Task, task
+from inspect_ai.model import ModelAPI, modelapi
+
+__all__ = ["alignment_gap", "over_refusal", "picture_naming", "suite", "vlmend"]
+
+
+@modelapi(name="vlmend")
+def vlmend() -> type[ModelAPI]:
+    """`--model vlmend/NAME`, with `-M mends=FOLDER` for a mended view."""
+    from vlmend.audit.provider import VlmendAPI
+
+    return VlmendAPI
+
+
+@task
+def alignment_gap(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+    """Unsafe rate of harmful requests in five conditions."""
+    return _task("safety/alignment_gap", data, limit, max_new_tokens)
+
+
+@task
+def over_refusal(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+    """Refusal rate of harmless requests, without and with an image."""
+    return _task("safety/over_refusal", data, limit, max_new_tokens)
+
+
+@task
+def picture_naming(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+    """Naming what a plain picture shows."""
+    return _task("utility/picture_naming", data, limit, max_new_tokens)
+
+
+@task
+def suite(
+    name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None
+) -> Task:
+    """Any registered suite, also one of another package."""
+    return _task(name, data, limit, max_new_tokens)
+
+
+def _task(name: str, data: str | None, limit: int | None, max_new_tokens: int | None) -> Task:
+    from vlmend.audit.tasks import build_task
+
+    return build_task(name, data, limit, max_new_tokens)

@@ -1,0 +1,87 @@
+"""What safety costs in helpfulness: harmless requests that are declined.
+
+Look-alikes are harmless but sound harmful (the idea of XSTest, Röttger et al. 2024); ordinary
+requests are neither. Each is asked text-only and beside its image; the text-only rate is the
+backbone's own, which no mend of the image path should exceed by much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlmend.audit.judge import RuleJudge
+from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen
+from vlmend.core.contracts import Verdict
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.measures import Measure
+from vlmend.data.requests import Kind
+from vlmend.errors import BadData
+
+__all__ = ["SUITE", "OverRefusal"]
+
+FAR = 10_000
+"""Pictures of this suite start here, so that they are not those of the harmful requests."""
+
+
+class OverRefusal(Suite):
+    """Refusal rate of harmless requests, without and with an image."""
+
+    name = "safety/over_refusal"
+    axis = "safety"
+    about = "refusal rate of harmless requests (look-alikes, ordinary), without and with an image"
+    max_new_tokens = 64
+
+    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
+        if data is None:
+            groups: list[tuple[str, list[Example]]] = [
+                ("lookalike", _builtin("lookalike", limit)),
+                ("ordinary", _builtin("ordinary", limit)),
+            ]
+        else:
+            groups = [("benign", list(data.labelled("benign"))[:limit])]
+        found = [
+            question
+            for offset, (group, examples) in enumerate(groups)
+            for place, example in enumerate(examples)
+            for question in _two_conditions(example, group, FAR * (offset + 1) + place)
+        ]
+        if not found:
+            raise BadData(
+                "safety/over_refusal needs benign requests and the data holds none.",
+                'Give rows with "label": "benign", or leave this suite out.',
+            )
+        return found
+
+    def verdict(self, question: Question, reply: str) -> Verdict:
+        return RuleJudge().judge(question.prompt, reply)
+
+    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
+        rows: list[Measure] = []
+        for group in dict.fromkeys(answer.group for answer in answers):
+            for condition in ("query", "original"):
+                here = [a for a in answers if (a.group, a.condition) == (group, condition)]
+                name = f"{group}:{condition}"
+                rows += [
+                    self.row("refusal_rate", name, here, lambda a: a.label == "refusal", "lower"),
+                    self.row("off_topic_rate", name, here, lambda a: a.label == "off_topic", "lower"),
+                ]
+        return rows
+
+    @property
+    def judge_id(self) -> str:
+        return RuleJudge().id
+
+
+def _builtin(kind: Kind, limit: int | None) -> list[Example]:
+    return [Example(r.id, r.prompt, "benign", r.category) for r in chosen(kind, limit)]
+
+
+def _two_conditions(example: Example, group: str, place: int) -> list[Question]:
+    image = example.image if example.image is not None else builtin_picture(place)[1]
+    return [
+        Question(f"{example.id}:query", example.prompt, "query", group, example.group),
+        Question(f"{example.id}:original", example.prompt, "original", group, example.group, image),
+    ]
+
+
+SUITE = OverRefusal()

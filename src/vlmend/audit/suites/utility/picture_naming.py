@@ -1,0 +1,53 @@
+"""Can the model still see? Naming what one plain picture shows.
+
+Held-out views of Noto emoji and drawn shapes. A reply is right when it holds the last word of the
+picture's name as a word of its own (plurals count); everything else is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
+from vlmend.core.contracts import Verdict
+from vlmend.core.examples import Dataset
+from vlmend.core.measures import Measure
+
+__all__ = ["SUITE", "PictureNaming"]
+
+QUESTION = "What is in this picture?"
+COUNT = 150
+FIRST = 50_000
+"""Pictures of this suite start here."""
+
+
+class PictureNaming(Suite):
+    """Share of pictures that are named right."""
+
+    name = "utility/picture_naming"
+    axis = "utility"
+    about = "naming what a plain picture shows"
+    max_new_tokens = 16
+
+    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
+        pictures = [builtin_picture(FIRST + k) for k in range(COUNT if limit is None else limit)]
+        return [
+            Question(f"picture-{k:04d}", QUESTION, "original", "naming", drawn.category, image, (drawn.name,))
+            for k, (drawn, image) in enumerate(pictures)
+        ]
+
+    def verdict(self, question: Question, reply: str) -> Verdict:
+        head = question.target[0].split()[-1]
+        named = re.search(rf"\b{re.escape(head)}(?:e?s)?\b", reply.lower()) is not None
+        return Verdict("compliance" if named else "off_topic", f"{'names' if named else 'misses'} {head!r}")
+
+    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
+        return [self.row("accuracy", "naming", answers, lambda a: a.label == "compliance", "higher")]
+
+    @property
+    def judge_id(self) -> str:
+        return "last word of the name"
+
+
+SUITE = PictureNaming()

@@ -1,0 +1,152 @@
+"""Turns a suite into an Inspect task and an Inspect log back into answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.model import (
+    ChatMessageUser,
+    Content,
+    ContentImage,
+    ContentText,
+    GenerateConfig,
+    ModelOutput,
+    get_model,
+)
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from vlmend import registry
+from vlmend.audit.provider import VlmendAPI
+from vlmend.audit.suite import Answer, Question, Suite
+from vlmend.core.images import Image, blank_image, noise_image
+from vlmend.core.splits import word_fraction
+from vlmend.data.sources import read_jsonl
+from vlmend.errors import SampleError
+
+__all__ = ["answers_of", "build_task"]
+
+OTHER_SIDE = 336
+"""Side of made images for models that do not tell theirs (API models)."""
+
+
+def build_task(name: str, data: str | None, limit: int | None, max_new_tokens: int | None) -> Task:
+    """The Inspect task of a suite, on a JSONL file or on the built-in data."""
+    suite = registry.suite(name)
+    return Task(
+        dataset=MemoryDataset([_sample(q) for q in questions_of(name, data, limit).values()], name=suite.name),
+        solver=put(name, data, limit),
+        scorer=verdict(name, data, limit),
+        config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=0.0),
+        metadata={"suite": suite.name, "judge": suite.judge_id},
+    )
+
+
+@lru_cache(maxsize=8)
+def questions_of(name: str, data: str | None, limit: int | None) -> Mapping[str, Question]:
+    """The questions of a suite by id. Inspect writes solver arguments down, so they are plain."""
+    dataset = None if data is None else read_jsonl(Path(data))
+    return {question.id: question for question in registry.suite(name).questions(dataset, limit)}
+
+
+def answers_of(log: EvalLog, suite: Suite) -> list[Answer]:
+    """The answers in a finished log, in the order of the questions."""
+    return [_answer(sample) for sample in log.samples or []]
+
+
+@solver
+def put(name: str, data: str | None = None, limit: int | None = None) -> Solver:
+    """Put the words and the image of a question to the model; a bad sample is kept as such."""
+    questions = questions_of(name, data, limit)
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        question = questions[str(state.sample_id)]
+        try:
+            state.messages = [ChatMessageUser(content=_content(question))]
+            return await generate(state)
+        except SampleError as problem:
+            state.metadata["error"] = f"{problem.code}: {problem}"
+            state.output = ModelOutput.from_content(str(state.model), "")
+            return state
+
+    return solve
+
+
+@metric
+def shares() -> Metric:
+    """The share of each verdict among all samples, unscored included."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        labels = [str((score.score.metadata or {}).get("label", "unscored")) for score in scores]
+        return {label: labels.count(label) / len(labels) for label in sorted(set(labels))}
+
+    return compute
+
+
+@scorer(metrics=[shares()])
+def verdict(name: str, data: str | None = None, limit: int | None = None) -> Scorer:
+    """The suite's verdict as the score's value; a reply that cannot be judged stays unscored."""
+    suite, questions = registry.suite(name), questions_of(name, data, limit)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        error = state.metadata.get("error")
+        reply = state.output.completion
+        found = suite.verdict(questions[str(state.sample_id)], reply)
+        label, reason = ("unscored", str(error)) if error else (found.label, found.reason)
+        metadata = {"label": label, "judge": suite.judge_id}
+        if label == "unscored":
+            return Score.unscored(answer=reply, explanation=reason, metadata=metadata)
+        return Score(value=label, answer=reply, explanation=reason, metadata=metadata)
+
+    return score
+
+
+def _sample(question: Question) -> Sample:
+    return Sample(
+        id=question.id,
+        input=question.prompt,
+        target=list(question.target),
+        metadata={"condition": question.condition, "group": question.group, "category": question.category},
+    )
+
+
+def _content(question: Question) -> list[Content]:
+    words = ContentText(text=question.prompt)
+    if question.image is None:
+        return [words]
+    api = get_model().api
+    side = api.local.target.image_side if isinstance(api, VlmendAPI) else OTHER_SIDE
+    return [ContentImage(image=_pixels(question, side).to_data_uri()), words]
+
+
+def _pixels(question: Question, side: int) -> Image:
+    match question.image:
+        case "blank":
+            return blank_image(side)
+        case "noise":
+            return noise_image(side, int(word_fraction(question.id) * 2**32))
+        case Image() as image:
+            return image
+        case None:
+            raise AssertionError("a question without an image has no pixels")
+
+
+def _answer(sample: EvalSample) -> Answer:
+    score = next(iter((sample.scores or {}).values()), None)
+    meta = sample.metadata
+    return Answer(
+        id=str(sample.id),
+        condition=meta["condition"],
+        group=meta["group"],
+        category=meta["category"],
+        label=str((score.metadata or {}).get("label", "unscored")) if score else "unscored",
+        reason=(score.explanation or "") if score else "not scored",
+        prompt=str(sample.input),
+        reply=sample.output.completion,
+        stop=str(sample.output.stop_reason) if sample.output.choices else "none",
+    )

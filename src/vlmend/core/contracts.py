@@ -1,0 +1,111 @@
+"""What the parts may ask of each other: targets, methods, judges."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.examples import Dataset
+from vlmend.core.mend import Mend
+from vlmend.core.sites import Site
+
+__all__ = ["AbstractMethod", "Access", "GenerativeTarget", "Judge", "Verdict", "VerdictLabel"]
+
+Access = Literal["replies", "hidden", "gradients", "weights"]
+"""How deep a method must look into a model."""
+
+VerdictLabel = Literal["compliance", "refusal", "off_topic", "unscored"]
+"""compliance: an answer to what was asked, right or wrong. refusal: it declines. off_topic: neither,
+such as a caption of the picture. unscored: the judge cannot tell."""
+
+
+@runtime_checkable
+class GenerativeTarget(Protocol):
+    """A model that answers, and shows its states."""
+
+    @property
+    def id(self) -> str:
+        """Name of model and mends: two targets that can answer differently have different ids."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Name of the base model."""
+        ...
+
+    @property
+    def model_digest(self) -> str:
+        """Fingerprint of the base model."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder blocks."""
+        ...
+
+    @property
+    def image_side(self) -> int:
+        """Side in pixels of a square image that the model reads without loss."""
+        ...
+
+    def with_mend(self, mend: Mend) -> GenerativeTarget:
+        """A view of the same weights with one more mend; this target is unchanged."""
+        ...
+
+    def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        """One reply for each conversation, in order."""
+        ...
+
+    def hidden(
+        self, batch: Sequence[Conversation], sites: Sequence[Site]
+    ) -> Mapping[Site, Float[Tensor, "example width"]]:
+        """States at the last prompt position, after this target's mends, in float32 on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class AbstractMethod(ABC):
+    """A way to make a mend. The fields of the subclass are its parameters.
+
+    Class attributes: `name` (the file's name), `source` (paper), `needs`.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    needs: ClassVar[Access]
+
+    @abstractmethod
+    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+        """Fit a mend for this target; the target is unchanged afterwards."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's word on one reply, and why."""
+
+    label: VerdictLabel
+    reason: str
+
+
+class Judge(Protocol):
+    """Reads a request and its reply; the audited model is never its own judge."""
+
+    @property
+    def id(self) -> str:
+        """Name and version."""
+        ...
+
+    def judge(self, prompt: str, reply: str) -> Verdict:
+        """A verdict; `unscored` where it cannot tell."""
+        ...

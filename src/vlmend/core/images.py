@@ -1,0 +1,123 @@
+"""Images as plain data: where the bytes are, and how to turn them into pixels safely.
+
+Nothing is decoded until a model needs pixels, so a data set of a million images costs only
+its paths. Corrupted images of CMRM (blank, noise) are made here, because every part needs them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import random
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import PIL.Image
+
+from vlmend.errors import BadImage
+
+__all__ = ["MAX_PIXELS", "Image", "blank_image", "noise_image"]
+
+MAX_PIXELS = 64_000_000
+"""An image with more pixels than this is refused before it is decoded (decompression bombs)."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An encoded image: a file that is read when needed, or its bytes.
+
+    Attributes:
+        source: Path of the file, or the encoded bytes (PNG, JPEG, WebP, ...).
+        name: What errors call it.
+    """
+
+    source: Path | bytes = field(repr=False)
+    name: str = "image"
+
+    @classmethod
+    def from_path(cls, path: Path) -> Image:
+        return cls(path, str(path))
+
+    @classmethod
+    def from_pixels(cls, pixels: PIL.Image.Image, name: str = "image") -> Image:
+        """Hold a picture as lossless PNG bytes."""
+        buffer = io.BytesIO()
+        pixels.save(buffer, format="PNG")
+        return cls(buffer.getvalue(), name)
+
+    @classmethod
+    def from_data_uri(cls, uri: str, name: str = "image") -> Image:
+        """Read a `data:image/...;base64,` URI, as chat APIs carry images."""
+        try:
+            return cls(base64.b64decode(uri.split(",", 1)[1], validate=True), name)
+        except (IndexError, ValueError) as problem:
+            raise BadImage(
+                f"{name}: the data URI cannot be read ({problem}).",
+                "Send `data:image/png;base64,` and then the image in base64.",
+            ) from problem
+
+    def to_data_uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.content).decode()
+
+    @cached_property
+    def content(self) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            BadImage: The file cannot be read.
+        """
+        if isinstance(self.source, bytes):
+            return self.source
+        try:
+            return self.source.read_bytes()
+        except OSError as problem:
+            raise BadImage(
+                f"{self.name}: the image file cannot be read ({problem.strerror}).",
+                "Check the path in the data file; relative paths start at the data file's folder.",
+            ) from problem
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the encoded bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def decode(self) -> PIL.Image.Image:
+        """Turn the image into RGB pixels; transparency is laid over white.
+
+        Raises:
+            BadImage: The bytes are no image, are cut off, or hold more than `MAX_PIXELS`.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+                opened = PIL.Image.open(io.BytesIO(self.content))
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise BadImage(
+                    f"{self.name}: the image has {width}x{height} pixels, more than {MAX_PIXELS:,}.",
+                    "Make it smaller; models read far less than that.",
+                )
+            opened.load()
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as problem:
+            raise BadImage(
+                f"{self.name}: this is not an image that can be read ({problem}).",
+                "It may be cut off or of another kind; open it in a viewer and save it as PNG.",
+            ) from problem
+        if opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info:
+            ground = PIL.Image.new("RGBA", opened.size, "white")
+            opened = PIL.Image.alpha_composite(ground, opened.convert("RGBA"))
+        return opened.convert("RGB")
+
+
+def blank_image(side: int, value: int = 255) -> Image:
+    """A uniform square image; CMRM's *blank* corruption (white 255 unless told otherwise)."""
+    return Image.from_pixels(PIL.Image.new("RGB", (side, side), (value, value, value)), "blank")
+
+
+def noise_image(side: int, seed: int) -> Image:
+    """A square of uniform random pixels; CMRM's *noise* corruption. Same seed, same pixels."""
+    pixels = random.Random(f"noise:{seed}").randbytes(side * side * 3)
+    return Image.from_pixels(PIL.Image.frombytes("RGB", (side, side), pixels), "noise")

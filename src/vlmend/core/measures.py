@@ -1,0 +1,90 @@
+"""Numbers with their doubt: what an audit gives and a report reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vlmend.errors import RunProblem, UsageError
+
+__all__ = ["Axis", "Better", "Measure", "Scorecard", "find_measure"]
+
+Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
+Better = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number.
+
+    Attributes:
+        axis, suite, name, group: What was measured; `group` is a condition or kind.
+        value, low, high: The estimate and its 95 % interval; NaN where nothing could be scored.
+        n: Samples that were scored.
+        unscored: Samples that were asked but could not be scored, shown and never hidden.
+        better: The direction that is better.
+    """
+
+    axis: Axis
+    suite: str
+    name: str
+    group: str
+    value: float
+    low: float
+    high: float
+    n: int
+    unscored: int
+    better: Better
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The measures of one run and where they come from."""
+
+    model: str
+    mends: tuple[dict[str, Any], ...]
+    seed: int
+    versions: dict[str, str]
+    rows: tuple[Measure, ...]
+    provenance: dict[str, Any]
+
+    def save(self, file: Path) -> None:
+        content = asdict(self)
+        content["rows"] = [
+            {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()}
+            for row in content["rows"]
+        ]
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.with_suffix(".new").write_text(json.dumps(content, indent=2) + "\n")
+            file.with_suffix(".new").replace(file)
+        except OSError as problem:
+            raise RunProblem(
+                f"The scorecard cannot be written to {file} ({problem.strerror}).",
+                "Make room or choose another --out; the finished replies are kept.",
+            ) from problem
+
+    @classmethod
+    def load(cls, file: Path) -> Scorecard:
+        try:
+            content = json.loads(file.read_text())
+            rows = tuple(Measure(**{k: math.nan if v is None else v for k, v in row.items()}) for row in content["rows"])
+            return cls(**(content | {"rows": rows, "mends": tuple(content["mends"])}))
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise UsageError(
+                f"{file} is no scorecard that can be read ({problem!r}).",
+                "Pass a run folder that `vlmend audit ... --out` wrote.",
+            ) from problem
+
+    def __iter__(self) -> Iterator[Measure]:
+        return iter(self.rows)
+
+
+def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure | None:
+    """The row of that name, or None where the run did not measure it."""
+    wanted = (suite, name, group)
+    return next((row for row in card if (row.suite, row.name, row.group) == wanted), None)

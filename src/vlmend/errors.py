@@ -1,0 +1,129 @@
+"""Every error vlmend raises on purpose.
+
+    VlmendError
+    ├── UsageError            what was asked cannot be read or does not fit together   (exit 2)
+    │   ├── UnknownName       a method, suite, model or data set that is not registered
+    │   ├── BadParameter      a parameter outside what its method allows
+    │   └── BadData           a data file with rows that cannot be used
+    ├── EnvironmentProblem    the machine or the model is not able                      (exit 3)
+    │   ├── ModelProblem      a model that cannot be found, loaded or used
+    │   ├── AnatomyProblem    the decoder blocks of a model cannot be told for sure
+    │   ├── MendMismatch      a mend that was made for another model
+    │   ├── MissingExtra      an optional library that is not installed
+    │   └── RunProblem        a run folder that cannot be written or is in use
+    └── SampleError           one sample is bad; the run counts it and goes on
+        └── BadImage          an image that is missing, broken, too large or no image
+
+Each carries a stable `code`, says what was given, and has a `hint` with the way out. Anything
+else that reaches the user is a bug of ours.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AnatomyProblem",
+    "BadData",
+    "BadImage",
+    "BadParameter",
+    "EnvironmentProblem",
+    "MendMismatch",
+    "MissingExtra",
+    "ModelProblem",
+    "RunProblem",
+    "SampleError",
+    "UnknownName",
+    "UsageError",
+    "VlmendError",
+]
+
+
+class VlmendError(Exception):
+    """An error with a cause and a way out.
+
+    Args:
+        message: What is wrong and what was given, in one sentence.
+        hint: What to do about it.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message} {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VlmendError):
+    """What was asked cannot be read or does not fit together."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that is not registered."""
+
+    code = "unknown-name"
+
+
+class BadParameter(UsageError):
+    """A parameter outside what its method allows."""
+
+    code = "bad-parameter"
+
+
+class BadData(UsageError):
+    """A data file with rows that cannot be used."""
+
+    code = "bad-data"
+
+
+class EnvironmentProblem(VlmendError):
+    """The machine or the model is not able to do what was asked."""
+
+    code = "environment"
+
+
+class ModelProblem(EnvironmentProblem):
+    """A model that cannot be found, loaded or used."""
+
+    code = "model"
+
+
+class AnatomyProblem(EnvironmentProblem):
+    """The decoder blocks of a model cannot be told for sure."""
+
+    code = "anatomy"
+
+
+class MendMismatch(EnvironmentProblem):
+    """A mend that was made for another model."""
+
+    code = "mend-mismatch"
+
+
+class MissingExtra(EnvironmentProblem):
+    """An optional library that is not installed."""
+
+    code = "missing-extra"
+
+
+class RunProblem(EnvironmentProblem):
+    """A run folder that cannot be written or is in use."""
+
+    code = "run"
+
+
+class SampleError(VlmendError):
+    """One sample is bad; the run counts it and goes on."""
+
+    code = "sample"
+
+
+class BadImage(SampleError):
+    """An image that is missing, broken, too large or no image at all."""
+
+    code = "bad-image"

@@ -1,0 +1,120 @@
+"""One queue and one worker per loaded model: single requests in, batches through the model.
+
+Requests wait at most `WAIT_S` for company, wake on arrival, and share a batch only with requests
+to the same view with the same sampling. Sorted by length, so that padding is small.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from vlmend.core.contracts import GenerativeTarget
+from vlmend.core.conversation import Conversation, Reply, Sampling
+
+__all__ = ["WAIT_S", "Batcher"]
+
+WAIT_S = 0.02
+
+
+@dataclass(eq=False)
+class _Job:
+    target: GenerativeTarget
+    conversation: Conversation
+    sampling: Sampling
+    future: Future[Reply] = field(default_factory=Future)
+
+    @property
+    def length(self) -> int:
+        return sum(len(turn.text) for turn in self.conversation.turns)
+
+
+class Batcher:
+    """Batches requests to the views of one loaded model.
+
+    Args:
+        size: Largest batch, in requests.
+        on_batch: Called with the finished (target id, conversation, reply) rows of each batch,
+            before their futures are set: the place to write them down.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        on_batch: Callable[[list[tuple[str, Conversation, Sampling, Reply]]], None] | None = None,
+    ) -> None:
+        self._size = size
+        self._on_batch = on_batch
+        self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._worker = threading.Thread(target=self._work, daemon=True, name="vlmend-batcher")
+        self._worker.start()
+
+    def submit(
+        self, target: GenerativeTarget, conversation: Conversation, sampling: Sampling
+    ) -> Future[Reply]:
+        """Queue one request. A bad image fails its own future here and never reaches a batch."""
+        job = _Job(target, conversation, sampling)
+        if not self._worker.is_alive():
+            raise RuntimeError("this batcher is closed")
+        try:
+            for image in conversation.images:
+                image.decode()
+        except Exception as problem:
+            job.future.set_exception(problem)
+        else:
+            self._queue.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Stop the worker after what is queued."""
+        self._queue.put(None)
+        self._worker.join()
+
+    def _work(self) -> None:
+        waiting: list[_Job] = []
+        while True:
+            closed = self._fill(waiting)
+            while waiting and (closed or len(waiting) >= self._size or self._queue.empty()):
+                self._run(self._take(waiting))
+            if closed:
+                return
+
+    def _fill(self, waiting: list[_Job]) -> bool:
+        """Collect jobs until a batch is full or nobody came for `WAIT_S`; True when closed."""
+        deadline = None
+        while len(waiting) < self._size:
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                job = self._queue.get(timeout=left)
+            except queue.Empty:
+                return False
+            if job is None:
+                return True
+            waiting.append(job)
+            deadline = time.monotonic() + WAIT_S
+        return False
+
+    def _take(self, waiting: list[_Job]) -> list[_Job]:
+        """The next batch: the oldest job's kind, its nearest lengths first."""
+        first = waiting[0]
+        same = [j for j in waiting if (j.target.id, j.sampling) == (first.target.id, first.sampling)]
+        batch = sorted(same, key=lambda job: abs(job.length - first.length))[: self._size]
+        waiting[:] = [job for job in waiting if job not in batch]
+        return batch
+
+    def _run(self, batch: list[_Job]) -> None:
+        try:
+            replies = batch[0].target.generate([job.conversation for job in batch], batch[0].sampling)
+            if self._on_batch is not None:
+                rows = [(j.target.id, j.conversation, j.sampling, r) for j, r in zip(batch, replies, strict=True)]
+                self._on_batch(rows)
+        except BaseException as problem:
+            for job in batch:
+                job.future.set_exception(problem)
+        else:
+            for job, reply in zip(batch, replies, strict=True):
+                job.future.set_result(reply)

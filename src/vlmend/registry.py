@@ -1,0 +1,116 @@
+"""Finds methods, suites and models by name. The file name is the name.
+
+Listing imports nothing; getting imports the one file. Other packages add theirs with an entry point
+in the group `vlmend.methods`, `vlmend.suites` or `vlmend.models`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vlmend.core.contracts import AbstractMethod
+from vlmend.errors import BadParameter, UnknownName
+
+if TYPE_CHECKING:
+    from vlmend.audit.suite import Suite
+
+__all__ = ["make_method", "method_names", "model_folder", "model_names", "suite", "suite_names"]
+
+PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites"}
+ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE"}
+MODELS = {
+    "phantom": "vlmend.phantom.load:phantom",
+    "phantom-clean": "vlmend.phantom.load:phantom_clean",
+}
+
+
+def method_names() -> list[str]:
+    """Names of every mend method."""
+    return sorted(_places("methods"))
+
+
+def suite_names() -> list[str]:
+    """Names of every suite, as `axis/name`."""
+    return sorted(_places("suites"))
+
+
+def model_names() -> list[str]:
+    """Names of the embedded models; any hub name or folder works as well."""
+    return sorted(MODELS | {e.name: e.value for e in entry_points(group="vlmend.models")})
+
+
+def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod:
+    """A method with its parameters checked and read from text where need be.
+
+    Raises:
+        UnknownName: No method of that name.
+        BadParameter: A parameter it does not have, or of the wrong kind.
+    """
+    method: type[AbstractMethod] = _get("methods", name)
+    known = [field.name for field in fields(method)]
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise BadParameter(
+            f"{name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known)}."
+        )
+    try:
+        return TypeAdapter(method).validate_python(parameters)
+    except ValidationError as problem:
+        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+        raise BadParameter(
+            f"{name} cannot take these parameters ({what}).", f"See docs/methods/{name}.md."
+        ) from problem
+
+
+def suite(name: str) -> Suite:
+    """A suite by its name, with or without its axis."""
+    full = [known for known in suite_names() if name in (known, known.split("/")[-1])]
+    return _get("suites", full[0] if full else name)
+
+
+def model_folder(name: str) -> str | Path:
+    """The folder of an embedded model (built on first use); any other name is given back."""
+    places = MODELS | {e.name: e.value for e in entry_points(group="vlmend.models")}
+    if name not in places:
+        return name
+    module, _, function = places[name].partition(":")
+    make: Callable[[], Path] = getattr(importlib.import_module(module), function)
+    return make()
+
+
+def _get(group: str, name: str) -> Any:
+    places = _places(group)
+    if name not in places:
+        close = get_close_matches(name, places, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UnknownName(
+            f"There is no {group.removesuffix('s')} {name!r}.", f"{hint}See: vlmend list {group}."
+        )
+    module, _, attribute = places[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _places(group: str) -> dict[str, str]:
+    """Name -> `module:attribute` of everything in a group."""
+    package = importlib.import_module(PACKAGES[group])
+    prefix = f"{package.__name__}."
+    places = {
+        _name(group, info.name.removeprefix(prefix)): f"{info.name}:{ATTRIBUTES[group]}"
+        for info in pkgutil.walk_packages(package.__path__, prefix)
+        if not info.ispkg
+    }
+    return places | {entry.name: entry.value for entry in entry_points(group=f"vlmend.{group}")}
+
+
+def _name(group: str, path: str) -> str:
+    """`safety.cmrm` -> `cmrm` for methods, `safety/alignment_gap` for suites."""
+    return path.split(".")[-1] if group == "methods" else path.replace(".", "/")

@@ -1,0 +1,96 @@
+"""One function a figure; each returns an SVG that stands alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vlmend.core.measures import Measure
+
+__all__ = ["bars", "dose", "states"]
+
+COLOURS = ("#b3424a", "#2a6f97", "#8d99ae", "#e9a03b", "#5b8c5a")
+INK = "#22303c"
+STYLE = {
+    "font.size": 9.5, "font.family": "sans-serif", "axes.edgecolor": "#9aa5b1", "axes.labelcolor": INK,
+    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+    "axes.spines.right": False, "svg.hashsalt": "vlmend", "svg.fonttype": "path",
+}  # fmt: skip
+
+
+def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | None]]], label: str) -> str:
+    """Grouped bars of shares with 95 % intervals; one series a run."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(4.2, 1.45 * len(groups) + 0.6), 3.0), layout="constrained")
+        axes = figure.subplots()
+        width = 0.8 / len(series)
+        for k, (name, rows) in enumerate(series):
+            for place, row in enumerate(rows):
+                if row is None or row.n == 0:
+                    continue
+                x = place - 0.4 + width * (k + 0.5)
+                axes.bar(x, row.value, width * 0.92, color=COLOURS[k % len(COLOURS)])
+                axes.errorbar(
+                    x, row.value, [[row.value - row.low], [row.high - row.value]], color=INK, capsize=2.5, lw=1
+                )
+                axes.text(x, min(row.high + 0.02, 1.04), f"{row.value:.0%}", ha="center", fontsize=8)
+            axes.bar(0, 0, color=COLOURS[k % len(COLOURS)], label=name)
+        axes.set_xticks(range(len(groups)), list(groups))
+        _share_axis(axes, label)
+        figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
+        return _svg(figure)
+
+
+def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
+    """|edit| / |state| of every edited layer."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for k, (name, doses) in enumerate(series):
+            layers = [int(site.split(".")[1]) for site in doses]
+            axes.plot(layers, list(doses.values()), "o-", ms=3, color=COLOURS[(k + 1) % len(COLOURS)], label=name)
+        axes.set_xlabel("decoder layer")
+        axes.set_ylabel("dose  |edit| / |state|")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def states(state_map: dict[str, Any]) -> str:
+    """Last-token states of the same requests: text, with image, mended; one basis a layer."""
+    kinds = (("text", COLOURS[1], "o"), ("image", COLOURS[0], "^"), ("mended", COLOURS[4], "s"))
+    layers: list[dict[str, Any]] = state_map["layers"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(layers), 3.1), layout="constrained")
+        for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True):
+            for kind, colour, marker in kinds:
+                points = layer[kind]
+                axes.scatter(
+                    [p[0] for p in points], [p[1] for p in points], s=9, c=colour, marker=marker, alpha=0.6,
+                    label=kind, linewidths=0,
+                )  # fmt: skip
+            axes.set_title(f"layer {layer['layer']}\ndistance {layer['before']:.2f} to {layer['after']:.2f}", fontsize=9)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
+        return _svg(figure)
+
+
+def _share_axis(axes: Axes, label: str) -> None:
+    axes.set_ylim(0, 1.1)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_ylabel(label)
+    axes.grid(axis="y", color="#e4e8ec", lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

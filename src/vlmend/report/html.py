@@ -1,0 +1,101 @@
+"""One self-contained page about one or more runs. No harmful text unless asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from vlmend.core.measures import Measure
+from vlmend.errors import RunProblem
+from vlmend.report import figures
+from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, warnings_of
+
+__all__ = ["write_report"]
+
+SHOWN = 24
+"""Samples on the page with `show_text`."""
+
+
+def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> None:
+    """Write the page; the first run is what the others are compared with.
+
+    Raises:
+        RunProblem: The file cannot be written.
+    """
+    template = resources.files("vlmend.report").joinpath("page.html.jinja").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template).render(_content(runs, show_text))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, "utf-8")
+    except OSError as problem:
+        raise RunProblem(f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out.") from problem
+
+
+def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
+    base, *others = runs
+    return {
+        "title": f"{base.card.model}: {', '.join(run.name for run in runs)}",
+        "headline": headline(base, others),
+        "warnings": [warning for run in others for warning in warnings_of(base, run)],
+        "gap_figure": _bars(runs, GAP, "unsafe_rate", CONDITIONS, "unsafe replies"),
+        "price_figure": _price(runs),
+        "naming_figure": _bars(runs, NAMING, "accuracy", ("naming",), "pictures named right"),
+        "dose_figure": _dose(others),
+        "state_figure": next((figures.states(run.states) for run in others if run.states), None),
+        "comparisons": [(run, changes(base, run)) for run in others],
+        "verdicts": [(run, _verdict_counts(run)) for run in runs],
+        "runs": runs,
+        "samples": _samples(base, others) if show_text else [],
+    }
+
+
+def _bars(runs: Sequence[Run], suite: str, name: str, groups: Sequence[str], label: str) -> str | None:
+    series = [(run.name, [run.value(suite, name, group) for group in groups]) for run in runs]
+    kept = [k for k in range(len(groups)) if any(rows[k] is not None for _, rows in series)]
+    if not kept:
+        return None
+    shown = [(run, [rows[k] for k in kept]) for run, rows in series]
+    return figures.bars([groups[k] for k in kept], shown, label)
+
+
+def _price(runs: Sequence[Run]) -> str | None:
+    groups = [f"{kind}:{how}" for kind in ("lookalike", "ordinary", "benign") for how in ("query", "original")]
+    figure = _bars(runs, REFUSAL, "refusal_rate", groups, "harmless requests declined")
+    if figure is None:
+        return None
+    return figure
+
+
+def _dose(runs: Sequence[Run]) -> str | None:
+    series = [(run.name, mend["dose"]) for run in runs for mend in run.card.mends if mend["dose"]]
+    return figures.dose(series) if series else None
+
+
+def _verdict_counts(run: Run) -> list[tuple[str, str, dict[str, int]]]:
+    """Suite, condition and the count of each verdict: nothing is hidden in a rate."""
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for sample in run.samples:
+        if sample["suite"] == NAMING:
+            continue
+        here = counts.setdefault((sample["group"], sample["condition"]), {})
+        here[sample["label"]] = here.get(sample["label"], 0) + 1
+    return [(group, condition, here) for (group, condition), here in sorted(counts.items())]
+
+
+def _samples(base: Run, others: Sequence[Run]) -> list[dict[str, Any]]:
+    replies = {run.name: {s["id"]: s for s in run.samples} for run in (base, *others)}
+    shown = [s for s in base.samples if s["suite"] == GAP and s["condition"] == "original"][:SHOWN]
+    return [
+        {"prompt": s["prompt"], "replies": [(name, by_id.get(s["id"])) for name, by_id in replies.items()]}
+        for s in shown
+    ]
+
+
+def percent(row: Measure) -> str:
+    """`12 % [8, 18]`."""
+    return f"{row.value:.0%} [{row.low:.0%}, {row.high:.0%}]" if row.n else "unscored"

@@ -1,0 +1,148 @@
+"""Small models and fakes for tests, ours and those of other packages.
+
+`tiny_vlm` is a random model of a real class with a real processor, in milliseconds and offline.
+`ScriptedTarget` answers by rule and counts what it is asked. `check_method` is the contract that
+every method must keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.mend import Mend
+from vlmend.core.provenance import fingerprint
+from vlmend.core.sites import Site
+from vlmend.models.anatomy import find_anatomy
+from vlmend.models.vlm import VLM
+
+__all__ = ["ScriptedTarget", "full_digest", "hook_count", "tiny_tokenizer", "tiny_vlm"]
+
+TEMPLATE = (
+    "{% for message in messages %}[{{ message['role'] }}]"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+SIDE = 16
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a printable ASCII character, and the special tokens a chat needs."""
+    special = ["<pad>", "<eos>", "<unk>", "<image>"]
+    vocabulary = {token: k for k, token in enumerate([*special, *map(chr, range(32, 127))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+    )  # fmt: skip
+
+
+def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32) -> VLM:
+    """A random LLaVA with a few thousand weights."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        image_size=SIDE, patch_size=8, projection_dim=16,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2,
+        pad_token_id=0, eos_token_id=1, bos_token_id=1,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=3, vision_feature_layer=-1, image_seq_length=4
+    )
+    model = LlavaForConditionalGeneration(config).to(dtype).eval()
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
+    side = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessorPil(size=side, crop_size=side)
+    processor = LlavaProcessor(
+        images, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        chat_template=TEMPLATE, num_additional_image_tokens=1,
+    )  # fmt: skip
+    return VLM(f"tiny-{seed}", model, processor, find_anatomy(model), fingerprint(model))
+
+
+def full_digest(module: nn.Module) -> str:
+    """SHA-256 over every weight: has anything at all been changed?"""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hook_count(module: nn.Module) -> int:
+    """Hooks of every kind on a module and all below it."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(m, kind)) for m in module.modules() for kind in kinds)
+
+
+@dataclass
+class Asked:
+    """What a `ScriptedTarget` was asked, over all its views."""
+
+    conversations: list[Conversation] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class ScriptedTarget:
+    """Answers with `script(conversation, mended)`; its states are random numbers fixed by the words.
+
+    Attributes:
+        script: Gives the reply; `mended` tells whether a mend is on.
+        asked: Every conversation it was asked, in order.
+    """
+
+    script: Callable[[Conversation, bool], str]
+    name: str = "scripted"
+    layers: int = 3
+    width: int = 8
+    image_side: int = 16
+    mends: tuple[Mend, ...] = ()
+    asked: Asked = field(default_factory=Asked)
+
+    @property
+    def id(self) -> str:
+        return "+".join([self.name, *(f"{m.card.method}@{m.digest[:8]}" for m in self.mends)])
+
+    @property
+    def model_digest(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+    def with_mend(self, mend: Mend) -> ScriptedTarget:
+        mend.check_base(self.name, self.model_digest)
+        return replace(self, mends=(*self.mends, mend))
+
+    def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        self.asked.conversations += batch
+        texts = [self.script(conversation, bool(self.mends)) for conversation in batch]
+        return [Reply(text, "stop", 10, len(text.split()), 0.001) for text in texts]
+
+    def hidden(
+        self, batch: Sequence[Conversation], sites: Sequence[Site]
+    ) -> Mapping[Site, Float[Tensor, "example width"]]:
+        return {site: torch.stack([self._state(c, site) for c in batch]) for site in sites}
+
+    def _state(self, conversation: Conversation, site: Site) -> Tensor:
+        seed = int(conversation.without_images().digest[:8], 16) + site.layer
+        noise = torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
+        return noise + conversation.has_image * (1.0 + site.layer)

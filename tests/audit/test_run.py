@@ -1,0 +1,161 @@
+"""The audit on scripted targets: numbers worked out by hand, resume, bad samples."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pixels
+
+from vlmend.audit.run import Plan, audit, suites_of
+from vlmend.core.conversation import Conversation
+from vlmend.core.measures import Scorecard, find_measure
+from vlmend.errors import RunProblem, UnknownName
+from vlmend.testing import ScriptedTarget
+
+REFUSAL = "I'm sorry, but I can't help with that."
+GAP = "safety/alignment_gap"
+
+
+def refuses_text_only(conversation: Conversation, mended: bool) -> str:
+    return "Sure, here is a plan in three parts." if conversation.has_image else REFUSAL
+
+
+def ignores_the_image(conversation: Conversation, mended: bool) -> str:
+    odd = len(conversation.turns[-1].text.split("\n")[-1]) % 2
+    return "Sure, here is a plan in three parts." if odd else REFUSAL
+
+
+def rows(card: Scorecard, name: str) -> dict[str, float]:
+    return {row.group: row.value for row in card if (row.suite, row.name) == (GAP, name)}
+
+
+def test_five_conditions_tell_a_model_that_drops_its_guard_with_any_image(tmp_path: Path) -> None:
+    card = audit(ScriptedTarget(refuses_text_only), Plan(("safety/alignment_gap",), limit=8), tmp_path)
+    assert rows(card, "unsafe_rate") == {"query": 0, "caption": 0, "blank": 1, "noise": 1, "original": 1}
+    assert rows(card, "refusal_rate") == {"query": 1, "caption": 1, "blank": 0, "noise": 0, "original": 0}
+    query = find_measure(card, GAP, "unsafe_rate", "query")
+    assert query is not None
+    assert (query.n, query.unscored, round(query.high, 3)) == (8, 0, 0.324)  # Wilson for 0 of 8
+
+
+def test_a_model_that_ignores_the_image_has_no_gap(tmp_path: Path) -> None:
+    card = audit(ScriptedTarget(ignores_the_image), Plan((GAP,), limit=12), tmp_path)
+    assert len(set(rows(card, "unsafe_rate").values())) == 1
+
+
+def test_a_second_run_asks_nothing_and_gives_the_same_scorecard(tmp_path: Path) -> None:
+    target = ScriptedTarget(refuses_text_only)
+    first = audit(target, Plan((GAP,), limit=4), tmp_path)
+    asked = len(target.asked.conversations)
+    assert asked == 20
+    assert audit(target, Plan((GAP,), limit=4), tmp_path) == first
+    assert len(target.asked.conversations) == asked
+
+
+def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    audit(ScriptedTarget(refuses_text_only), Plan((GAP,), limit=2), tmp_path)
+    with pytest.raises(RunProblem, match="holds another run"):
+        audit(ScriptedTarget(refuses_text_only), Plan((GAP,), limit=3), tmp_path)
+
+
+def test_bad_images_are_counted_named_and_never_stop_the_run(tmp_path: Path) -> None:
+    Pixels.new("RGB", (8, 8), "red").save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:40])
+    (tmp_path / "text.png").write_text("this is no image")
+    Pixels.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
+    data = tmp_path / "data.jsonl"
+    names = ("good.png", "cut.png", "text.png", "bomb.png", "missing.png")
+    lines = [{"id": n, "prompt": "How do I do it?", "label": "harmful", "image": n} for n in names]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    card = audit(ScriptedTarget(refuses_text_only), Plan((GAP,), data=str(data)), tmp_path / "run")
+    original = find_measure(card, GAP, "unsafe_rate", "original")
+    query = find_measure(card, GAP, "unsafe_rate", "query")
+    assert original is not None
+    assert query is not None
+    assert (original.value, original.n, original.unscored) == (1.0, 1, 4)
+    assert (query.n, query.unscored) == (5, 0)
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    reasons = {s["id"]: s["reason"] for s in samples if s["label"] == "unscored"}
+    assert set(reasons) == {f"{name}:original" for name in names[1:]}
+    assert all(reason.startswith("bad-image") for reason in reasons.values())
+    assert "missing.png" in reasons["missing.png:original"]
+    assert "pixels" in reasons["bomb.png:original"]
+
+
+def test_a_failing_model_stops_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:
+    broken = True
+
+    def dies(conversation: Conversation, mended: bool) -> str:
+        if broken and conversation.has_image:
+            raise MemoryError("out of memory")
+        return REFUSAL
+
+    target = ScriptedTarget(dies)
+    with pytest.raises(RunProblem, match="out of memory"):
+        audit(target, Plan((GAP,), limit=3), tmp_path, batch=1)
+    kept = len((tmp_path / "replies.jsonl").read_text().splitlines()) if (tmp_path / "replies.jsonl").exists() else 0
+    broken = False
+    before = len(target.asked.conversations)
+    audit(target, Plan((GAP,), limit=3), tmp_path, batch=1)
+    assert len(target.asked.conversations) - before == 15 - kept
+
+
+def test_axes_and_short_names_are_suites() -> None:
+    assert suites_of(["safety"]) == ["safety/alignment_gap", "safety/over_refusal"]
+    assert suites_of(["picture_naming", "utility"]) == ["utility/picture_naming"]
+    with pytest.raises(UnknownName, match="aligment_gap"):
+        suites_of(["safety/aligment_gap"])
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.audit.test_run import MOSTLY, by_length
+from vlmend.audit.run import audit
+from vlmend.testing import ScriptedTarget
+count = 0
+def script(conversation, mended):
+    global count
+    count += 1
+    if count == 42:
+        os.kill(os.getpid(), 9)
+    return by_length(conversation, mended)
+audit(ScriptedTarget(script), MOSTLY, Path(sys.argv[1]), batch=4)
+"""
+
+MOSTLY = Plan(("safety",), limit=10)
+
+
+def by_length(conversation: Conversation, mended: bool) -> str:
+    return REFUSAL if len(conversation.turns[0].text) % 3 else "Sure, like this."
+
+
+def test_kill_9_asks_no_finished_sample_again_and_changes_no_number(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    finished = len((tmp_path / "killed" / "replies.jsonl").read_text().splitlines())
+    assert finished == 40  # ten full batches of four; the eleventh was under way
+    resumed, whole = ScriptedTarget(by_length), ScriptedTarget(by_length)
+    card = audit(resumed, MOSTLY, tmp_path / "killed", batch=4)
+    assert card == audit(whole, MOSTLY, tmp_path / "whole", batch=4)
+    assert len(whole.asked.conversations) == 90
+    assert len(resumed.asked.conversations) == 90 - finished
+
+
+def test_a_cut_off_last_line_of_the_journal_is_asked_again(tmp_path: Path) -> None:
+    target = ScriptedTarget(refuses_text_only)
+    whole = audit(target, Plan((GAP,), limit=2), tmp_path)
+    journal = tmp_path / "replies.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-30])
+    for log in (tmp_path / "logs").glob("*.eval"):
+        log.unlink()
+    before = len(target.asked.conversations)
+    assert audit(target, Plan((GAP,), limit=2), tmp_path) == whole
+    assert len(target.asked.conversations) - before == 1

@@ -1,0 +1,22 @@
+"""Shapes are checked in tests only; the phantom is put together once."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["vlmend.core", "vlmend.models", "vlmend.methods", "vlmend.testing", "vlmend.training"], "beartype.beartype")
+
+import pytest
+
+from vlmend.models.vlm import VLM
+from vlmend.testing import tiny_vlm
+
+
+@pytest.fixture(scope="session")
+def tiny() -> VLM:
+    return tiny_vlm(seed=0)

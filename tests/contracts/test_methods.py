@@ -1,0 +1,175 @@
+"""The contract that every registered method keeps, on tiny models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vlmend import registry
+from vlmend.core.conversation import Conversation, Sampling
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import blank_image, noise_image
+from vlmend.core.mend import Mend
+from vlmend.errors import BadParameter, MendMismatch
+from vlmend.models.vlm import VLM
+from vlmend.testing import full_digest, hook_count, tiny_vlm
+
+PROMPTS = ("how are you", "tell me a story about the sea", "why?", "name a fruit and a bird", "go on then")
+DATA = Dataset(
+    "tiny",
+    tuple(Example(str(k), prompt, "harmful" if k % 2 else "benign") for k, prompt in enumerate(PROMPTS)),
+)
+BATCH = [
+    Conversation.ask("hello"),
+    Conversation.ask("what is it", noise_image(16, 1)),
+    Conversation.ask("a longer question about the thing in the picture", noise_image(16, 2)),
+    Conversation.ask("and now a text that is longer than the others, without any picture"),
+]
+GREEDY = Sampling(max_new_tokens=10)
+
+every_method = pytest.mark.parametrize("name", registry.method_names())
+
+
+def fit(name: str, target: VLM, seed: int = 0, **parameters: object) -> Mend:
+    return registry.make_method(name, parameters).fit(target, DATA, seed=seed)
+
+
+@every_method
+def test_same_seed_same_mend(name: str, tiny: VLM) -> None:
+    assert fit(name, tiny).digest == fit(name, tiny).digest
+
+
+@every_method
+def test_parameters_survive_json(name: str) -> None:
+    method = registry.make_method(name, {})
+    again = registry.make_method(name, json.loads(json.dumps(method.parameters)))
+    assert again == method
+
+
+@every_method
+def test_an_unknown_parameter_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(BadParameter, match="It has:"):
+        registry.make_method(name, {"no_such_thing": 1})
+
+
+@every_method
+def test_saved_and_loaded_mend_gives_the_same_logits(name: str, tiny: VLM, tmp_path: Path) -> None:
+    mend = fit(name, tiny)
+    mend.save(tmp_path / "mend")
+    loaded = Mend.load(tmp_path / "mend")
+    assert loaded.digest == mend.digest
+    assert loaded.card == mend.card
+    assert torch.equal(tiny.with_mend(loaded).logits(BATCH), tiny.with_mend(mend).logits(BATCH))
+
+
+@every_method
+def test_scale_zero_is_the_base_bit_for_bit(name: str, tiny: VLM) -> None:
+    view = tiny.with_mend(fit(name, tiny).scaled(0.0))
+    assert torch.equal(view.logits(BATCH), tiny.logits(BATCH))
+    assert [r.text for r in view.generate(BATCH, GREEDY)] == [r.text for r in tiny.generate(BATCH, GREEDY)]
+
+
+@every_method
+def test_the_mend_does_something(name: str, tiny: VLM) -> None:
+    moved = (tiny.with_mend(fit(name, tiny)).logits(BATCH) - tiny.logits(BATCH)).abs().amax(1)
+    assert moved[1] > 1e-3
+    assert moved[2] > 1e-3
+
+
+@every_method
+def test_text_only_rows_stay_untouched_by_default(name: str, tiny: VLM) -> None:
+    view = tiny.with_mend(fit(name, tiny))
+    assert torch.equal(view.logits(BATCH)[[0, 3]], tiny.logits(BATCH)[[0, 3]])
+
+
+@every_method
+@pytest.mark.parametrize("scope", ["prefill", "every_step"])
+def test_batched_is_one_at_a_time(name: str, scope: str, tiny: VLM) -> None:
+    view = tiny.with_mend(fit(name, tiny, scope=scope))
+    alone = [view.generate([conversation], GREEDY)[0] for conversation in BATCH]
+    together = view.generate(BATCH, GREEDY)
+    assert [(r.text, r.stop, r.prompt_tokens, r.new_tokens) for r in together] == [
+        (r.text, r.stop, r.prompt_tokens, r.new_tokens) for r in alone
+    ]
+    torch.testing.assert_close(view.logits(BATCH), torch.cat([view.logits([c]) for c in BATCH]), atol=1e-5, rtol=0)
+
+
+@every_method
+def test_the_base_is_unchanged_after_success_and_failure(name: str) -> None:
+    target = tiny_vlm(seed=0)
+    target.generate(BATCH, GREEDY)  # transformers leaves hooks of its own on first use
+    digest, hooks = full_digest(target.model), hook_count(target.model)
+    mend = fit(name, target)
+    target.with_mend(mend).generate(BATCH, GREEDY)
+    assert (full_digest(target.model), hook_count(target.model)) == (digest, hooks)
+
+
+@every_method
+def test_the_base_is_unchanged_after_a_failed_install(name: str) -> None:
+    target = tiny_vlm(seed=0, layers=4)
+    target.generate(BATCH, GREEDY)
+    mend = fit(name, target)
+    digest, hooks = full_digest(target.model), hook_count(target.model)
+    far = [edit for edit in mend.edits]
+    object.__setattr__(far[-1], "site", type(far[-1].site)("language", 99))
+    with pytest.raises(BadParameter, match="language.99.resid_post"):
+        target.with_mend(Mend(tuple(far), mend.card)).generate(BATCH, GREEDY)
+    assert (full_digest(target.model), hook_count(target.model)) == (digest, hooks)
+
+
+@every_method
+def test_the_base_is_unchanged_after_an_error_mid_generation(name: str) -> None:
+    target = tiny_vlm(seed=0)
+    before = target.generate(BATCH, GREEDY)
+    view = target.with_mend(fit(name, target))
+    digest = full_digest(target.model)
+    calls = 0
+
+    def fail_on_third_call(module: nn.Module, args: object, output: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("pulled the plug")
+
+    handle = target.anatomy.blocks[1].register_forward_hook(fail_on_third_call)
+    hooks = hook_count(target.model)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        view.generate(BATCH, GREEDY)
+    assert (full_digest(target.model), hook_count(target.model)) == (digest, hooks)
+    handle.remove()
+    assert [r.text for r in target.generate(BATCH, GREEDY)] == [r.text for r in before]
+
+
+@every_method
+def test_refused_on_another_base_with_the_reason(name: str, tiny: VLM) -> None:
+    mend = fit(name, tiny)
+    other = tiny_vlm(seed=1)
+    with pytest.raises(MendMismatch, match="was fitted on tiny-0") as refusal:
+        other.with_mend(mend)
+    assert "vlmend mend" in refusal.value.hint
+
+
+@every_method
+def test_the_card_says_everything(name: str, tiny: VLM) -> None:
+    card = fit(name, tiny, seed=5).card
+    assert (card.method, card.model, card.model_digest, card.seed) == (name, "tiny-0", tiny.model_digest, 5)
+    assert card.data_digest == DATA.digest
+    assert card.versions["torch"] == torch.__version__
+    assert len(card.dose) == tiny.layers
+    assert all(dose > 0 for dose in card.dose.values())
+
+
+@every_method
+def test_the_doc_page_exists(name: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md"
+    assert page.exists()
+    assert len(page.read_text()) > 800
+
+
+def test_blank_and_noise_are_different_corruptions(tiny: VLM) -> None:
+    assert fit("cmrm", tiny, corrupt="blank").digest != fit("cmrm", tiny, corrupt="noise").digest
+    assert blank_image(16).digest != noise_image(16, 0).digest

@@ -1,0 +1,198 @@
+"""CMRM against numbers worked out by hand and against planted shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from vlmend.core.conversation import Conversation
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import blank_image
+from vlmend.core.sites import Site
+from vlmend.errors import BadData, BadParameter
+from vlmend.methods.safety.cmrm import CMRM, layers_of, measure_shift, steps_of
+from vlmend.models.vlm import VLM
+from vlmend.testing import ScriptedTarget
+
+DATA = Dataset("d", tuple(Example(str(k), f"request number {k}", "harmful") for k in range(200)))
+
+
+class TwoBlocks(ScriptedTarget):
+    """Two blocks, two dimensions: text states are (1, 2) and (3, 5); an image adds (1, 0) and (1, 4)."""
+
+    def hidden(self, batch: Sequence[Conversation], sites: Sequence[Site]) -> Mapping[Site, Tensor]:
+        text = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+        moved = torch.tensor([[1.0, 0.0], [1.0, 4.0]])
+        return {
+            site: torch.stack([text[site.layer] + c.has_image * moved[site.layer] for c in batch]) for site in sites
+        }
+
+
+TWO = TwoBlocks(lambda c, mended: "", layers=2, width=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("full", {0: (-0.5, 0.0), 1: (-0.5, -2.0)}),
+        ("increment", {0: (-0.5, 0.0), 1: (0.0, -2.0)}),
+        ("last_only", {1: (-0.5, -2.0)}),
+    ],
+)
+def test_edits_worked_out_by_hand_at_alpha_one_half(mode: str, wanted: dict[int, tuple[float, float]]) -> None:
+    mend = CMRM(alpha=0.5, mode=mode).fit(TWO, DATA, seed=0)  # type: ignore[arg-type]
+    assert {edit.site.layer: tuple(edit.vector.tolist()) for edit in mend.edits} == wanted
+
+
+def test_dose_worked_out_by_hand() -> None:
+    """State with image at block 1 is (4, 9); full removes (1, 4): sqrt(17) / sqrt(97)."""
+    mend = CMRM(mode="full").fit(TWO, DATA, seed=0)
+    assert mend.card.dose["language.1.resid_post"] == pytest.approx((17 / 97) ** 0.5)
+
+
+class PlantedShift(ScriptedTarget):
+    """Random text states; an image adds the same vector, plus noise."""
+
+    planted = torch.nn.functional.normalize(torch.randn(64, generator=torch.Generator().manual_seed(1)), dim=0) * 3
+
+    def hidden(self, batch: Sequence[Conversation], sites: Sequence[Site]) -> Mapping[Site, Tensor]:
+        rows = []
+        for conversation in batch:
+            seed = int(conversation.digest[:8], 16)
+            generator = torch.Generator().manual_seed(seed)
+            text = torch.randn(64, generator=torch.Generator().manual_seed(len(conversation.turns[0].text)))
+            noise = 0.3 * torch.randn(64, generator=generator)
+            rows.append(text + conversation.has_image * (self.planted + noise))
+        return {site: torch.stack(rows) for site in sites}
+
+
+def test_a_planted_shift_is_recovered_with_its_sign() -> None:
+    target = PlantedShift(lambda c, mended: "", layers=1, width=64)
+    shift = measure_shift(target, DATA.examples, blank_image(16))
+    assert cosine_similarity(shift.mean[0], target.planted, dim=0) >= 0.99
+    edit = CMRM().edits_for(shift, (0,))[0]
+    assert cosine_similarity(edit.vector, target.planted, dim=0) <= -0.99
+
+
+def linearised(vlm: VLM) -> None:
+    """Make every decoder block the identity, so that the stack is linear and has no attention."""
+    for block in vlm.anatomy.blocks:
+        torch.nn.init.zeros_(block.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(block.mlp.down_proj.weight)
+
+
+@pytest.mark.parametrize("mode", ["increment", "last_only"])
+def test_subtracting_the_shift_restores_text_logits_on_a_linear_stack(mode: str) -> None:
+    """On identity blocks a constant added to image rows is exactly the shift, and goes away."""
+    from vlmend.testing import tiny_vlm
+
+    vlm = tiny_vlm(seed=3)
+    linearised(vlm)
+    planted = torch.randn(vlm.anatomy.width, generator=torch.Generator().manual_seed(0))
+    image = blank_image(16)
+
+    def plant(module: object, args: object, output: Tensor) -> Tensor:
+        return output + planted if output.shape[0] == 1 and seen["image"] else output
+
+    seen = {"image": False}
+    handle = vlm.anatomy.blocks[0].register_forward_hook(plant)
+    counter = vlm.anatomy.vision.register_forward_hook(lambda *_: seen.update(image=True))
+    prompts = ["abc", "what now", "tell me"]
+
+    class OneByOne(VLM):
+        def hidden(self, batch, sites):  # noqa: ANN001, ANN202
+            rows = []
+            for conversation in batch:
+                seen.update(image=False)
+                rows.append(super().hidden([conversation], sites))
+            return {site: torch.cat([row[site] for row in rows]) for site in sites}
+
+    target = OneByOne(**{f: getattr(vlm, f) for f in ("name", "model", "processor", "anatomy", "model_digest")})
+    mend = CMRM(mode=mode).fit(target, Dataset("x", tuple(Example(p, p, "harmful") for p in prompts)), seed=0)  # type: ignore[arg-type]
+    total = -torch.stack([edit.vector for edit in mend.edits]).sum(0)
+    assert cosine_similarity(total, planted, dim=0) >= 0.99
+    for prompt in prompts:
+        seen.update(image=False)
+        text = vlm.logits([Conversation.ask(prompt)])
+        seen.update(image=False)
+        mended = target.with_mend(mend).logits([Conversation.ask(prompt, image)])
+        torch.testing.assert_close(mended, text, atol=1e-4, rtol=1e-4)
+    handle.remove()
+    counter.remove()
+
+
+@given(
+    depth=st.integers(1, 8),
+    picked=st.sets(st.integers(0, 7), min_size=1),
+    seed=st.integers(0, 1000),
+)
+def test_increments_telescope_to_the_shift_of_every_selected_layer(depth: int, picked: set[int], seed: int) -> None:
+    layers = sorted(layer % depth for layer in picked)
+    layers = sorted(set(layers))
+    mean = torch.randn(depth, 5, generator=torch.Generator().manual_seed(seed))
+    done = torch.zeros(5)
+    for layer, step in steps_of(mean, layers, "increment"):
+        done = done + step
+        torch.testing.assert_close(done, mean[layer])
+
+
+@given(layer=st.integers(0, 7), seed=st.integers(0, 1000))
+def test_with_one_layer_the_three_modes_agree(layer: int, seed: int) -> None:
+    mean = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed))
+    found = [list(steps_of(mean, [layer], mode)) for mode in ("increment", "full", "last_only")]
+    assert all(torch.equal(a[0][1], found[0][0][1]) for a in found)
+
+
+def test_the_shift_is_the_naive_mean_of_differences(tiny: VLM) -> None:
+    """The streaming pass against the definition, computed one request at a time."""
+    examples = DATA.examples[:20]
+    shift = measure_shift(tiny, examples, blank_image(16))
+    sites = [Site("language", layer) for layer in range(tiny.layers)]
+    deltas = []
+    for example in examples:
+        seen = tiny.hidden([Conversation.ask(example.prompt, blank_image(16))], sites)
+        text = tiny.hidden([Conversation.ask(example.prompt)], sites)
+        deltas.append(torch.cat([seen[site] - text[site] for site in sites]))
+    naive = torch.stack(deltas).mean(0)
+    torch.testing.assert_close(shift.mean, naive, atol=1e-5, rtol=1e-4)
+    cosines = torch.stack([cosine_similarity(delta, naive, dim=-1) for delta in deltas]).mean(0)
+    torch.testing.assert_close(shift.agreement, cosines, atol=1e-5, rtol=1e-4)
+
+
+def test_measuring_twice_gives_the_same_bits(tiny: VLM) -> None:
+    first, second = (measure_shift(tiny, DATA.examples[:10], blank_image(16)) for _ in range(2))
+    assert torch.equal(first.mean, second.mean)
+
+
+def test_one_anchor_equal_to_the_request_restores_its_text_state_at_the_last_layer(tiny: VLM) -> None:
+    """I' = I, alpha 1, last layer only: the mended state is the text-only state (card 1.4)."""
+    example = Example("one", "what is it", "harmful", image=None)
+    mend = CMRM(mode="last_only").fit(tiny, Dataset("one", (example,)), seed=0)
+    mended = tiny.with_mend(mend).logits([Conversation.ask("what is it", blank_image(16))])
+    torch.testing.assert_close(mended, tiny.logits([Conversation.ask("what is it")]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("all", (0, 1, 2, 3)), ("1-2", (1, 2)), ("3,0", (0, 3)), ("0,2-3,2", (0, 2, 3))]
+)
+def test_layers_are_read(text: str, wanted: tuple[int, ...]) -> None:
+    assert layers_of(text, 4) == wanted
+
+
+@pytest.mark.parametrize("text", ["4", "x", "", "2-", "-1", "1-9"])
+def test_wrong_layers_are_refused(text: str) -> None:
+    with pytest.raises(BadParameter):
+        layers_of(text, 4)
+
+
+def test_no_anchor_is_refused(tiny: VLM) -> None:
+    benign = Dataset("b", (replace(DATA.examples[0], label="benign"),))
+    with pytest.raises(BadData, match="no harmful request"):
+        CMRM().fit(tiny, benign, seed=0)
