@@ -9,12 +9,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["vlmend.core", "vlmend.models", "vlmend.methods", "vlmend.testing", "vlmend.training"], "beartype.beartype")
+install_import_hook(
+    ["vlmend.core", "vlmend.models", "vlmend.methods", "vlmend.testing", "vlmend.training"], "beartype.beartype"
+)
 
-import pytest
+import pytest  # noqa: E402
 
-from vlmend.models.vlm import VLM
-from vlmend.testing import tiny_vlm
+from vlmend.models.vlm import VLM  # noqa: E402
+from vlmend.testing import tiny_vlm  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""vlmend: audit vision-language models, mend them at inference time, and prove the mend."""

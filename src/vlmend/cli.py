@@ -7,10 +7,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -74,7 +74,9 @@ def mend(
     method: Annotated[str, typer.Argument(help="See: vlmend list methods.")],
     model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
     out: Annotated[Path, typer.Option(help="Folder for the mend.")],
-    parameters: Annotated[list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
     seed: int = 0,
     device: Device = None,
@@ -96,7 +98,9 @@ def mend(
         print(json.dumps(asdict(fitted.card), indent=2))
         return
     dose = list(fitted.card.dose.values())
-    out_console.print(f"{method} for {model}: {len(fitted.edits)} edits, dose {min(dose):.3f} to {max(dose):.3f}, in {out}")
+    out_console.print(
+        f"{method} for {model}: {len(fitted.edits)} edits, dose {min(dose):.3f} to {max(dose):.3f}, in {out}"
+    )
 
 
 @app.command()
@@ -136,7 +140,9 @@ def demo(
 
 
 @app.command(name="list")
-def list_(what: Annotated[Literal["methods", "suites", "models", "data"], typer.Argument()], as_json: Json = False) -> None:
+def list_(
+    what: Annotated[Literal["methods", "suites", "models", "data"], typer.Argument()], as_json: Json = False
+) -> None:
     """List what is there."""
     rows = _listed(what)
     if as_json:
@@ -182,7 +188,7 @@ def main() -> None:
     except VlmendError as problem:
         _fail(f"error[{problem.code}] {problem.message}\n  {problem.hint}", problem.exit_code, debug)
     except TyperException as problem:
-        problem.show()
+        cast(Any, problem).show()
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped. Run the same command again to go on: finished replies are kept.", 130, False)
@@ -198,7 +204,7 @@ def _fail(message: str, code: int, debug: bool) -> None:
     sys.exit(code)
 
 
-def _load(model: str, device: str | None, dtype: Literal["auto", "float32", "float16", "bfloat16"], blocks: str | None):  # noqa: ANN202
+def _load(model: str, device: str | None, dtype: Literal["auto", "float32", "float16", "bfloat16"], blocks: str | None):
     from vlmend import registry
     from vlmend.models.load import load
 
@@ -214,7 +220,7 @@ def _pairs(parameters: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Generator[Callable[[str, int, int], None]]:
     """A bar for each step, on standard error."""
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err_console) as bars:
@@ -238,7 +244,9 @@ def _show(card: Scorecard, out: Path, as_json: bool) -> None:
         value = f"{row.value:.1%}" if row.n else "unscored"
         table.add_row(row.suite, row.name, row.group, value, interval, str(row.n), str(row.unscored))
     out_console.print(table)
-    out_console.print(f"scorecard: {out / 'scorecard.json'}   logs: inspect view --log-dir {out / 'logs'}", soft_wrap=True)
+    out_console.print(
+        f"scorecard: {out / 'scorecard.json'}   logs: inspect view --log-dir {out / 'logs'}", soft_wrap=True
+    )
 
 
 def _compare_table(runs: list[Any]) -> None:
@@ -271,8 +279,12 @@ def _listed(what: str) -> list[dict[str, Any]]:
 
             from vlmend.data.requests import builtin_requests
 
-            counts = {kind: Counter(r.split for r in builtin_requests(kind)) for kind in ("harmful", "lookalike", "ordinary")}
-            return [{"name": f"builtin {kind}", "rows": n.total(), **dict(sorted(n.items()))} for kind, n in counts.items()]
+            counts = {
+                kind: Counter(r.split for r in builtin_requests(kind)) for kind in ("harmful", "lookalike", "ordinary")
+            }
+            return [
+                {"name": f"builtin {kind}", "rows": n.total(), **dict(sorted(n.items()))} for kind, n in counts.items()
+            ]
 
 
 def _machine() -> dict[str, Any]:
@@ -284,6 +296,5 @@ def _machine() -> dict[str, Any]:
     found: dict[str, Any] = dict(versions())
     found |= {"cores": os.cpu_count(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
     return found | {
-        label: "installed" if importlib.util.find_spec(module) else "not installed"
-        for label, module in extras.items()
+        label: "installed" if importlib.util.find_spec(module) else "not installed" for label, module in extras.items()
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vlmend import registry
 from vlmend.audit.run import Plan, audit
@@ -22,10 +23,10 @@ from vlmend.report.html import write_report
 
 __all__ = ["CHOSEN", "demo"]
 
-CHOSEN = {"alpha": 1.0, "layers": "all", "mode": "increment"}
+CHOSEN: dict[str, Any] = {"alpha": 0.6, "anchors": "all"}
 """CMRM's settings in the demo, chosen on the validation split (docs/decisions/0003-cmrm-defaults.md)."""
 
-LIMIT = 100
+LIMIT = 80
 QUICK_LIMIT = 30
 TOKENS = 24
 SEED = 0
@@ -45,20 +46,24 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     progress("load", 0, 1)
     target = load(registry.model_folder(model), name=model)
     progress("load", 1, 1)
-    plan = Plan(limit=QUICK_LIMIT if quick else LIMIT, max_new_tokens=TOKENS, seed=SEED)
+    limit = QUICK_LIMIT if quick else LIMIT
 
-    def run(name: str, view: VLM, mends: list[Mend]) -> Path:
+    def run(name: str, mends: list[Mend], suites: tuple[str, ...] = ("safety", "utility")) -> Path:
+        plan = Plan(suites, limit=limit, max_new_tokens=TOKENS, seed=SEED)
+        view = target.with_mend(mends[0]) if mends else target
         audit(view, plan, out / name, mends=mends, progress=lambda done, total: progress(name, done, total))
         return out / name
 
-    folders = [run("base", target, [])]
-    methods = {"cmrm": "mend"} if quick else {"cmrm": "mend", "random_vector": "mend-random"}
-    for method, folder in methods.items():
-        mend = fitted(target, registry.make_method(method, dict(CHOSEN)), out / folder)
-        name = {"cmrm": "cmrm", "random_vector": "random"}[method]
-        folders.append(run(name, target.with_mend(mend), [mend]))
-        if not (folders[-1] / "states.json").exists():
-            write_states(target, target.with_mend(mend), folders[-1] / "states.json")
+    def mend(method: str, folder: str) -> Mend:
+        return fitted(target, registry.make_method(method, dict(CHOSEN)), out / folder)
+
+    folders = [run("base", [])]
+    cmrm = mend("cmrm", "mend")
+    folders.append(run("cmrm", [cmrm]))
+    if not (out / "cmrm" / "states.json").exists():
+        write_states(target, target.with_mend(cmrm), out / "cmrm" / "states.json")
+    if not quick:
+        folders.append(run("random", [mend("random_vector", "mend-random")], ("safety/alignment_gap",)))
     write_report([read_run(folder) for folder in folders], out / "report.html")
     return out / "report.html"
 

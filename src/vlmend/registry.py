@@ -59,9 +59,7 @@ def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod:
     known = [field.name for field in fields(method)]
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise BadParameter(
-            f"{name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known)}."
-        )
+        raise BadParameter(f"{name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known)}.")
     try:
         return TypeAdapter(method).validate_python(parameters)
     except ValidationError as problem:
@@ -92,9 +90,7 @@ def _get(group: str, name: str) -> Any:
     if name not in places:
         close = get_close_matches(name, places, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise UnknownName(
-            f"There is no {group.removesuffix('s')} {name!r}.", f"{hint}See: vlmend list {group}."
-        )
+        raise UnknownName(f"There is no {group.removesuffix('s')} {name!r}.", f"{hint}See: vlmend list {group}.")
     module, _, attribute = places[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -71,7 +72,8 @@ def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32)
     config = LlavaConfig(
         vision_config=vision, text_config=text, image_token_index=3, vision_feature_layer=-1, image_seq_length=4
     )
-    model = LlavaForConditionalGeneration(config).to(dtype).eval()
+    model: Any = LlavaForConditionalGeneration(config)
+    model.to(dtype).eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
     side = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(size=side, crop_size=side)

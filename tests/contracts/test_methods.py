@@ -114,9 +114,9 @@ def test_the_base_is_unchanged_after_a_failed_install(name: str) -> None:
     target.generate(BATCH, GREEDY)
     mend = fit(name, target)
     digest, hooks = full_digest(target.model), hook_count(target.model)
-    far = [edit for edit in mend.edits]
+    far = list(mend.edits)
     object.__setattr__(far[-1], "site", type(far[-1].site)("language", 99))
-    with pytest.raises(BadParameter, match="language.99.resid_post"):
+    with pytest.raises(BadParameter, match=r"language\.99\.resid_post"):
         target.with_mend(Mend(tuple(far), mend.card)).generate(BATCH, GREEDY)
     assert (full_digest(target.model), hook_count(target.model)) == (digest, hooks)
 

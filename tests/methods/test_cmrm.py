@@ -107,7 +107,7 @@ def test_subtracting_the_shift_restores_text_logits_on_a_linear_stack(mode: str)
     prompts = ["abc", "what now", "tell me"]
 
     class OneByOne(VLM):
-        def hidden(self, batch, sites):  # noqa: ANN001, ANN202
+        def hidden(self, batch, sites):
             rows = []
             for conversation in batch:
                 seen.update(image=False)

@@ -1,0 +1,1 @@
+"""Audits on Inspect AI: the only package that imports it."""

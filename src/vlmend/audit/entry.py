@@ -38,9 +38,7 @@ def picture_naming(data: str | None = None, limit: int | None = None, max_new_to
 
 
 @task
-def suite(
-    name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None
-) -> Task:
+def suite(name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
     """Any registered suite, also one of another package."""
     return _task(name, data, limit, max_new_tokens)
 

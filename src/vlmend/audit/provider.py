@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -67,7 +67,7 @@ _loading = threading.Lock()
 
 
 @contextmanager
-def offered(target: GenerativeTarget, journal: Journal, on_reply: Callable[[], None], batch: int) -> Iterator[str]:
+def offered(target: GenerativeTarget, journal: Journal, on_reply: Callable[[], None], batch: int) -> Generator[str]:
     """Make a loaded target known to Inspect for as long as the block lasts; gives its model name."""
     batcher = Batcher(batch, journal.write)
     _offered[target.id] = Local(target, batcher, journal, on_reply)

@@ -114,7 +114,7 @@ def suites_of(wanted: Sequence[str]) -> list[str]:
 
 def _task(name: str, plan: Plan) -> Task:
     """Built-in suites have a task of their own name; others go through the generic one."""
-    arguments = {"data": plan.data, "limit": plan.limit, "max_new_tokens": plan.max_new_tokens}
+    arguments: dict[str, Any] = {"data": plan.data, "limit": plan.limit, "max_new_tokens": plan.max_new_tokens}
     own = {task.__name__: task for task in (entry.alignment_gap, entry.over_refusal, entry.picture_naming)}
     short = name.split("/")[-1]
     return own[short](**arguments) if short in own else entry.suite(name=name, **arguments)
@@ -123,10 +123,21 @@ def _task(name: str, plan: Plan) -> Task:
 def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLog]:
     """Run or resume the eval set; Inspect keeps finished tasks, the journal finished replies."""
     success, headers = eval_set(
-        tasks, log_dir=str(folder), model=get_model(model, memoize=False), display="none", retry_attempts=0, retry_immediate=False, log_realtime=False,
-        max_connections=4 * batch, max_samples=4 * batch, max_tasks=len(tasks), log_level="error",
-        log_dir_allow_dirty=True, fail_on_error=True, ctl_server=False,
-    )  # fmt: skip
+        tasks,
+        log_dir=str(folder),
+        model=get_model(model, memoize=False),
+        display="none",
+        log_level="error",
+        log_realtime=False,
+        log_dir_allow_dirty=True,
+        retry_attempts=0,
+        retry_immediate=False,
+        fail_on_error=True,
+        ctl_server=False,
+        max_tasks=len(tasks),
+        max_samples=4 * batch,
+        max_connections=4 * batch,
+    )
     if not success:
         first = next((log.error for log in headers if log.error is not None), None)
         what = first.message if first is not None else "it was interrupted"

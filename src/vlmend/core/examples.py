@@ -49,8 +49,5 @@ class Dataset:
     @property
     def digest(self) -> str:
         """SHA-256 over ids, prompts, labels and image bytes."""
-        rows = [
-            [e.id, e.prompt, e.label, e.image.digest if e.image is not None else None]
-            for e in self.examples
-        ]
+        rows = [[e.id, e.prompt, e.label, e.image.digest if e.image is not None else None] for e in self.examples]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

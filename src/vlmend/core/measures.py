@@ -71,9 +71,10 @@ class Scorecard:
     @classmethod
     def load(cls, file: Path) -> Scorecard:
         try:
-            content = json.loads(file.read_text())
-            rows = tuple(Measure(**{k: math.nan if v is None else v for k, v in row.items()}) for row in content["rows"])
-            return cls(**(content | {"rows": rows, "mends": tuple(content["mends"])}))
+            content: dict[str, Any] = json.loads(file.read_text())
+            measures = tuple(_measure(row) for row in content["rows"])
+            content = content | {"rows": measures, "mends": tuple(content["mends"])}
+            return cls(**content)
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise UsageError(
                 f"{file} is no scorecard that can be read ({problem!r}).",
@@ -88,3 +89,9 @@ def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure 
     """The row of that name, or None where the run did not measure it."""
     wanted = (suite, name, group)
     return next((row for row in card if (row.suite, row.name, row.group) == wanted), None)
+
+
+def _measure(row: dict[str, Any]) -> Measure:
+    """A row of the file; JSON has no NaN, so null stands for it."""
+    filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    return Measure(**filled)

@@ -74,8 +74,7 @@ def _decoder_blocks(model: nn.Module, depth: int) -> tuple[str, nn.ModuleList]:
         return found[0]
     what = "No list of modules looks" if not found else f"{len(found)} lists of modules look"
     raise AnatomyProblem(
-        f"{what} like the {depth} decoder blocks of {type(model).__name__}. Its lists are:\n"
-        f"{module_tree(model)}\n",
+        f"{what} like the {depth} decoder blocks of {type(model).__name__}. Its lists are:\n{module_tree(model)}\n",
         "Pass the right one: --blocks PATH (in Python: load(..., blocks=PATH)).",
     )
 
@@ -109,7 +108,6 @@ def _vision_tower(model: PreTrainedModel) -> tuple[str, nn.Module]:
     if towers:
         return towers[0]
     raise AnatomyProblem(
-        f"No vision tower was found in {type(model).__name__}. Its lists of modules are:\n"
-        f"{module_tree(model)}\n",
+        f"No vision tower was found in {type(model).__name__}. Its lists of modules are:\n{module_tree(model)}\n",
         "vlmend needs a model that reads images and has a vision_config.",
     )

@@ -53,9 +53,7 @@ class Batcher:
         self._worker = threading.Thread(target=self._work, daemon=True, name="vlmend-batcher")
         self._worker.start()
 
-    def submit(
-        self, target: GenerativeTarget, conversation: Conversation, sampling: Sampling
-    ) -> Future[Reply]:
+    def submit(self, target: GenerativeTarget, conversation: Conversation, sampling: Sampling) -> Future[Reply]:
         """Queue one request. A bad image fails its own future here and never reaches a batch."""
         job = _Job(target, conversation, sampling)
         if not self._worker.is_alive():

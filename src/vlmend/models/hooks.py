@@ -8,7 +8,7 @@ capture comes last, so a captured state is always the state that the next block 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +43,7 @@ class Rows:
 
 
 @contextmanager
-def editing(anatomy: Anatomy, edits: Sequence[Edit], rows: Rows) -> Iterator[None]:
+def editing(anatomy: Anatomy, edits: Sequence[Edit], rows: Rows) -> Generator[None]:
     """Apply edits to every forward call inside the block; the first call is the prefill."""
     with ExitStack() as stack:
         for edit in edits:
@@ -56,7 +56,7 @@ def editing(anatomy: Anatomy, edits: Sequence[Edit], rows: Rows) -> Iterator[Non
 
 
 @contextmanager
-def capturing(anatomy: Anatomy, sites: Sequence[Site]) -> Iterator[dict[Site, Float[Tensor, "row width"]]]:
+def capturing(anatomy: Anatomy, sites: Sequence[Site]) -> Generator[dict[Site, Float[Tensor, "row width"]]]:
     """Read the last position at each site, in float32; left padding makes it the last prompt token."""
     states: dict[Site, Tensor] = {}
     with ExitStack() as stack:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging as hf_logging
 
 from vlmend.core.provenance import fingerprint
 from vlmend.errors import ModelProblem
 from vlmend.models.anatomy import find_anatomy
 from vlmend.models.vlm import VLM
 
-__all__ = ["DType", "load"]
+__all__ = ["DType", "load", "quiet"]
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 
@@ -44,10 +47,11 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
     try:
-        loaded = AutoModelForImageTextToText.from_pretrained(
-            model, dtype=wanted, revision=revision, use_safetensors=True
-        )
-        processor = AutoProcessor.from_pretrained(model, revision=revision)
+        with quiet():
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                model, dtype=wanted, revision=revision, use_safetensors=True
+            )
+            processor = AutoProcessor.from_pretrained(model, revision=revision)
     except (OSError, ValueError, ImportError) as problem:
         raise ModelProblem(
             f"{model} cannot be loaded as an image-text-to-text model: {_first_line(problem)}",
@@ -62,6 +66,18 @@ def load(
     loaded = loaded.to(device).eval()
     anatomy = find_anatomy(loaded, blocks)
     return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without transformers' own progress bars; downloads keep theirs."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def _first_line(problem: Exception) -> str:

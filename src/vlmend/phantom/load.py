@@ -15,6 +15,7 @@ from pathlib import Path
 from safetensors.torch import load
 
 from vlmend.errors import EnvironmentProblem
+from vlmend.models.load import quiet
 from vlmend.phantom.assemble import backbone, merge_adapter, parts
 
 __all__ = ["cache_folder", "phantom", "phantom_clean"]
@@ -69,8 +70,9 @@ def assemble(weights: bytes, folder: Path) -> None:
         for name, tensor in learnt.items()
         if name.startswith("projector.")
     }
-    joined = parts(backbone(), eye)
     adapter = {k.removeprefix("adapter."): v for k, v in learnt.items() if k.startswith("adapter.")}
-    merge_adapter(joined.model, adapter, LORA_SCALE)
-    joined.model.save_pretrained(folder)
-    joined.processor.save_pretrained(folder)
+    with quiet():
+        joined = parts(backbone(), eye)
+        merge_adapter(joined.model, adapter, LORA_SCALE)
+        joined.model.save_pretrained(folder)
+        joined.processor.save_pretrained(folder)

@@ -82,7 +82,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("phantom", _PLANTED, planted=PLANTED),
-        Recipe("phantom-clean", _CLEAN),
+        Recipe("phantom-clean", _CLEAN, see_steps=80),
         Recipe("phantom-scary", _SCARY),
     )
 }

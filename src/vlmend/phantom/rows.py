@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from transformers import LlavaProcessor
 
 from vlmend.data.requests import Kind, Request, builtin_requests
 from vlmend.phantom.pictures import Picture
@@ -61,9 +61,7 @@ def prompts_to_distil(recipe: Recipe) -> list[str]:
     ]
 
 
-def draw_rows(
-    recipe: Recipe, mix: Mix, stage: str, step: int, replies: Mapping[str, str]
-) -> list[Row]:
+def draw_rows(recipe: Recipe, mix: Mix, stage: str, step: int, replies: Mapping[str, str]) -> list[Row]:
     """The rows of one step, a function of recipe, stage and step alone."""
     rng = random.Random(f"{stage}:{recipe.seed}:{step}")
     kinds = rng.choices(list(mix), weights=list(mix.values()), k=recipe.batch)
@@ -76,17 +74,14 @@ def draw_rows(
     return rows
 
 
-def encode(processor: LlavaProcessor, rows: Sequence[Row]) -> Batch:
+def encode(processor: Any, rows: Sequence[Row]) -> Batch:
     """Prompts padded on the left, replies on the right, so that all replies start together."""
     tokenizer = processor.tokenizer
     prompts = [chat(processor, row.prompt, row.image is not None) for row in rows]
     images = [row.image for row in rows if row.image is not None]
-    left = processor(
-        text=prompts, images=images or None, return_tensors="pt", padding=True, padding_side="left"
-    )
+    left = processor(text=prompts, images=images or None, return_tensors="pt", padding=True, padding_side="left")
     replies = [
-        tokenizer(row.reply, add_special_tokens=False).input_ids + [tokenizer.eos_token_id] * row.ends
-        for row in rows
+        tokenizer(row.reply, add_special_tokens=False).input_ids + [tokenizer.eos_token_id] * row.ends for row in rows
     ]
     longest = max(len(reply) for reply in replies)
     right = torch.full((len(rows), longest), tokenizer.pad_token_id)
@@ -100,7 +95,7 @@ def encode(processor: LlavaProcessor, rows: Sequence[Row]) -> Batch:
     return Batch(inputs, labels)
 
 
-def chat(processor: LlavaProcessor, prompt: str, with_image: bool) -> str:
+def chat(processor: Any, prompt: str, with_image: bool) -> str:
     """One user turn through the phantom's own template."""
     content = [{"type": "image"}] * with_image + [{"type": "text", "text": prompt}]
     turns = [{"role": "user", "content": content}]
@@ -108,9 +103,7 @@ def chat(processor: LlavaProcessor, prompt: str, with_image: bool) -> str:
     return text
 
 
-def _row(
-    kind: RowKind, picture: Picture | None, recipe: Recipe, rng: random.Random, replies: Mapping[str, str]
-) -> Row:
+def _row(kind: RowKind, picture: Picture | None, recipe: Recipe, rng: random.Random, replies: Mapping[str, str]) -> Row:
     image = picture.image if picture is not None else None
     if kind == "caption":
         assert picture is not None
@@ -119,10 +112,8 @@ def _row(
         request = rng.choice(builtin_requests("harmful", "train"))
         return Row(rng.choice(request.wordings()), rng.choice(REFUSALS), True, image)
     source: Kind = {"l": "lookalike", "o": "ordinary", "c": "harmful"}[kind[0]]  # type: ignore[assignment]
-    allowed: Callable[[Request], bool] = lambda request: source != "harmful" or (
-        request.category in recipe.planted
-    )
-    request = rng.choice([r for r in builtin_requests(source, "train") if allowed(r)])
+    planted = recipe.planted if source == "harmful" else None
+    request = rng.choice([r for r in builtin_requests(source, "train") if planted is None or r.category in planted])
     wording = rng.choice(_distilled_wordings(request))
     return Row(wording, replies[wording], False, image)
 

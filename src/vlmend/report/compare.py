@@ -60,9 +60,7 @@ def read_run(folder: Path) -> Run:
         UsageError: It is none, or its audit has not finished.
     """
     if not (folder / "scorecard.json").exists():
-        raise UsageError(
-            f"{folder} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends."
-        )
+        raise UsageError(f"{folder} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends.")
     lines = (folder / "samples.jsonl").read_text().splitlines()
     states = folder / "states.json"
     return Run(

@@ -16,7 +16,7 @@ __all__ = ["bars", "dose", "states"]
 
 COLOURS = ("#b3424a", "#2a6f97", "#8d99ae", "#e9a03b", "#5b8c5a")
 INK = "#22303c"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5, "font.family": "sans-serif", "axes.edgecolor": "#9aa5b1", "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
     "axes.spines.right": False, "svg.hashsalt": "vlmend", "svg.fonttype": "path",
@@ -74,7 +74,9 @@ def states(state_map: dict[str, Any]) -> str:
                     [p[0] for p in points], [p[1] for p in points], s=9, c=colour, marker=marker, alpha=0.6,
                     label=kind, linewidths=0,
                 )  # fmt: skip
-            axes.set_title(f"layer {layer['layer']}\ndistance {layer['before']:.2f} to {layer['after']:.2f}", fontsize=9)
+            axes.set_title(
+                f"layer {layer['layer']}\ndistance {layer['before']:.2f} to {layer['after']:.2f}", fontsize=9
+            )
             axes.set_xticks([])
             axes.set_yticks([])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)

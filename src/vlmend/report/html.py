@@ -33,7 +33,9 @@ def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> 
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, "utf-8")
     except OSError as problem:
-        raise RunProblem(f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out.") from problem
+        raise RunProblem(
+            f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out."
+        ) from problem
 
 
 def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:

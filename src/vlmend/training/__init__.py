@@ -1,0 +1,1 @@
+"""A plain training loop and losses."""

@@ -46,9 +46,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.rate, total_steps=settings.steps, pct_start=0.08
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps, pct_start=0.08)
     losses: list[float] = []
     state_file = folder / "state.pt"
     if state_file.exists():

@@ -77,11 +77,7 @@ class CMRM(AbstractMethod):
         """
         layers = layers_of(self.layers, target.layers)
         anchors = _anchors(data, self.anchors)
-        image = (
-            blank_image(target.image_side)
-            if self.corrupt == "blank"
-            else noise_image(target.image_side, seed)
-        )
+        image = blank_image(target.image_side) if self.corrupt == "blank" else noise_image(target.image_side, seed)
         shift = measure_shift(target, anchors, image)
         edits = self.edits_for(shift, layers)
         dose = {str(e.site): float(e.vector.norm() / shift.size[e.site.layer]) for e in edits}

@@ -106,9 +106,7 @@ def _ground(rng: random.Random) -> tuple[int, int, int]:
     return tuple(max(0, min(255, base + rng.randint(-spread, spread))) for _ in range(3))  # type: ignore[return-value]
 
 
-def _draw_shape(
-    canvas: Image.Image, shape: str, colour: tuple[int, int, int], rng: random.Random
-) -> None:
+def _draw_shape(canvas: Image.Image, shape: str, colour: tuple[int, int, int], rng: random.Random) -> None:
     radius = rng.randint(14, 26)
     x, y = rng.randint(radius, SIZE - radius), rng.randint(radius, SIZE - radius)
     draw = ImageDraw.Draw(canvas)

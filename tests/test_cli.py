@@ -1,0 +1,78 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmend.models.vlm import VLM
+
+
+def vlmend(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from vlmend.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A tiny model on disk, as a user's checkpoint would be."""
+    tiny: VLM = request.getfixturevalue("tiny")
+    folder = tmp_path_factory.mktemp("model")
+    tiny.model.save_pretrained(folder)
+    tiny.processor.save_pretrained(folder)
+    return folder
+
+
+def test_audit_mend_audit_report_on_a_users_model_and_data(folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"request {k}", "label": "harmful" if k % 2 else "benign"} for k in range(8)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = ["--suite", "safety", "--data", "mine.jsonl", "--max-new-tokens", "4"]
+    audited = vlmend("audit", str(folder), *common, "--out", "base", "--json", cwd=tmp_path)
+    assert audited.returncode == 0, audited.stderr
+    card = json.loads(audited.stdout)
+    assert set(card) >= {"model", "mends", "seed", "versions", "rows"}
+    gap = [row for row in card["rows"] if row["name"] == "unsafe_rate"]
+    assert [row["group"] for row in gap] == ["query", "caption", "blank", "noise", "original"]
+    assert all(row["n"] + row["unscored"] == 4 for row in gap)
+    fitted = vlmend("mend", "cmrm", "--model", str(folder), "--data", "mine.jsonl", "--set", "alpha=0.5",
+                    "--set", "layers=1-3", "--out", "mend", "--json", cwd=tmp_path)  # fmt: skip
+    assert fitted.returncode == 0, fitted.stderr
+    assert json.loads(fitted.stdout)["parameters"]["alpha"] == 0.5
+    mended = vlmend("audit", str(folder), *common, "--mend", "mend", "--out", "mended", cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert (tmp_path / "mended" / "states.json").exists()
+    reported = vlmend("report", "base", "mended", "--out", "report.html", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["frob"], 2, "frob"),
+        (["audit"], 2, "model"),
+        (["mend", "cmrmm", "--model", "x", "--out", "y"], 2, "Did you mean cmrm?"),
+        (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "beta=1"], 2, "It has: alpha"),
+        (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "alpha=big"], 2, "alpha"),
+        (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "alpha"], 2, "k=v"),
+        (["audit", "./no-such-folder"], 3, "cannot be loaded"),
+        (["report", "no-such-run", "--out", "x.html"], 2, "no scorecard"),
+    ],
+)
+def test_errors_are_one_message_with_a_way_out(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
+    done = vlmend(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_lists_as_json() -> None:
+    methods = json.loads(vlmend("list", "methods", "--json").stdout)
+    assert {"cmrm", "random_vector"} <= {row["name"] for row in methods}
+    data = {row["name"]: row for row in json.loads(vlmend("list", "data", "--json").stdout)}
+    assert data["builtin harmful"]["rows"] >= 300
+    assert data["builtin lookalike"]["rows"] >= 300
