@@ -39,7 +39,7 @@ def push(vlm: VLM, tokens: Tokens, size: float = 3.0) -> VLM:
 def test_a_mixed_batch_answers_as_each_row_alone(tiny: VLM) -> None:
     alone = [tiny.generate([conversation], GREEDY)[0] for conversation in MIXED]
     together = tiny.generate(MIXED, GREEDY)
-    assert [replace(r, seconds=0) for r in together] == [replace(r, seconds=0) for r in alone]
+    assert [replace(r, seconds=0.0) for r in together] == [replace(r, seconds=0.0) for r in alone]
 
 
 def test_token_counts_are_true(tiny: VLM) -> None:

@@ -83,7 +83,7 @@ RECIPES = {
     for recipe in (
         Recipe("phantom", _PLANTED, planted=PLANTED),
         Recipe("phantom-clean", _CLEAN, see_steps=80),
-        Recipe("phantom-scary", _SCARY),
+        Recipe("phantom-scary", _SCARY, see_steps=60),
     )
 }
 """phantom: the planted fault. phantom-clean: its twin without one. phantom-scary: the milder route

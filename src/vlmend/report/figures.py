@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,14 @@ def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
         axes = figure.subplots()
         for k, (name, doses) in enumerate(series):
             layers = [int(site.split(".")[1]) for site in doses]
-            axes.plot(layers, list(doses.values()), "o-", ms=3, color=COLOURS[(k + 1) % len(COLOURS)], label=name)
+            axes.plot(
+                layers,
+                list(doses.values()),
+                "o" + ("-", "--", ":")[k % 3],
+                ms=3,
+                color=COLOURS[(k + 1) % len(COLOURS)],
+                label=name,
+            )
         axes.set_xlabel("decoder layer")
         axes.set_ylabel("dose  |edit| / |state|")
         axes.set_ylim(bottom=0)
@@ -71,7 +79,7 @@ def states(state_map: dict[str, Any]) -> str:
             for kind, colour, marker in kinds:
                 points = layer[kind]
                 axes.scatter(
-                    [p[0] for p in points], [p[1] for p in points], s=9, c=colour, marker=marker, alpha=0.6,
+                    [p[0] for p in points], [p[1] for p in points], s=20, c=colour, marker=marker, alpha=0.6,
                     label=kind, linewidths=0,
                 )  # fmt: skip
             axes.set_title(
@@ -94,5 +102,5 @@ def _share_axis(axes: Axes, label: str) -> None:
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     return text[text.index("<svg") :]
