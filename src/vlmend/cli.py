@@ -26,6 +26,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 out_console = Console()
 err_console = Console(stderr=True)
+STOPPED = 130
 
 Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -184,6 +185,8 @@ def main() -> None:
     debug = "--debug" in arguments
     try:
         code = app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+        if code == STOPPED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except VlmendError as problem:
         _fail(f"error[{problem.code}] {problem.message}\n  {problem.hint}", problem.exit_code, debug)
@@ -191,7 +194,7 @@ def main() -> None:
         cast(Any, problem).show()
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped. Run the same command again to go on: finished replies are kept.", 130, False)
+        _fail("stopped. Run the same command again to go on: finished replies are kept.", STOPPED, False)
     except Exception as problem:  # a bug of ours, or a library's: say so in one line
         hint = "This is not your mistake. Run it again with --debug and report what it prints."
         _fail(f"error[internal] {type(problem).__name__}: {problem}\n  {hint}", 3, debug)

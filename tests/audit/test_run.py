@@ -63,6 +63,16 @@ def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         audit(ScriptedTarget(refuses_text_only), Plan((GAP,), limit=3), tmp_path)
 
 
+def test_a_changed_data_file_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"prompt": "one", "label": "harmful"}\n')
+    plan = Plan((GAP,), data=str(data))
+    audit(ScriptedTarget(refuses_text_only), plan, tmp_path / "run")
+    data.write_text('{"prompt": "two", "label": "harmful"}\n')
+    with pytest.raises(RunProblem, match="data_digest"):
+        audit(ScriptedTarget(refuses_text_only), plan, tmp_path / "run")
+
+
 def test_bad_images_are_counted_named_and_never_stop_the_run(tmp_path: Path) -> None:
     Pixels.new("RGB", (8, 8), "red").save(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()

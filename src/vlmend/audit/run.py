@@ -28,6 +28,7 @@ from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import versions
+from vlmend.data.sources import read_jsonl
 from vlmend.errors import RunProblem
 
 __all__ = ["Plan", "audit"]
@@ -74,7 +75,8 @@ def audit(
         batch: Largest batch, in requests.
 
     Raises:
-        RunProblem: The folder holds another run, or the run was stopped.
+        RunProblem: The folder holds another run, or a failure stopped the run.
+        KeyboardInterrupt: The user stopped it; what is done is kept.
     """
     names = suites_of(plan.suites)
     _claim(out, plan, target)
@@ -138,11 +140,12 @@ def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLo
         max_samples=4 * batch,
         max_connections=4 * batch,
     )
+    if any(log.status == "cancelled" for log in headers) or not headers:
+        raise KeyboardInterrupt
     if not success:
         first = next((log.error for log in headers if log.error is not None), None)
-        what = first.message if first is not None else "it was interrupted"
         raise RunProblem(
-            f"The audit stopped before its end ({what}).",
+            f"The audit stopped before its end ({first.message if first is not None else 'no reason given'}).",
             "Mend the cause if there is one, then run the same command again: finished replies are kept.",
         )
     return [read_eval_log(header.location) for header in headers]
@@ -176,7 +179,10 @@ def _answers(suite: Suite, logs: list[EvalLog]) -> list[Answer]:
 
 def _claim(out: Path, plan: Plan, target: GenerativeTarget) -> None:
     """Write `run.json`, or check that the folder holds this very run."""
-    wanted = json.loads(json.dumps({"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}))
+    claim = {"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}
+    if plan.data is not None:
+        claim["data_digest"] = read_jsonl(Path(plan.data)).digest_of_words
+    wanted = json.loads(json.dumps(claim))
     file = out / "run.json"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -47,9 +47,15 @@ def build_task(name: str, data: str | None, limit: int | None, max_new_tokens: i
     )
 
 
-@lru_cache(maxsize=8)
 def questions_of(name: str, data: str | None, limit: int | None) -> Mapping[str, Question]:
     """The questions of a suite by id. Inspect writes solver arguments down, so they are plain."""
+    changed = Path(data).stat().st_mtime_ns if data is not None and Path(data).exists() else 0
+    return _questions(name, data, limit, changed)
+
+
+@lru_cache(maxsize=8)
+def _questions(name: str, data: str | None, limit: int | None, changed: int) -> Mapping[str, Question]:
+    """As `questions_of`; a data file that changed is read again."""
     dataset = None if data is None else read_jsonl(Path(data))
     return {question.id: question for question in registry.suite(name).questions(dataset, limit)}
 

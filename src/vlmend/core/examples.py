@@ -47,6 +47,12 @@ class Dataset:
         return tuple(example for example in self.examples if example.label == label)
 
     @property
+    def digest_of_words(self) -> str:
+        """SHA-256 over ids, prompts, labels and captions; opens no image."""
+        rows = [[e.id, e.prompt, e.label, e.caption] for e in self.examples]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
     def digest(self) -> str:
         """SHA-256 over ids, prompts, labels and image bytes."""
         rows = [[e.id, e.prompt, e.label, e.image.digest if e.image is not None else None] for e in self.examples]

@@ -50,6 +50,7 @@ class Batcher:
         self._size = size
         self._on_batch = on_batch
         self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._closing = False
         self._worker = threading.Thread(target=self._work, daemon=True, name="vlmend-batcher")
         self._worker.start()
 
@@ -68,33 +69,35 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Stop the worker after what is queued."""
+        """Stop the worker after the batch under way; what still waits is cancelled."""
+        self._closing = True
         self._queue.put(None)
         self._worker.join()
 
     def _work(self) -> None:
         waiting: list[_Job] = []
         while True:
-            closed = self._fill(waiting)
-            while waiting and (closed or len(waiting) >= self._size or self._queue.empty()):
+            self._fill(waiting)
+            while waiting and not self._closing and (len(waiting) >= self._size or self._queue.empty()):
                 self._run(self._take(waiting))
-            if closed:
+            if self._closing:
+                for job in waiting:
+                    job.future.cancel()
                 return
 
-    def _fill(self, waiting: list[_Job]) -> bool:
-        """Collect jobs until a batch is full or nobody came for `WAIT_S`; True when closed."""
+    def _fill(self, waiting: list[_Job]) -> None:
+        """Collect jobs until a batch is full, nobody came for `WAIT_S`, or the batcher closes."""
         deadline = None
         while len(waiting) < self._size:
             try:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 job = self._queue.get(timeout=left)
             except queue.Empty:
-                return False
+                return
             if job is None:
-                return True
+                return
             waiting.append(job)
             deadline = time.monotonic() + WAIT_S
-        return False
 
     def _take(self, waiting: list[_Job]) -> list[_Job]:
         """The next batch: the oldest job's kind, its nearest lengths first."""
@@ -104,7 +107,10 @@ class Batcher:
         waiting[:] = [job for job in waiting if job not in batch]
         return batch
 
-    def _run(self, batch: list[_Job]) -> None:
+    def _run(self, jobs: list[_Job]) -> None:
+        batch = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             replies = batch[0].target.generate([job.conversation for job in batch], batch[0].sampling)
             if self._on_batch is not None:

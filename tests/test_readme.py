@@ -1,0 +1,24 @@
+"""The README's commands are the ones that CI runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+
+
+def test_every_verb_in_the_readme_and_guides_exists() -> None:
+    import re
+
+    from vlmend.cli import app
+
+    verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    pages = [ROOT / "README.md", *(ROOT / "docs" / "guides").glob("*.md")]
+    used = {verb for page in pages for verb in re.findall(r"^    vlmend (\w+)", page.read_text(), re.MULTILINE)}
+    assert used
+    assert used <= verbs
