@@ -36,10 +36,6 @@ class Run:
     def value(self, suite: str, name: str, group: str) -> Measure | None:
         return find_measure(self.card, suite, name, group)
 
-    @property
-    def mended(self) -> bool:
-        return bool(self.card.mends)
-
 
 @dataclass(frozen=True)
 class Change:

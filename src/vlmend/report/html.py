@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from vlmend.core.measures import Measure
 from vlmend.errors import RunProblem
 from vlmend.report import figures
 from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, warnings_of
@@ -67,10 +66,7 @@ def _bars(runs: Sequence[Run], suite: str, name: str, groups: Sequence[str], lab
 
 def _price(runs: Sequence[Run]) -> str | None:
     groups = [f"{kind}:{how}" for kind in ("lookalike", "ordinary", "benign") for how in ("query", "original")]
-    figure = _bars(runs, REFUSAL, "refusal_rate", groups, "harmless requests declined")
-    if figure is None:
-        return None
-    return figure
+    return _bars(runs, REFUSAL, "refusal_rate", groups, "harmless requests declined")
 
 
 def _dose(runs: Sequence[Run]) -> str | None:
@@ -96,8 +92,3 @@ def _samples(base: Run, others: Sequence[Run]) -> list[dict[str, Any]]:
         {"prompt": s["prompt"], "replies": [(name, by_id.get(s["id"])) for name, by_id in replies.items()]}
         for s in shown
     ]
-
-
-def percent(row: Measure) -> str:
-    """`12 % [8, 18]`."""
-    return f"{row.value:.0%} [{row.low:.0%}, {row.high:.0%}]" if row.n else "unscored"
