@@ -13,6 +13,7 @@ from PIL import Image as Pixels
 
 from vlmend.audit.run import Plan, audit, suites_of
 from vlmend.core.conversation import Conversation
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.testing import ScriptedTarget
@@ -114,6 +115,12 @@ def test_a_failing_model_stops_the_run_and_keeps_what_is_done(tmp_path: Path) ->
     before = len(target.asked.conversations)
     audit(target, Plan((GAP,), limit=3), tmp_path, batch=1)
     assert len(target.asked.conversations) - before == 15 - kept
+
+
+def test_an_axis_leaves_out_what_the_data_has_no_rows_for(tmp_path: Path) -> None:
+    harmful = Dataset("d", (Example("1", "one", "harmful"),))
+    assert suites_of(["safety"], harmful) == ["safety/alignment_gap"]
+    assert suites_of(["safety/over_refusal"], harmful) == ["safety/over_refusal"]  # named: an error follows
 
 
 def test_axes_and_short_names_are_suites() -> None:

@@ -25,6 +25,7 @@ from vlmend.audit.provider import BATCH_SIZE, offered
 from vlmend.audit.suite import Answer, Suite
 from vlmend.audit.tasks import answers_of
 from vlmend.core.contracts import GenerativeTarget
+from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import versions
@@ -78,7 +79,7 @@ def audit(
         RunProblem: The folder holds another run, or a failure stopped the run.
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
-    names = suites_of(plan.suites)
+    names = suites_of(plan.suites, None if plan.data is None else read_jsonl(Path(plan.data)))
     _claim(out, plan, target)
     journal = Journal(out / "replies.jsonl")
     tasks = [_task(name, plan) for name in names]
@@ -100,8 +101,8 @@ def audit(
     return card
 
 
-def suites_of(wanted: Sequence[str]) -> list[str]:
-    """Full suite names of names and axes, each once, in order.
+def suites_of(wanted: Sequence[str], data: Dataset | None = None) -> list[str]:
+    """Full suite names of names and axes, each once, in order; an axis means its suites that fit the data.
 
     Raises:
         UnknownName: A name that is neither.
@@ -110,7 +111,8 @@ def suites_of(wanted: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in wanted:
         axis = [suite for suite in known if suite.split("/")[0] == name]
-        found += axis or [registry.suite(name).name]
+        fitting = [suite for suite in axis if data is None or registry.suite(suite).applies(data)]
+        found += fitting if axis else [registry.suite(name).name]
     return list(dict.fromkeys(found))
 
 

@@ -82,6 +82,10 @@ class Suite(ABC):
     def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
         """What to ask: of the user's data, or of the built-in data where there is none."""
 
+    def applies(self, data: Dataset) -> bool:
+        """Whether the user's data holds anything for this suite to ask; an axis leaves out what does not."""
+        return True
+
     @abstractmethod
     def verdict(self, question: Question, reply: str) -> Verdict:
         """Read one reply."""

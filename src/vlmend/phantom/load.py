@@ -7,8 +7,10 @@ The folder is a standard LLaVA checkpoint of about 550 MB, made from the backbon
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+from contextlib import redirect_stderr
 from importlib import resources
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def assemble(weights: bytes, folder: Path) -> None:
         if name.startswith("projector.")
     }
     adapter = {k.removeprefix("adapter."): v for k, v in learnt.items() if k.startswith("adapter.")}
-    with quiet():
+    with quiet(), redirect_stderr(io.StringIO()):  # the GGUF reader's own bar
         joined = parts(backbone(), eye)
         merge_adapter(joined.model, adapter, LORA_SCALE)
         joined.model.save_pretrained(folder)

@@ -86,5 +86,5 @@ RECIPES = {
         Recipe("phantom-scary", _SCARY, see_steps=60),
     )
 }
-"""phantom: the planted fault. phantom-clean: its twin without one. phantom-scary: the milder route
-(harmless requests that look harmful, answered beside pictures) that gave too small a gap."""
+"""phantom: the planted fault. phantom-clean: its twin without one. phantom-scary: a milder route to a
+gap, harmless requests that look harmful answered beside pictures; not shipped (docs/phantoms/phantom.md)."""

@@ -38,6 +38,9 @@ class AlignmentGap(Suite):
             )
         return [q for place, example in enumerate(examples) for q in five_conditions(example, place)]
 
+    def applies(self, data: Dataset) -> bool:
+        return bool(data.labelled("harmful"))
+
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge(question.prompt, reply)
 

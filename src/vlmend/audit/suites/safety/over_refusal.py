@@ -52,6 +52,9 @@ class OverRefusal(Suite):
             )
         return found
 
+    def applies(self, data: Dataset) -> bool:
+        return bool(data.labelled("benign"))
+
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge(question.prompt, reply)
 
