@@ -102,7 +102,7 @@ def _places(group: str) -> dict[str, str]:
     places = {
         _name(group, info.name.removeprefix(prefix)): f"{info.name}:{ATTRIBUTES[group]}"
         for info in pkgutil.walk_packages(package.__path__, prefix)
-        if not info.ispkg
+        if not info.ispkg and not info.name.rpartition(".")[2].startswith("_")
     }
     return places | {entry.name: entry.value for entry in entry_points(group=f"vlmend.{group}")}
 

@@ -130,6 +130,10 @@ class ScriptedTarget:
     def model_digest(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        return 128, 128, 128
+
     def with_mend(self, mend: Mend) -> ScriptedTarget:
         mend.check_base(self.name, self.model_digest)
         return replace(self, mends=(*self.mends, mend))

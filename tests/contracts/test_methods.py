@@ -11,9 +11,11 @@ from torch import nn
 
 from vlmend import registry
 from vlmend.core.conversation import Conversation, Sampling
+from vlmend.core.edits import ActivationEdit, AddVector, ContrastShift
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend
+from vlmend.core.sites import Site
 from vlmend.errors import BadParameter, MendMismatch
 from vlmend.models.vlm import VLM
 from vlmend.testing import full_digest, hook_count, tiny_vlm
@@ -30,6 +32,11 @@ BATCH = [
     Conversation.ask("and now a text that is longer than the others, without any picture"),
 ]
 GREEDY = Sampling(max_new_tokens=10)
+
+CHANGE_TEXT = {"vlguard"}
+"""Methods that change weights, and with them text-only requests."""
+AROUND_REPLIES = {"ecso", "eta", "hidden_detect"}
+"""Methods that act before or after decoding: next-token logits do not show them, extra reads do."""
 
 every_method = pytest.mark.parametrize("name", registry.method_names())
 
@@ -75,21 +82,55 @@ def test_scale_zero_is_the_base_bit_for_bit(name: str, tiny: VLM) -> None:
 
 @every_method
 def test_the_mend_does_something(name: str, tiny: VLM) -> None:
-    moved = (tiny.with_mend(fit(name, tiny)).logits(BATCH) - tiny.logits(BATCH)).abs().amax(1)
+    view = tiny.with_mend(fit(name, tiny))
+    if name in AROUND_REPLIES:
+        assert forward_calls(view) > forward_calls(tiny)
+        return
+    moved = (view.logits(BATCH) - tiny.logits(BATCH)).abs().amax(1)
     assert moved[1] > 1e-3
     assert moved[2] > 1e-3
 
 
+def forward_calls(view: VLM) -> int:
+    """Calls of the first decoder block while one request with an image is answered."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = view.anatomy.blocks[0].register_forward_hook(count)
+    view.generate(BATCH[1:2], Sampling(max_new_tokens=1))
+    handle.remove()
+    return calls
+
+
 @every_method
 def test_text_only_rows_stay_untouched_by_default(name: str, tiny: VLM) -> None:
-    view = tiny.with_mend(fit(name, tiny))
-    assert torch.equal(view.logits(BATCH)[[0, 3]], tiny.logits(BATCH)[[0, 3]])
+    mend = fit(name, tiny)
+    assert mend.touches(with_image=False) == (name in CHANGE_TEXT)
+    if name not in CHANGE_TEXT:
+        view, text = tiny.with_mend(mend), [BATCH[0], BATCH[3]]
+        assert torch.equal(view.logits(text), tiny.logits(text))
+        assert [r.text for r in view.generate(text, GREEDY)] == [r.text for r in tiny.generate(text, GREEDY)]
 
 
-@every_method
-@pytest.mark.parametrize("scope", ["prefill", "every_step"])
-def test_batched_is_one_at_a_time(name: str, scope: str, tiny: VLM) -> None:
-    view = tiny.with_mend(fit(name, tiny, scope=scope))
+def scopes() -> list[tuple[str, dict[str, str]]]:
+    """Every method, with each scope that it knows."""
+    return [
+        (name, parameters)
+        for name in registry.method_names()
+        for parameters in (
+            [{"scope": "prefill"}, {"scope": "every_step"}]
+            if "scope" in registry.make_method(name, {}).parameters
+            else [{}]
+        )
+    ]
+
+
+@pytest.mark.parametrize(("name", "parameters"), scopes())
+def test_batched_is_one_at_a_time(name: str, parameters: dict[str, str], tiny: VLM) -> None:
+    view = tiny.with_mend(fit(name, tiny, **parameters))
     alone = [view.generate([conversation], GREEDY)[0] for conversation in BATCH]
     together = view.generate(BATCH, GREEDY)
     assert [(r.text, r.stop, r.prompt_tokens, r.new_tokens) for r in together] == [
@@ -114,10 +155,9 @@ def test_the_base_is_unchanged_after_a_failed_install(name: str) -> None:
     target.generate(BATCH, GREEDY)
     mend = fit(name, target)
     digest, hooks = full_digest(target.model), hook_count(target.model)
-    far = list(mend.edits)
-    object.__setattr__(far[-1], "site", type(far[-1].site)("language", 99))
+    far = AddVector(Site("language", 99), torch.ones(target.anatomy.width))
     with pytest.raises(BadParameter, match=r"language\.99\.resid_post"):
-        target.with_mend(Mend(tuple(far), mend.card)).generate(BATCH, GREEDY)
+        target.with_mend(Mend((*mend.edits, far), mend.card)).generate(BATCH, GREEDY)
     assert (full_digest(target.model), hook_count(target.model)) == (digest, hooks)
 
 
@@ -129,13 +169,13 @@ def test_the_base_is_unchanged_after_an_error_mid_generation(name: str) -> None:
     digest = full_digest(target.model)
     calls = 0
 
-    def fail_on_third_call(module: nn.Module, args: object, output: object) -> None:
+    def fail_from_third_call(module: nn.Module, args: object, output: object) -> None:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls >= 3:
             raise RuntimeError("pulled the plug")
 
-    handle = target.anatomy.blocks[1].register_forward_hook(fail_on_third_call)
+    handle = target.anatomy.blocks[1].register_forward_hook(fail_from_third_call)
     hooks = hook_count(target.model)
     with pytest.raises(RuntimeError, match="pulled the plug"):
         view.generate(BATCH, GREEDY)
@@ -155,12 +195,16 @@ def test_refused_on_another_base_with_the_reason(name: str, tiny: VLM) -> None:
 
 @every_method
 def test_the_card_says_everything(name: str, tiny: VLM) -> None:
-    card = fit(name, tiny, seed=5).card
+    mend = fit(name, tiny, seed=5)
+    card = mend.card
     assert (card.method, card.model, card.model_digest, card.seed) == (name, "tiny-0", tiny.model_digest, 5)
     assert card.data_digest == DATA.digest
     assert card.versions["torch"] == torch.__version__
-    assert len(card.dose) == tiny.layers
+    acts_on_states = any(isinstance(edit, ActivationEdit | ContrastShift) for edit in mend.edits)
+    assert bool(card.dose) == acts_on_states
     assert all(dose > 0 for dose in card.dose.values())
+    assert registry.make_method(name, {}).passes
+    assert registry.make_method(name, {}).data
 
 
 @every_method
@@ -171,5 +215,5 @@ def test_the_doc_page_exists(name: str) -> None:
 
 
 def test_blank_and_noise_are_different_corruptions(tiny: VLM) -> None:
-    assert fit("cmrm", tiny, corrupt="blank").digest != fit("cmrm", tiny, corrupt="noise").digest
+    assert fit("cmrm", tiny, corrupt="white").digest != fit("cmrm", tiny, corrupt="noise").digest
     assert blank_image(16).digest != noise_image(16, 0).digest

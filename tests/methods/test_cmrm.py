@@ -15,9 +15,10 @@ from torch.nn.functional import cosine_similarity
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image
+from vlmend.core.shifts import layers_of, steps_of
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods.safety.cmrm import CMRM, layers_of, measure_shift, steps_of
+from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget
 
@@ -138,7 +139,7 @@ def test_increments_telescope_to_the_shift_of_every_selected_layer(depth: int, p
     layers = sorted(set(layers))
     mean = torch.randn(depth, 5, generator=torch.Generator().manual_seed(seed))
     done = torch.zeros(5)
-    for layer, step in steps_of(mean, layers, "increment"):
+    for layer, step in steps_of(mean, layers, "increment").items():
         done = done + step
         torch.testing.assert_close(done, mean[layer])
 
@@ -146,7 +147,7 @@ def test_increments_telescope_to_the_shift_of_every_selected_layer(depth: int, p
 @given(layer=st.integers(0, 7), seed=st.integers(0, 1000))
 def test_with_one_layer_the_three_modes_agree(layer: int, seed: int) -> None:
     mean = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed))
-    found = [list(steps_of(mean, [layer], mode)) for mode in ("increment", "full", "last_only")]
+    found = [list(steps_of(mean, [layer], mode).items()) for mode in ("increment", "full", "last_only")]
     assert all(torch.equal(a[0][1], found[0][0][1]) for a in found)
 
 

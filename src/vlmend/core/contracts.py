@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.edits import Edit
 from vlmend.core.examples import Dataset
-from vlmend.core.mend import Mend
+from vlmend.core.mend import Mend, MendCard
+from vlmend.core.provenance import versions
 from vlmend.core.sites import Site
 
 __all__ = ["AbstractMethod", "Access", "GenerativeTarget", "Judge", "Verdict", "VerdictLabel"]
@@ -54,6 +56,11 @@ class GenerativeTarget(Protocol):
         """Side in pixels of a square image that the model reads without loss."""
         ...
 
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The colour that the model's image processor turns into zeros, 0 to 255."""
+        ...
+
     def with_mend(self, mend: Mend) -> GenerativeTarget:
         """A view of the same weights with one more mend; this target is unchanged."""
         ...
@@ -73,12 +80,15 @@ class GenerativeTarget(Protocol):
 class AbstractMethod(ABC):
     """A way to make a mend. The fields of the subclass are its parameters.
 
-    Class attributes: `name` (the file's name), `source` (paper), `needs`.
+    Class attributes: `name` (the file's name), `source` (paper), `needs`, and what a user pays:
+    `passes` (extra forward work a request), `data` (what the fit reads).
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     needs: ClassVar[Access]
+    passes: ClassVar[str]
+    data: ClassVar[str]
 
     @abstractmethod
     def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
@@ -88,6 +98,17 @@ class AbstractMethod(ABC):
     def parameters(self) -> dict[str, Any]:
         """The parameters as JSON values."""
         return asdict(self)
+
+    def made(
+        self, target: GenerativeTarget, data: Dataset, seed: int, edits: Sequence[Edit], dose: Mapping[str, float]
+    ) -> Mend:
+        """The edits as a mend with its card."""
+        card = MendCard(
+            method=self.name, parameters=self.parameters, model=target.name, model_digest=target.model_digest,
+            data=data.name, data_digest=data.digest, seed=seed, versions=versions(), dose=dict(dose),
+            source=self.source,
+        )  # fmt: skip
+        return Mend(tuple(edits), card)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order; the last one is the user's."""
+    """Turns in order; the last one is the user's.
+
+    Attributes:
+        turns: The messages.
+        lead: Words that the reply begins with, put into the model's mouth.
+    """
 
     turns: tuple[Turn, ...]
+    lead: str = ""
 
     @classmethod
     def ask(cls, prompt: str, image: Image | None = None) -> Conversation:
@@ -45,12 +51,34 @@ class Conversation:
 
     def without_images(self) -> Conversation:
         """The same words with no image at all: what CMRM calls the text-only request."""
-        return Conversation(tuple(Turn(turn.role, turn.text) for turn in self.turns))
+        return Conversation(tuple(Turn(turn.role, turn.text) for turn in self.turns), self.lead)
+
+    def with_images(self, image: Image) -> Conversation:
+        """The same words with this image in the place of each of its images."""
+        turns = (Turn(turn.role, turn.text, (image,) * len(turn.images)) for turn in self.turns)
+        return Conversation(tuple(turns), self.lead)
+
+    def rewritten(self, before: str = "", after: str = "", system: str = "") -> Conversation:
+        """With words before and after the last turn's, and a system turn in front."""
+        *earlier, last = self.turns
+        front = (Turn("system", system),) if system else ()
+        return Conversation((*front, *earlier, Turn(last.role, before + last.text + after, last.images)), self.lead)
+
+    def with_words(self, words: str) -> Conversation:
+        """Other words in the last turn, in the place of its own and of the lead."""
+        *earlier, last = self.turns
+        return Conversation((*earlier, Turn(last.role, words, last.images)))
+
+    @property
+    def prompt(self) -> str:
+        """The words of the last turn."""
+        return self.turns[-1].text
 
     @property
     def digest(self) -> str:
-        """SHA-256 over roles, words and image bytes."""
-        turns = [[t.role, t.text, [image.digest for image in t.images]] for t in self.turns]
+        """SHA-256 over roles, words, image bytes and lead."""
+        turns: list[object] = [[t.role, t.text, [image.digest for image in t.images]] for t in self.turns]
+        turns += [self.lead] if self.lead else []
         return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
 
 

@@ -14,12 +14,16 @@ import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import PIL.Image
 
 from vlmend.errors import BadImage
 
-__all__ = ["MAX_PIXELS", "Image", "blank_image", "noise_image"]
+__all__ = ["MAX_PIXELS", "Corrupt", "Image", "blank_image", "corrupt_image", "noise_image"]
+
+Corrupt = Literal["white", "black", "mean_colour", "noise"]
+"""Content-free images I' of CMRM: uniform white, black or the processor's mean colour, or uniform noise."""
 
 MAX_PIXELS = 64_000_000
 """An image with more pixels than this is refused before it is decoded (decompression bombs)."""
@@ -110,6 +114,19 @@ class Image:
             ground = PIL.Image.new("RGBA", opened.size, "white")
             opened = PIL.Image.alpha_composite(ground, opened.convert("RGBA"))
         return opened.convert("RGB")
+
+
+def corrupt_image(kind: Corrupt, side: int, seed: int, mean: tuple[int, int, int] = (128, 128, 128)) -> Image:
+    """A content-free image by name; `mean` is the colour of `mean_colour`, 0 to 255."""
+    match kind:
+        case "white":
+            return blank_image(side, 255)
+        case "black":
+            return blank_image(side, 0)
+        case "mean_colour":
+            return Image.from_pixels(PIL.Image.new("RGB", (side, side), mean), "mean colour")
+        case "noise":
+            return noise_image(side, seed)
 
 
 def blank_image(side: int, value: int = 255) -> Image:

@@ -6,18 +6,18 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
-from vlmend.core.edits import AddVector, Edit, Tokens, When
-from vlmend.core.sites import Site
+from vlmend.core.edits import Edit, idle
+from vlmend.core.packing import pack, unpack
 from vlmend.errors import MendMismatch, RunProblem, UsageError
 
 __all__ = ["Mend", "MendCard"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class MendCard:
         data_digest: Digest of that data.
         seed: Seed of the fit.
         versions: Library versions at the fit.
-        dose: Per edited site, |edit| / |state| on the anchors: how hard the mend pushes.
+        dose: Per edited site, |edit| / |state| on the anchors: how hard the mend pushes. Empty for
+            mends that act elsewhere than on states.
         source: Paper or reason.
     """
 
@@ -91,6 +92,10 @@ class Mend:
                 f"Fit it on this model: vlmend mend {self.card.method} --model {model} --out DIR.",
             )
 
+    def touches(self, with_image: bool) -> bool:
+        """Whether a request with or without an image can be answered otherwise than by the base."""
+        return any(not idle(edit) and (with_image or edit.when == "always") for edit in self.edits)
+
     @property
     def digest(self) -> str:
         """SHA-256 over the edits and what they were fitted for; the model name of a mended run has it."""
@@ -130,8 +135,7 @@ class Mend:
                     f"{folder} holds a mend of format {manifest['format']}, this vlmend reads {FORMAT}.",
                     "Fit it again, or use the vlmend that wrote it.",
                 )
-            edits = tuple(_edit(row, tensors[row["tensor"]]) for row in manifest["edits"])
-            return cls(edits, MendCard(**manifest["card"]))
+            return cls(unpack(manifest["edits"], tensors), MendCard(**manifest["card"]))
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as problem:
             raise UsageError(
                 f"{folder} holds no mend that can be read ({problem!r}).",
@@ -139,18 +143,5 @@ class Mend:
             ) from problem
 
     def _serialised(self) -> tuple[dict[str, Any], bytes]:
-        rows: list[dict[str, Any]] = []
-        tensors = {}
-        for place, edit in enumerate(self.edits):
-            key = f"{place:04d}"
-            tensors[key] = edit.vector.detach().float().cpu().contiguous()
-            row = {"kind": "AddVector", "site": str(edit.site), "tokens": edit.tokens, "when": edit.when}
-            rows.append(row | {"tensor": key})
-        manifest = {"format": FORMAT, "card": asdict(self.card), "edits": rows}
-        return manifest, save(tensors)
-
-
-def _edit(row: dict[str, Any], tensor: Any) -> Edit:
-    if row["kind"] != "AddVector":
-        raise ValueError(f"unknown kind of edit {row['kind']!r}")
-    return AddVector(Site.parse(row["site"]), tensor, cast("Tokens", row["tokens"]), cast("When", row["when"]))
+        rows, tensors = pack(self.edits)
+        return {"format": FORMAT, "card": asdict(self.card), "edits": rows}, tensors

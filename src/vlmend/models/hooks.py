@@ -1,28 +1,35 @@
-"""The one torch interpreter of edits, and activation capture.
+"""The one torch interpreter of activation edits and adapters, and activation capture.
 
 Hooks live for one call inside one `ExitStack`, never on the model: nothing leaks between requests,
-and mended and plain rows are one call apart. At one site the edits come first, in their order, and
-capture comes last, so a captured state is always the state that the next block reads.
+and mended and plain rows are one call apart. At one site a gate is read first, then the edits act in
+their order, and capture comes last, so a captured state is always the state that the next block reads.
+
+Edits act in place on the block's output: under inference mode nobody else holds it, and a copy of
+the whole prompt for the sake of its last token would cost more than all edits together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmend.core.edits import AddVector, Edit, Tokens
+from vlmend.core.edits import ActivationEdit, AddVector, CosineDose, Gate, LoadAdapter, ProjectOut, Tokens, When
+from vlmend.core.shifts import capped
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
 from vlmend.models.anatomy import Anatomy
 
-__all__ = ["Rows", "capturing", "editing"]
+__all__ = ["RowShift", "Rows", "adapting", "capturing", "chasing", "editing", "precise", "score"]
+
+Change = Callable[[Float[Tensor, "n width"], Int[Tensor, " n"]], Float[Tensor, "n width"]]
+"""New states of n positions, from their states and the rows that they belong to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,32 +48,94 @@ class Rows:
     has_image: Bool[Tensor, " row"]
     fired: Counter[Site] = field(default_factory=Counter)
 
+    def meant(self, when: When) -> Bool[Tensor, " row"]:
+        """Rows that an edit of this kind is for."""
+        return torch.ones_like(self.has_image) if when == "always" else self.has_image.clone()
+
+
+@dataclass(frozen=True, eq=False)
+class RowShift:
+    """h <- h + vectors[row] at one site: what a `ContrastShift` becomes once its shift is read.
+
+    Shape: vectors "row width".
+    """
+
+    site: Site
+    vectors: Float[Tensor, "row width"]
+    tokens: Tokens
+    when: When
+
 
 @contextmanager
-def editing(anatomy: Anatomy, edits: Sequence[Edit], rows: Rows) -> Generator[None]:
+def editing(anatomy: Anatomy, edits: Sequence[ActivationEdit | RowShift], rows: Rows) -> Generator[None]:
     """Apply edits to every forward call inside the block; the first call is the prefill."""
     with ExitStack() as stack:
         for edit in edits:
-            module = _module(anatomy, edit.site)
-            match edit:
-                case AddVector():
-                    handle = module.register_forward_hook(_adder(edit, rows))
+            open_rows = rows.meant(edit.when)
+            if isinstance(edit, AddVector) and edit.gate is not None:
+                gate = block(anatomy, edit.gate.site).register_forward_hook(_gate_reader(edit.gate, open_rows))
+                stack.callback(gate.remove)
+            handle = block(anatomy, edit.site).register_forward_hook(_editor(edit, rows, open_rows))
             stack.callback(handle.remove)
         yield
 
 
 @contextmanager
+def adapting(model: nn.Module, adapters: Sequence[LoadAdapter]) -> Generator[None]:
+    """Add low-rank adapters to the linear modules that they name, for every row and token."""
+    modules = dict(model.named_modules()) if adapters else {}
+    with ExitStack() as stack:
+        for adapter in adapters:
+            if adapter.module not in modules:
+                raise BadParameter(
+                    f"This model has no module {adapter.module}.", "Fit the mend again on this very model."
+                )
+            stack.callback(modules[adapter.module].register_forward_hook(_adapter(adapter)).remove)
+        yield
+
+
+@contextmanager
 def capturing(anatomy: Anatomy, sites: Sequence[Site]) -> Generator[dict[Site, Float[Tensor, "row width"]]]:
-    """Read the last position at each site, in float32; left padding makes it the last prompt token."""
+    """Read the last position at each site, in float32 or better; left padding makes it the last prompt token."""
     states: dict[Site, Tensor] = {}
     with ExitStack() as stack:
         for site in sites:
-            handle = _module(anatomy, site).register_forward_hook(_reader(site, states))
-            stack.callback(handle.remove)
+            stack.callback(block(anatomy, site).register_forward_hook(_reader(site, states)).remove)
         yield states
 
 
-def _module(anatomy: Anatomy, site: Site) -> nn.Module:
+@contextmanager
+def chasing(
+    anatomy: Anatomy, layers: Sequence[int], wanted: Mapping[Site, Tensor], strength: float, cap: float | None
+) -> Generator[dict[int, Float[Tensor, "row width"]]]:
+    """Take out at each layer what is left between the last position and `wanted`, and keep what was taken.
+
+    This measures a `sequential` shift in one read: each layer's shift under the mend so far.
+    """
+    taken: dict[int, Tensor] = {}
+
+    def chase(layer: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: object, output: Any) -> None:
+            last = _hidden(output)[:, -1]
+            left = precise(last) - wanted[Site("language", layer)].to(last.device)
+            taken[layer] = capped(strength * left, precise(last).norm(dim=-1), cap)
+            last -= taken[layer].to(last)
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer in layers:
+            module = block(anatomy, Site("language", layer))
+            stack.callback(module.register_forward_hook(chase(layer)).remove)
+        yield taken
+
+
+def block(anatomy: Anatomy, site: Site) -> nn.Module:
+    """The decoder block of a site.
+
+    Raises:
+        BadParameter: This model has no such site.
+    """
     if site.stack == "language" and site.point == "resid_post" and site.layer < len(anatomy.blocks):
         return anatomy.blocks[site.layer]
     raise BadParameter(
@@ -75,57 +144,101 @@ def _module(anatomy: Anatomy, site: Site) -> nn.Module:
     )
 
 
-def _adder(edit: AddVector, rows: Rows) -> Callable[..., Any]:
-    gate = torch.ones_like(rows.has_image) if edit.when == "always" else rows.has_image
+def precise(states: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """In float32, or in float64 where the model runs in that."""
+    return states.to(torch.promote_types(states.dtype, torch.float32))
+
+
+def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row"]:
+    """weight . h + bias; the gate is open where it is positive."""
+    return states.to(gate.weight) @ gate.weight + gate.bias
+
+
+def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor, " row"]) -> Callable[..., None]:
+    change = _change(edit)
     prefilled = False
 
-    def hook(module: nn.Module, args: object, output: Any) -> Any:
+    def hook(module: nn.Module, args: object, output: Any) -> None:
         nonlocal prefilled
         hidden = _hidden(output)
-        mask = _reply_mask(edit.tokens, rows) if prefilled else _prompt_mask(edit.tokens, rows)
-        prefilled = True
-        mask = mask & gate[:, None]
-        if not mask.any():
-            return output
-        rows.fired[edit.site] += int(mask.any(1).sum())
-        vector = edit.vector.to(hidden.device, hidden.dtype)
-        return _replaced(output, hidden + mask.to(hidden.device)[..., None] * vector)
+        at_prefill, prefilled = not prefilled, True
+        if not at_prefill and edit.tokens not in ("last", "all", "reply"):
+            return
+        if not open_rows.any():
+            return
+        where = _positions(edit.tokens, rows, open_rows, at_prefill, hidden.shape[1])
+        rows.fired[edit.site] += len(where[0].unique()) if at_prefill else len(where[0])
+        where = tuple(index.to(hidden.device) for index in where)
+        hidden[where] = change(hidden[where], where[0]).to(hidden.dtype)
+
+    return hook
+
+
+def _positions(
+    tokens: Tokens, rows: Rows, open_rows: Bool[Tensor, " row"], at_prefill: bool, length: int
+) -> tuple[Tensor, ...]:
+    """Row and position indices that a scope covers in this forward call."""
+    if not at_prefill or tokens in ("last", "last_prompt"):
+        chosen = open_rows.nonzero()[:, 0]
+        return chosen, torch.full_like(chosen, length - 1)
+    covered = {"all": rows.real, "prompt": rows.real, "image": rows.image}.get(tokens, torch.zeros_like(rows.real))
+    return (covered & open_rows[:, None]).nonzero(as_tuple=True)
+
+
+def _change(edit: ActivationEdit | RowShift) -> Change:
+    match edit:
+        case AddVector():
+            return lambda h, row: h + edit.vector.to(h.device, h.dtype)
+        case RowShift():
+            return lambda h, row: h + edit.vectors.to(h.device, h.dtype)[row]
+        case ProjectOut():
+
+            def project(h: Tensor, row: Tensor) -> Tensor:
+                state = precise(h)
+                directions = edit.directions.to(state)
+                return state - edit.strength * (state @ directions.T) @ directions
+
+            return project
+        case CosineDose():
+
+            def dose(h: Tensor, row: Tensor) -> Tensor:
+                state = precise(h)
+                direction = edit.direction.to(state)
+                off = nn.functional.normalize(state - edit.reference.to(state), dim=-1)
+                cosine = (off @ direction).clamp(0, 1)
+                return state - (edit.strength * state.norm(dim=-1) * cosine)[:, None] * direction
+
+            return dose
+
+
+def _gate_reader(gate: Gate, open_rows: Bool[Tensor, " row"]) -> Callable[..., None]:
+    """Close, at prefill, the rows whose gate says so."""
+    read = False
+
+    def hook(module: nn.Module, args: object, output: Any) -> None:
+        nonlocal read
+        if not read:
+            open_rows.logical_and_((score(gate, _hidden(output)[:, -1]) > 0).cpu())
+            read = True
+
+    return hook
+
+
+def _adapter(adapter: LoadAdapter) -> Callable[..., Tensor]:
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        down, up = adapter.down.to(output), adapter.up.to(output)
+        return output + adapter.strength * (args[0] @ down.T @ up.T)
 
     return hook
 
 
 def _reader(site: Site, states: dict[Site, Tensor]) -> Callable[..., None]:
     def hook(module: nn.Module, args: object, output: Any) -> None:
-        states[site] = _hidden(output)[:, -1].float()
+        states[site] = precise(_hidden(output)[:, -1]).clone()
 
     return hook
-
-
-def _prompt_mask(tokens: Tokens, rows: Rows) -> Bool[Tensor, "row token"]:
-    """Which prompt positions a scope covers, during the prefill."""
-    match tokens:
-        case "last" | "last_prompt":
-            mask = torch.zeros_like(rows.real)
-            mask[:, -1] = True
-            return mask
-        case "all" | "prompt":
-            return rows.real
-        case "image":
-            return rows.image
-        case "reply":
-            return torch.zeros_like(rows.real)
-
-
-def _reply_mask(tokens: Tokens, rows: Rows) -> Bool[Tensor, "row 1"]:
-    """Whether a scope covers a generated token."""
-    covered = tokens in ("last", "all", "reply")
-    return torch.full((len(rows.real), 1), covered)
 
 
 def _hidden(output: Any) -> Tensor:
     """Blocks return a bare tensor in transformers 5 and a tuple in some families."""
     return output if isinstance(output, Tensor) else output[0]
-
-
-def _replaced(output: Any, hidden: Tensor) -> Any:
-    return hidden if isinstance(output, Tensor) else (hidden, *output[1:])

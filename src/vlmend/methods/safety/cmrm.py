@@ -1,7 +1,7 @@
 """CMRM at dataset level: take out of every request the shift that an image as such causes.
 
 Cross-Modality Representation Manipulation, Liu et al., arXiv 2410.09047 (Findings of ACL 2025).
-The shift of decoder layer l is the mean over anchors x of
+The shift of decoder layer l is aggregated over anchors x from
 
     v_l = h_l(x, I') - h_l(x)
 
@@ -11,31 +11,30 @@ is fixed here: v is image minus text, and it is subtracted.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
-from vlmend.core.conversation import Conversation
 from vlmend.core.edits import AddVector, Tokens
-from vlmend.core.examples import Dataset, Example, Label
-from vlmend.core.images import Image, blank_image, noise_image
-from vlmend.core.mend import Mend, MendCard
-from vlmend.core.provenance import versions
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Corrupt, Image, corrupt_image
+from vlmend.core.mend import Mend
+from vlmend.core.shifts import Mode, capped, layers_of, steps_of
 from vlmend.core.sites import Site
-from vlmend.errors import BadData, BadParameter
+from vlmend.methods._anchors import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
 
-__all__ = ["CMRM", "METHOD", "Mode", "Scope", "Shift", "layers_of", "measure_shift", "steps_of"]
+__all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
 
-Mode = Literal["increment", "full", "last_only"]
 Scope = Literal["prefill", "every_step"]
 
-BATCH = 16
+SEQUENTIAL_ANCHORS = 32
+"""A sequential fit reads its anchors once a layer, so it takes at most this many, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,13 @@ class CMRM(AbstractMethod):
     Attributes:
         alpha: Strength; 1 takes out the whole shift.
         layers: Decoder layers, from 0: `all`, or like `0-9` or `4,8,20-29`.
-        corrupt: The content-free image I': `blank` (white) or `noise` (uniform, seeded).
-        mode: `increment`: each layer takes out only what the shift gained since the last selected
-            layer, so that the sum through any selected layer is its v. `full`: every layer takes
-            out its whole v, the paper's literal reading; since residual streams carry a correction
-            forward, this over-corrects. `last_only`: the last selected layer takes out its v.
+        corrupt: The content-free image I': `white`, `black`, `mean_colour` or `noise` (seeded).
+        mode: What each layer takes out, see `vlmend.core.shifts.Mode`.
         scope: `prefill`: the last prompt token only; the cache carries it on. `every_step`: every
             generated token too.
+        aggregate: `mean` of the anchors' shifts, or `direction`: their first uncentred principal
+            direction with the sign of the mean, as long as their mean projection on it.
+        cap: Largest |edit| / |state| of a layer; none unless given.
         only_with_image: Text-only requests stay untouched.
         anchors: Which requests of the data the shift is measured on.
     """
@@ -59,43 +58,55 @@ class CMRM(AbstractMethod):
     name: ClassVar[str] = "cmrm"
     source: ClassVar[str] = "Liu et al., arXiv 2410.09047, Findings of ACL 2025"
     needs: ClassVar[Access] = "hidden"
+    passes: ClassVar[str] = "none"
+    data: ClassVar[str] = "anchor requests"
 
     alpha: float = 1.0
     layers: str = "all"
-    corrupt: Literal["blank", "noise"] = "blank"
+    corrupt: Corrupt = "white"
     mode: Mode = "increment"
     scope: Scope = "prefill"
+    aggregate: Literal["mean", "direction"] = "mean"
+    cap: float | None = None
     only_with_image: bool = True
-    anchors: Literal["harmful", "benign", "all"] = "harmful"
+    anchors: Anchors = "harmful"
 
     def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
-        """Measure the shift in one streaming pass over the anchors and make it a mend.
+        """Measure the shift on the anchors and make it a mend.
 
         Raises:
             BadParameter: `layers` names layers that the model does not have.
             BadData: The data holds no anchor.
         """
         layers = layers_of(self.layers, target.layers)
-        anchors = _anchors(data, self.anchors)
-        image = blank_image(target.image_side) if self.corrupt == "blank" else noise_image(target.image_side, seed)
-        shift = measure_shift(target, anchors, image)
-        edits = self.edits_for(shift, layers)
-        dose = {str(e.site): float(e.vector.norm() / shift.size[e.site.layer]) for e in edits}
-        card = MendCard(
-            method=self.name, parameters=self.parameters, model=target.name,
-            model_digest=target.model_digest, data=data.name, data_digest=data.digest,
-            seed=seed, versions=versions(), dose=dose, source=self.source,
-        )  # fmt: skip
-        return Mend(edits, card)
+        anchors = anchors_of(data, self.anchors)
+        image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
+        edits, sizes = self.edits_on(target, data, anchors, image, layers, seed)
+        dose = {str(edit.site): float(edit.vector.norm() / sizes[edit.site.layer]) for edit in edits}
+        return self.made(target, data, seed, edits, dose)
+
+    def edits_on(
+        self, target: GenerativeTarget, data: Dataset, anchors: Sequence[Example], image: Image,
+        layers: Sequence[int], seed: int,
+    ) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
+        """The edits, and the size of the states that they act on."""
+        if self.mode == "sequential":
+            few = anchors[:: max(1, len(anchors) // SEQUENTIAL_ANCHORS)][:SEQUENTIAL_ANCHORS]
+            return measure_sequential(self, target, data, few, image, layers, seed)
+        measure = measure_shift if self.aggregate == "mean" else measure_direction
+        shift = measure(target, anchors, image)
+        return self.edits_for(shift, layers), shift.size
 
     def edits_for(self, shift: Shift, layers: Sequence[int]) -> tuple[AddVector, ...]:
         """The edits that take `alpha` times the shift out at these layers."""
+        steps = steps_of(shift.mean, layers, self.mode)
+        return tuple(self.edit(layer, step, shift.size[layer]) for layer, step in steps.items())
+
+    def edit(self, layer: int, step: Float[Tensor, " width"], size: Float[Tensor, ""]) -> AddVector:
+        """One layer's edit: minus `alpha` times the step, within the cap."""
         tokens: Tokens = "last_prompt" if self.scope == "prefill" else "last"
         when = "with_image" if self.only_with_image else "always"
-        return tuple(
-            AddVector(Site("language", layer), -self.alpha * step, tokens, when)
-            for layer, step in steps_of(shift.mean, layers, self.mode)
-        )
+        return AddVector(Site("language", layer), -capped(self.alpha * step, size, self.cap), tokens, when)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,80 +125,55 @@ class Shift:
 
 
 def measure_shift(target: GenerativeTarget, anchors: Sequence[Example], image: Image) -> Shift:
-    """One streaming pass: two prefills an anchor, capture of the last position only.
+    """Mean shift in one streaming pass: two prefills an anchor, capture of the last position only.
 
     Shape: everything but sums "layer width" is freed after its batch, for any anchor count.
     """
-    sites = [Site("language", layer) for layer in range(target.layers)]
-    total = torch.zeros(())
-    unit = torch.zeros(())
-    size = torch.zeros(())
-    for batch in _batches(anchors):
-        text = [Conversation.ask(anchor.prompt) for anchor in batch]
-        seen = [Conversation.ask(anchor.prompt, image) for anchor in batch]
-        without, with_image = target.hidden(text, sites), target.hidden(seen, sites)
-        states = torch.stack([with_image[site] for site in sites])
+    sites, asking = sites_of(target), with_image(image)
+    total = unit = size = torch.zeros(())
+    for batch in batches(anchors):
+        without = target.hidden([as_text(anchor) for anchor in batch], sites)
+        seen = target.hidden([asking(anchor) for anchor in batch], sites)
+        states = torch.stack([seen[site] for site in sites])
         delta = states - torch.stack([without[site] for site in sites])
         total = total + delta.sum(1)
-        unit = unit + torch.nn.functional.normalize(delta, dim=-1).sum(1)
+        unit = unit + normalize(delta, dim=-1).sum(1)
         size = size + states.norm(dim=-1).sum(1)
     mean = total / len(anchors)
     # The mean of cosines with v is the cosine of v with the mean unit shift, times its length.
-    agreement = (unit / len(anchors) * torch.nn.functional.normalize(mean, dim=-1)).sum(-1)
+    agreement = (unit / len(anchors) * normalize(mean, dim=-1)).sum(-1)
     return Shift(mean, size / len(anchors), agreement)
 
 
-def steps_of(
-    mean: Float[Tensor, "layer width"], layers: Sequence[int], mode: Mode
-) -> Iterator[tuple[int, Float[Tensor, " width"]]]:
-    """What each selected layer takes out at alpha 1: over layers l1 < l2 < ...
+def measure_direction(target: GenerativeTarget, anchors: Sequence[Example], image: Image) -> Shift:
+    """The first uncentred principal direction of the shifts; holds them all, "anchor layer width".
 
-    increment: v_l1, then v_lk - v_l(k-1). full: v_lk. last_only: v of the last one.
+    Centring would take away the very shift that is looked for. A singular vector has no sign of its
+    own: it gets the mean's, and as its length the mean projection of the shifts on it.
     """
-    if mode == "last_only":
-        layers = layers[-1:]
-    before = torch.zeros_like(mean[0])
+    seen = read_states(target, anchors, with_image(image))
+    delta = seen - read_states(target, anchors, as_text)
+    mean = delta.mean(0)
+    first = torch.stack([torch.linalg.svd(layer, full_matrices=False).Vh[0] for layer in delta.unbind(1)])
+    shift = (mean * first).sum(-1, keepdim=True) * first
+    agreement = (normalize(delta, dim=-1) * normalize(shift, dim=-1)).sum(-1).mean(0)
+    return Shift(shift, seen.norm(dim=-1).mean(0), agreement)
+
+
+def measure_sequential(
+    cmrm: CMRM, target: GenerativeTarget, data: Dataset, anchors: Sequence[Example], image: Image,
+    layers: Sequence[int], seed: int,
+) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
+    """Each layer's mean shift under the mend of the layers before it: one pass over the anchors a layer."""
+    text = read_states(target, anchors, as_text)
+    edits: list[AddVector] = []
+    sizes = torch.zeros(target.layers)
     for layer in layers:
-        yield layer, mean[layer] - before
-        if mode == "increment":
-            before = mean[layer]
-
-
-def layers_of(text: str, depth: int) -> tuple[int, ...]:
-    """Read `all`, `0-9` or `4,8,20-29` as sorted layer numbers below `depth`.
-
-    Raises:
-        BadParameter: It reads otherwise, or names a layer that is not there.
-    """
-    if text == "all":
-        return tuple(range(depth))
-    found: set[int] = set()
-    for part in text.split(","):
-        span = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if span is None:
-            raise BadParameter(f"layers={text!r} cannot be read.", "Write all, 0-9 or 4,8,20-29.")
-        found.update(range(int(span[1]), int(span[2] or span[1]) + 1))
-    if not found or max(found) >= depth:
-        raise BadParameter(
-            f"layers={text!r} does not fit a model of {depth} layers.", f"They count from 0 to {depth - 1}."
-        )
-    return tuple(sorted(found))
-
-
-def _anchors(data: Dataset, which: Label | Literal["all"]) -> tuple[Example, ...]:
-    anchors = data.examples if which == "all" else data.labelled(which)
-    if not anchors:
-        raise BadData(
-            f"{data.name} holds no {which} request to measure the shift on.",
-            "Pass other data, or set anchors to harmful, benign or all.",
-        )
-    return anchors
-
-
-def _batches(anchors: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    ordered = sorted(anchors, key=lambda anchor: len(anchor.prompt))
-    for start in range(0, len(ordered), BATCH):
-        yield ordered[start : start + BATCH]
+        view = target.with_mend(cmrm.made(target, data, seed, edits, {}))
+        seen = read_states(view, anchors, with_image(image))[:, layer]
+        sizes[layer] = seen.norm(dim=-1).mean()
+        edits.append(cmrm.edit(layer, (seen - text[:, layer]).mean(0), sizes[layer]))
+    return tuple(edits), sizes
 
 
 METHOD = CMRM

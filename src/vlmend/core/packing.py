@@ -1,0 +1,86 @@
+"""Edits to JSON rows and one safetensors blob, and back: every kind, without a line per kind.
+
+A value that JSON cannot hold stands in the row as a tag: {"$tensor": key}, {"$site": text},
+{"$image": key, "name": text}, {"$gate": fields}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast, get_args
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from vlmend.core.edits import Edit, Gate
+from vlmend.core.images import Image
+from vlmend.core.sites import Site
+
+__all__ = ["pack", "unpack"]
+
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Edit)}
+
+
+def pack(edits: Sequence[Edit]) -> tuple[list[dict[str, Any]], bytes]:
+    """Rows for the manifest and the bytes of a safetensors file."""
+    tensors: dict[str, Tensor] = {}
+    rows = [{"kind": type(edit).__name__} | _fields(edit, f"{place:04d}", tensors) for place, edit in enumerate(edits)]
+    return rows, save(tensors)
+
+
+def unpack(rows: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> tuple[Edit, ...]:
+    """The edits that `pack` wrote.
+
+    Raises:
+        ValueError: A row of an unknown kind.
+        KeyError: A tensor is missing.
+        TypeError: A row does not have the fields of its kind.
+    """
+    edits: list[Edit] = []
+    for row in rows:
+        if row["kind"] not in KINDS:
+            raise ValueError(f"unknown kind of edit {row['kind']!r}")
+        values = {key: _value(value, tensors) for key, value in row.items() if key != "kind"}
+        edits.append(KINDS[row["kind"]](**values))
+    return tuple(edits)
+
+
+def _fields(thing: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    return {field.name: _tagged(getattr(thing, field.name), f"{key}.{field.name}", tensors) for field in fields(thing)}
+
+
+def _tagged(value: object, key: str, tensors: dict[str, Tensor]) -> object:
+    match value:
+        case Tensor():
+            tensors[key] = value.detach().float().cpu().contiguous()
+            return {"$tensor": key}
+        case Site():
+            return {"$site": str(value)}
+        case Image():
+            tensors[key] = torch.frombuffer(bytearray(value.content), dtype=torch.uint8)
+            return {"$image": key, "name": value.name}
+        case Gate():
+            return {"$gate": _fields(value, key, tensors)}
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
+def _value(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    match value:
+        case {"$tensor": key}:
+            return tensors[key]
+        case {"$site": text}:
+            return Site.parse(text)
+        case {"$image": key, "name": name}:
+            return Image(tensors[key].numpy().tobytes(), name)
+        case {"$gate": inner}:
+            given = cast("dict[str, Any]", inner)
+            return Gate(**{name: _value(part, tensors) for name, part in given.items()})
+        case list():
+            return tuple(cast("list[object]", value))
+        case _:
+            return value

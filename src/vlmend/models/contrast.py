@@ -1,0 +1,237 @@
+"""The two extra reads of sample-level CMRM, at the price of the words after the image.
+
+What comes before the user's words is the same in every request: the template's opening and system
+text, and for the second read the content-free image. Causal attention makes its keys and values
+independent of what follows, so they are read once per model and template and shared by every request
+of every batch. Templates that put the words before the image share their opening only, and families
+whose positions or attention masks break the assumption (M-RoPE, sliding windows, attention over the whole
+prompt, cross-attention) share nothing: on first use of each prefix, shared and plain reads of one request are
+compared, and where they differ every request is read in full. `sharing` says which it is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from vlmend.core.conversation import Conversation
+from vlmend.core.edits import ContrastShift
+from vlmend.core.shifts import capped, steps_of
+from vlmend.core.sites import Site
+from vlmend.models.hooks import RowShift, capturing, chasing
+from vlmend.models.reader import Reader
+
+__all__ = ["Prefixes", "row_shifts", "sharing"]
+
+KEPT = 8
+"""Prefixes kept at once; the oldest goes."""
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest relative difference of shared and plain states that is rounding; else `HALF_TOLERANCE`."""
+HALF_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What requests of one shape have in common before the user's words.
+
+    Attributes:
+        written: Token ids as the template writes them, one placeholder an image, "token".
+        length: Tokens that the model reads for them, image tokens included.
+        images: Image tokens among these.
+        layers: Keys and values of each layer, "1 head token size"; empty where nothing can be shared.
+    """
+
+    written: Int[Tensor, " token"]
+    length: int
+    images: int
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+@dataclass(eq=False)
+class Prefixes:
+    """Prefixes of one loaded model, shared by all its views."""
+
+    known: OrderedDict[str, Prefix] = field(default_factory=OrderedDict)
+
+    def of(self, reader: Reader, conversation: Conversation) -> Prefix:
+        """The prefix of requests of this shape, read on first use and checked against a plain read."""
+        key = conversation.with_words("").digest
+        if key not in self.known:
+            self.known[key] = _checked(reader, conversation, _read_prefix(reader, conversation))
+            while len(self.known) > KEPT:
+                self.known.popitem(last=False)
+        self.known.move_to_end(key)
+        return self.known[key]
+
+
+def row_shifts(
+    reader: Reader, prefixes: Prefixes, edit: ContrastShift, batch: Sequence[Conversation], told: Sequence[Conversation]
+) -> list[RowShift]:
+    """Read the shift of every request with an image, and turn it into per-row edits.
+
+    Args:
+        batch: The requests as they came.
+        told: The requests that the shift is measured from: without images, or told by a caption.
+
+    Shape: each edit's vectors "row width"; zero for rows without image.
+    """
+    seen_rows = [k for k, conversation in enumerate(batch) if conversation.has_image]
+    if not seen_rows:
+        return []
+    sites = [Site("language", layer) for layer in edit.layers]
+    seen = [batch[k] if edit.seen == "original" else batch[k].with_images(edit.image) for k in seen_rows]
+    unseen = _states(reader, prefixes, [told[k] for k in seen_rows], sites)
+    shared = prefixes if edit.seen == "corrupt" else None
+    if edit.mode == "sequential":
+        if shared is not None:
+            shared.of(reader, seen[0])  # read before the hooks that would act on it
+        with chasing(reader.anatomy, edit.layers, unseen, edit.strength, edit.cap) as taken:
+            _run(reader, shared, seen)
+    else:
+        states = _states(reader, shared, seen, sites)
+        taken = _taken(edit, states, unseen)
+    edits: list[RowShift] = []
+    for layer, vectors in taken.items():
+        spread = torch.zeros((len(batch), vectors.shape[1]), dtype=vectors.dtype, device=vectors.device)
+        spread[seen_rows] = -vectors
+        edits.append(RowShift(Site("language", layer), spread, edit.tokens, edit.when))
+    return edits
+
+
+def sharing(reader: Reader, prefixes: Prefixes, conversation: Conversation) -> str:
+    """What requests of this shape share, for people."""
+    prefix = prefixes.of(reader, conversation)
+    if not prefix.layers:
+        return "nothing: every request is read in full"
+    return f"{prefix.length} tokens, {prefix.images} of them image tokens"
+
+
+def _taken(
+    edit: ContrastShift, seen: dict[Site, Tensor], unseen: dict[Site, Tensor]
+) -> dict[int, Float[Tensor, "row width"]]:
+    """What each layer takes out of each row: the shift, or its part along `onto`, by mode and cap."""
+    sites = sorted(seen)
+    shift = torch.stack([seen[site] - unseen[site] for site in sites])
+    if edit.onto is not None:
+        onto = torch.stack([edit.onto[site.layer] for site in sites]).to(shift)
+        shift = torch.einsum("lrw,lw->lr", shift, onto)[..., None] * onto[:, None]
+    steps = steps_of(shift, range(len(sites)), edit.mode)
+    return {
+        sites[k].layer: capped(edit.strength * step, seen[sites[k]].norm(dim=-1), edit.cap) for k, step in steps.items()
+    }
+
+
+def _states(
+    reader: Reader, prefixes: Prefixes | None, batch: Sequence[Conversation], sites: Sequence[Site]
+) -> dict[Site, Float[Tensor, "row width"]]:
+    with capturing(reader.anatomy, sites) as states:
+        _run(reader, prefixes, batch)
+    return states
+
+
+def _run(reader: Reader, prefixes: Prefixes | None, batch: Sequence[Conversation]) -> None:
+    """One forward call over the batch: from the shared prefix where all rows have it, else in full."""
+    if prefixes is not None and len({conversation.with_words("").digest for conversation in batch}) == 1:
+        prefix = prefixes.of(reader, batch[0])
+        rows = _written(reader, batch)
+        if prefix.layers and all(_starts_with(row, prefix) for row in rows):
+            _forward_after(reader, prefix, [row[len(prefix.written) :] for row in rows])
+            return
+    reader.forward(reader.inputs(batch))
+
+
+def _forward_after(reader: Reader, prefix: Prefix, rest: Sequence[Tensor]) -> None:
+    """Read what follows the prefix in each row, padded between the two, so that all rows end together."""
+    longest = max(len(row) for row in rest)
+    ids = torch.full((len(rest), longest), int(rest[0][-1]))
+    real = torch.zeros((len(rest), longest), dtype=torch.long)
+    for k, row in enumerate(rest):
+        ids[k, longest - len(row) :] = row
+        real[k, longest - len(row) :] = 1
+    positions = prefix.length + (real.cumsum(1) - 1).clamp_min(0)
+    mask = torch.cat([torch.ones((len(rest), prefix.length), dtype=torch.long), real], dim=1)
+    device = reader.model.device
+    reader.model(
+        input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions.to(device),
+        past_key_values=_cache(prefix, len(rest)), use_cache=True, logits_to_keep=1,
+    )  # fmt: skip
+
+
+def _cache(prefix: Prefix, rows: int) -> DynamicCache:
+    """The prefix's keys and values for every row: views, copied once when the first token is added."""
+    cache = DynamicCache()
+    for keys, values in prefix.layers:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (keys, values))
+        cache.layers.append(layer)
+    return cache
+
+
+def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
+    """Find what two requests of this shape have in common, and read it once."""
+    probes = [conversation.with_words(words) for words in ("A", "Zebras sing")]
+    written = _common(*_written(reader, probes))
+    inputs = [reader.inputs([probe]) for probe in probes]
+    ids = inputs[0]["input_ids"][0]
+    common = _common(ids, inputs[1]["input_ids"][0])
+    token = reader.anatomy.image_token_id
+    images = int((common == token).sum()) if token is not None else 0
+    whole = token is None or images == int((ids == token).sum())
+    same_rest = torch.equal(ids[len(common) :].cpu(), _written(reader, probes)[0][len(written) :])
+    nothing = Prefix(written, len(common), images, ())
+    if not (len(common) and whole and same_rest) or len(common) == len(ids):
+        return nothing
+    cut = {
+        key: value[:, : len(common)] if value.shape[:2] == inputs[0]["input_ids"].shape else value
+        for key, value in inputs[0].items()
+    }
+    cache = reader.model(**cut, use_cache=True, logits_to_keep=1).past_key_values
+    read = [layer for layer in getattr(cache, "layers", ()) if isinstance(layer, DynamicLayer)]
+    if not read or len(read) != len(cache.layers) or any(type(layer) is not DynamicLayer for layer in read):
+        return nothing
+    layers = tuple((cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in read)
+    return Prefix(written, len(common), images, layers)
+
+
+def _checked(reader: Reader, conversation: Conversation, prefix: Prefix) -> Prefix:
+    """The prefix, or one that shares nothing where a shared read differs from a plain one."""
+    nothing = Prefix(prefix.written, prefix.length, prefix.images, ())
+    (row,) = _written(reader, [conversation])
+    if not prefix.layers or not _starts_with(row, prefix):
+        return nothing
+    sites = [Site("language", layer) for layer in range(len(reader.anatomy.blocks))]
+    plain = reader.states([conversation], sites)
+    try:
+        with capturing(reader.anatomy, sites) as shared:
+            _forward_after(reader, prefix, [row[len(prefix.written) :]])
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return nothing  # a family that cannot go on from a cache this way
+    off = max(float((shared[site] - plain[site]).norm() / plain[site].norm()) for site in sites)
+    return prefix if off <= TOLERANCE.get(reader.model.dtype, HALF_TOLERANCE) else nothing
+
+
+def _written(reader: Reader, batch: Sequence[Conversation]) -> list[Tensor]:
+    """Token ids of each request as the template writes it, images not yet spread out."""
+    return [torch.tensor(ids) for ids in reader.processor.tokenizer(reader.rendered(batch)).input_ids]
+
+
+def _common(first: Int[Tensor, " a"], second: Int[Tensor, " b"]) -> Int[Tensor, " c"]:
+    """The beginning that two rows share."""
+    length = min(len(first), len(second))
+    differs = (first[:length] != second[:length]).nonzero()
+    return first[: int(differs[0]) if len(differs) else length]
+
+
+def _starts_with(row: Int[Tensor, " token"], prefix: Prefix) -> bool:
+    """Whether a row begins with the prefix and goes on after it."""
+    size = len(prefix.written)
+    return len(row) > size and torch.equal(row[:size], prefix.written)
