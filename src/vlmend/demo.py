@@ -12,20 +12,19 @@ from typing import Any
 from vlmend import registry
 from vlmend.audit.run import Plan, audit
 from vlmend.audit.states import write_states
-from vlmend.core.contracts import AbstractMethod
 from vlmend.core.mend import Mend
 from vlmend.data.sources import builtin_dataset
-from vlmend.errors import UsageError
 from vlmend.models.load import load
-from vlmend.models.vlm import VLM
 from vlmend.report.compare import read_run
 from vlmend.report.html import write_report
+from vlmend.studies.fitting import fitted
 
 __all__ = ["CHOSEN", "demo"]
 
 CHOSEN: dict[str, Any] = {"alpha": 0.6, "anchors": "all"}
 """CMRM's settings in the demo, chosen on the validation split (docs/decisions/0003-cmrm-defaults.md)."""
 
+SUITES = ("safety", "utility/picture_naming")
 LIMIT = 80
 QUICK_LIMIT = 30
 TOKENS = 24
@@ -48,14 +47,16 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     progress("load", 1, 1)
     limit = QUICK_LIMIT if quick else LIMIT
 
-    def run(name: str, mends: list[Mend], suites: tuple[str, ...] = ("safety", "utility")) -> Path:
+    def run(name: str, mends: list[Mend], suites: tuple[str, ...] = SUITES) -> Path:
         plan = Plan(suites, limit=limit, max_new_tokens=TOKENS, seed=SEED)
         view = target.with_mend(mends[0]) if mends else target
         audit(view, plan, out / name, mends=mends, progress=lambda done, total: progress(name, done, total))
         return out / name
 
+    anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+
     def mend(method: str, folder: str) -> Mend:
-        return fitted(target, registry.make_method(method, dict(CHOSEN)), out / folder)
+        return fitted(target, registry.make_method(method, dict(CHOSEN)), anchors, out / folder, SEED)[0]
 
     folders = [run("base", [])]
     cmrm = mend("cmrm", "mend")
@@ -66,18 +67,3 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
         folders.append(run("random", [mend("random_vector", "mend-random")], ("safety/alignment_gap",)))
     write_report([read_run(folder) for folder in folders], out / "report.html")
     return out / "report.html"
-
-
-def fitted(target: VLM, method: AbstractMethod, folder: Path) -> Mend:
-    """The mend in the folder if it is this one; else fit it on the built-in anchors and save it."""
-    data = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
-    try:
-        mend = Mend.load(folder)
-        same = (mend.card.model_digest, mend.card.data_digest, mend.card.parameters, mend.card.seed)
-        if same == (target.model_digest, data.digest, method.parameters, SEED):
-            return mend
-    except UsageError:
-        pass  # nothing there yet, or cut off while it was written
-    mend = method.fit(target, data, seed=SEED)
-    mend.save(folder)
-    return mend

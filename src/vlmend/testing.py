@@ -56,8 +56,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32) -> VLM:
-    """A random LLaVA with a few thousand weights."""
+def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32, template: str = TEMPLATE) -> VLM:
+    """A random LLaVA with a few thousand weights; `template` is its chat template."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     vision = CLIPVisionConfig(
@@ -79,7 +79,7 @@ def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32)
     images = CLIPImageProcessorPil(size=side, crop_size=side)
     processor = LlavaProcessor(
         images, tokenizer, patch_size=8, vision_feature_select_strategy="default",
-        chat_template=TEMPLATE, num_additional_image_tokens=1,
+        chat_template=template, num_additional_image_tokens=1,
     )  # fmt: skip
     return VLM(f"tiny-{seed}", model, processor, find_anatomy(model), fingerprint(model))
 

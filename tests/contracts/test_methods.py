@@ -38,11 +38,19 @@ CHANGE_TEXT = {"vlguard"}
 AROUND_REPLIES = {"ecso", "eta", "hidden_detect"}
 """Methods that act before or after decoding: next-token logits do not show them, extra reads do."""
 
+OPEN: dict[str, dict[str, object]] = {
+    "astra": {"layers": "0"},
+    "cmrm_gated": {"caution": 1000.0},
+    "infer_aligner": {"caution": 1000.0},
+    "vlguard": {"steps": 3},
+}
+"""Settings under which a gate is open, so that the contract sees the mend at work, or a training is short."""
+
 every_method = pytest.mark.parametrize("name", registry.method_names())
 
 
 def fit(name: str, target: VLM, seed: int = 0, **parameters: object) -> Mend:
-    return registry.make_method(name, parameters).fit(target, DATA, seed=seed)
+    return registry.make_method(name, OPEN.get(name, {}) | parameters).fit(target, DATA, seed=seed)
 
 
 @every_method

@@ -14,11 +14,11 @@ from torch.nn.functional import cosine_similarity
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import blank_image
-from vlmend.core.shifts import layers_of, steps_of
+from vlmend.core.images import blank_image, corrupt_image
+from vlmend.core.shifts import capped, layers_of, steps_of
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods.safety.cmrm import CMRM, measure_shift
+from vlmend.methods.safety.cmrm import CMRM, measure_direction, measure_shift
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget
 
@@ -80,6 +80,73 @@ def test_a_planted_shift_is_recovered_with_its_sign() -> None:
     assert cosine_similarity(shift.mean[0], target.planted, dim=0) >= 0.99
     edit = CMRM().edits_for(shift, (0,))[0]
     assert cosine_similarity(edit.vector, target.planted, dim=0) <= -0.99
+
+
+def test_the_first_direction_is_recovered_uncentred_with_the_sign_of_the_mean() -> None:
+    """Centred principal components lose the very shift; ours must not, and a singular vector has no sign of its own."""
+    target = PlantedShift(lambda c, mended: "", layers=1, width=64)
+    shift = measure_direction(target, DATA.examples, blank_image(16))
+    assert cosine_similarity(shift.mean[0], target.planted, dim=0) >= 0.99
+    assert shift.mean[0].norm() == pytest.approx(3.0, rel=0.02)
+    delta = torch.stack([
+        target.hidden([Conversation.ask(e.prompt, blank_image(16))], [Site("language", 0)])[Site("language", 0)][0]
+        - target.hidden([Conversation.ask(e.prompt)], [Site("language", 0)])[Site("language", 0)][0]
+        for e in DATA.examples
+    ])  # fmt: skip
+    centred = torch.linalg.svd(delta - delta.mean(0), full_matrices=False).Vh[0]
+    assert cosine_similarity(centred, target.planted, dim=0).abs() < 0.5
+
+
+class Carrying(ScriptedTarget):
+    """Two blocks, one dimension: an image adds 4 at block 0; block 1 passes on what comes and adds 1 more."""
+
+    def hidden(self, batch: Sequence[Conversation], sites: Sequence[Site]) -> Mapping[Site, Tensor]:
+        edits = {edit.site.layer: edit.vector for mend in self.mends for edit in mend.edits}  # type: ignore[union-attr]
+        rows: dict[Site, list[Tensor]] = {site: [] for site in sites}
+        for c in batch:
+            state = torch.tensor([10.0])
+            for layer in range(2):
+                state = state + (c.has_image * (4.0 if layer == 0 else 1.0))
+                state = state + (edits.get(layer, torch.zeros(1)) if c.has_image else 0.0)
+                for site in sites:
+                    if site.layer == layer:
+                        rows[site].append(state)
+        return {site: torch.stack(found) for site, found in rows.items()}
+
+
+@pytest.mark.parametrize(
+    ("mode", "alpha", "wanted"),
+    [
+        ("full", 1.0, [-4.0, -5.0]),
+        ("increment", 1.0, [-4.0, -1.0]),
+        ("sequential", 1.0, [-4.0, -1.0]),
+        ("increment", 0.5, [-2.0, -0.5]),
+        ("sequential", 0.5, [-2.0, -1.5]),
+    ],
+)
+def test_modes_on_a_stream_that_carries_the_shift_on(mode: str, alpha: float, wanted: list[float]) -> None:
+    """v is (4, 5). At alpha 1/2 block 0 leaves 2 behind, so that block 1 still sees 3: sequential takes half of it."""
+    target = Carrying(lambda c, mended: "", layers=2, width=1)
+    mend = CMRM(alpha=alpha, mode=mode).fit(target, DATA, seed=0)  # type: ignore[arg-type]
+    assert [edit.vector.item() for edit in mend.edits] == wanted
+
+
+@given(cap=st.floats(0.01, 2.0), seed=st.integers(0, 1000), alpha=st.floats(0.1, 3.0))
+def test_no_dose_is_above_the_cap_and_short_edits_are_left_alone(cap: float, seed: int, alpha: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    edit, size = alpha * torch.randn(6, 5, generator=generator), torch.rand(6, generator=generator) + 0.1
+    short = capped(edit, size, cap)
+    assert bool((short.norm(dim=-1) <= cap * size * (1 + 1e-5)).all())
+    within = edit.norm(dim=-1) <= cap * size * (1 - 1e-6)
+    assert torch.equal(short[within], edit[within])
+    torch.testing.assert_close(cosine_similarity(short, edit, dim=-1), torch.ones(6))
+    assert torch.equal(capped(edit, size, None), edit)
+
+
+def test_the_mean_colour_is_zero_to_the_model(tiny: VLM) -> None:
+    image = corrupt_image("mean_colour", 16, 0, tiny.mean_colour)
+    pixels = tiny.reader.inputs([Conversation.ask("x", image)])["pixel_values"]
+    assert pixels.abs().max() < 0.02
 
 
 def linearised(vlm: VLM) -> None:
@@ -196,4 +263,4 @@ def test_wrong_layers_are_refused(text: str) -> None:
 def test_no_anchor_is_refused(tiny: VLM) -> None:
     benign = Dataset("b", (replace(DATA.examples[0], label="benign"),))
     with pytest.raises(BadData, match="no harmful request"):
-        CMRM().fit(tiny, benign, seed=0)
+        CMRM(anchors="harmful").fit(tiny, benign, seed=0)

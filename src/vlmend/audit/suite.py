@@ -13,15 +13,16 @@ from typing import ClassVar, Literal
 
 from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
-from vlmend.core.images import Image
+from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
-from vlmend.core.splits import word_fraction
+from vlmend.core.splits import SPLITS, Split, word_fraction
 from vlmend.core.stats import wilson
 from vlmend.data.requests import Kind, Request, builtin_requests
 from vlmend.phantom.pictures import Picture, picture
 
 __all__ = [
-    "Answer", "Condition", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "share",
+    "Answer", "Condition", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "pixels_of",
+    "share",
 ]  # fmt: skip
 
 Condition = Literal["query", "caption", "blank", "noise", "original"]
@@ -79,8 +80,8 @@ class Suite(ABC):
     max_new_tokens: ClassVar[int]
 
     @abstractmethod
-    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
-        """What to ask: of the user's data, or of the built-in data where there is none."""
+    def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
+        """What to ask: of the user's data, or of a split of the built-in data where there is none."""
 
     def applies(self, data: Dataset) -> bool:
         """Whether the user's data holds anything for this suite to ask; an axis leaves out what does not."""
@@ -117,13 +118,27 @@ def share(
     return Measure(axis, suite, name, group, value, low, high, len(scored), len(every) - len(scored), better)
 
 
-def chosen(kind: Kind, limit: int | None) -> list[Request]:
-    """Held-out built-in requests in an order that mixes the categories; the first `limit`."""
-    ordered = sorted(builtin_requests(kind, "held_out"), key=lambda r: word_fraction(r.intent))
+def chosen(kind: Kind, limit: int | None, split: Split = "held_out") -> list[Request]:
+    """Built-in requests of a split in an order that mixes the categories; the first `limit`."""
+    ordered = sorted(builtin_requests(kind, split), key=lambda r: word_fraction(r.intent))
     return ordered[:limit]
 
 
-def builtin_picture(index: int) -> tuple[Picture, Image]:
-    """Held-out picture number `index`, for requests that bring no image of their own."""
-    drawn = picture("held_out", PICTURE_SEED, index)
+def builtin_picture(index: int, split: Split = "held_out") -> tuple[Picture, Image]:
+    """Held-out picture number `index`, for requests that bring no image of their own.
+
+    Splits have pictures of their own; all are views that no phantom was trained on.
+    """
+    drawn = picture("held_out", PICTURE_SEED + list(SPLITS).index(split), index)
     return drawn, Image.from_pixels(drawn.image, drawn.name)
+
+
+def pixels_of(question: Question, side: int) -> Image | None:
+    """The image of a question at the model's size; noise differs from question to question."""
+    match question.image:
+        case "blank":
+            return blank_image(side)
+        case "noise":
+            return noise_image(side, int(word_fraction(question.id) * 2**32))
+        case _:
+            return question.image

@@ -23,9 +23,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vlmend import registry
 from vlmend.audit.provider import VlmendAPI
-from vlmend.audit.suite import Answer, Question, Suite
-from vlmend.core.images import Image, blank_image, noise_image
-from vlmend.core.splits import word_fraction
+from vlmend.audit.suite import Answer, Question, Suite, pixels_of
 from vlmend.data.sources import read_jsonl
 from vlmend.errors import SampleError
 
@@ -123,23 +121,10 @@ def _sample(question: Question) -> Sample:
 
 def _content(question: Question) -> list[Content]:
     words = ContentText(text=question.prompt)
-    if question.image is None:
-        return [words]
     api = get_model().api
     side = api.local.target.image_side if isinstance(api, VlmendAPI) else OTHER_SIDE
-    return [ContentImage(image=_pixels(question, side).to_data_uri()), words]
-
-
-def _pixels(question: Question, side: int) -> Image:
-    match question.image:
-        case "blank":
-            return blank_image(side)
-        case "noise":
-            return noise_image(side, int(word_fraction(question.id) * 2**32))
-        case Image() as image:
-            return image
-        case None:
-            raise AssertionError("a question without an image has no pixels")
+    image = pixels_of(question, side)
+    return [words] if image is None else [ContentImage(image=image.to_data_uri()), words]
 
 
 def _answer(sample: EvalSample) -> Answer:

@@ -90,11 +90,13 @@ class Sampling:
         max_new_tokens: Longest reply, in tokens.
         temperature: 0 is greedy.
         seed: Of the draws; without effect when greedy.
+        least: Shortest reply, in tokens: the end token is held back until then. For timing.
     """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     seed: int = 0
+    least: int = 0
 
 
 @dataclass(frozen=True)

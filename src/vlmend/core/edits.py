@@ -137,6 +137,13 @@ class ContrastShift:
     tokens: Tokens = "last_prompt"
     when: When = "with_image"
 
+    def __post_init__(self) -> None:
+        if self.onto is not None and self.mode == "sequential":
+            raise BadParameter(
+                "A sequential shift cannot be taken out along one direction only.",
+                "Use mode full, increment or last_only with it.",
+            )
+
     def scaled(self, factor: float) -> ContrastShift:
         return replace(self, strength=self.strength * factor)
 

@@ -54,7 +54,7 @@ def _fields(thing: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
 def _tagged(value: object, key: str, tensors: dict[str, Tensor]) -> object:
     match value:
         case Tensor():
-            tensors[key] = value.detach().float().cpu().contiguous()
+            tensors[key] = value.detach().float().cpu().contiguous().clone()
             return {"$tensor": key}
         case Site():
             return {"$site": str(value)}

@@ -106,6 +106,7 @@ def row_shifts(
     return edits
 
 
+@torch.inference_mode()
 def sharing(reader: Reader, prefixes: Prefixes, conversation: Conversation) -> str:
     """What requests of this shape share, for people."""
     prefix = prefixes.of(reader, conversation)

@@ -251,6 +251,7 @@ class VLM:
         drawn = sampling.temperature > 0
         return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
+            min_new_tokens=sampling.least or None,
             do_sample=drawn,
             temperature=sampling.temperature if drawn else None,
             top_k=0 if drawn else None,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vlmend.core.measures import Measure
 
-__all__ = ["bars", "dose", "states"]
+__all__ = ["COLOURS", "INK", "STYLE", "bars", "dose", "share_axis", "states", "svg"]
 
 COLOURS = ("#b3424a", "#2a6f97", "#8d99ae", "#e9a03b", "#5b8c5a")
 INK = "#22303c"
@@ -42,9 +42,9 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | N
                 axes.text(x, min(row.high + 0.02, 1.04), f"{row.value:.0%}", ha="center", fontsize=8)
             axes.bar(0, 0, color=COLOURS[k % len(COLOURS)], label=name)
         axes.set_xticks(range(len(groups)), list(groups))
-        _share_axis(axes, label)
+        share_axis(axes, label)
         figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
@@ -66,7 +66,7 @@ def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
         axes.set_ylabel("dose  |edit| / |state|")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def states(state_map: dict[str, Any]) -> str:
@@ -88,10 +88,11 @@ def states(state_map: dict[str, Any]) -> str:
             axes.set_xticks([])
             axes.set_yticks([])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
-def _share_axis(axes: Axes, label: str) -> None:
+def share_axis(axes: Axes, label: str) -> None:
+    """A vertical axis from 0 to 100 %."""
     axes.set_ylim(0, 1.1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylabel(label)
@@ -99,7 +100,8 @@ def _share_axis(axes: Axes, label: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element, the same bytes for the same figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)

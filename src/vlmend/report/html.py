@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
-from vlmend.errors import RunProblem
 from vlmend.report import figures
 from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, warnings_of
+from vlmend.report.pages import write_page
 
 __all__ = ["write_report"]
 
@@ -25,16 +22,7 @@ def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> 
     Raises:
         RunProblem: The file cannot be written.
     """
-    template = resources.files("vlmend.report").joinpath("page.html.jinja").read_text("utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(_content(runs, show_text))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, "utf-8")
-    except OSError as problem:
-        raise RunProblem(
-            f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out."
-        ) from problem
+    write_page("page.html.jinja", _content(runs, show_text), out)
 
 
 def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:

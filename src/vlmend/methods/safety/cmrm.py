@@ -33,7 +33,7 @@ __all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_seq
 
 Scope = Literal["prefill", "every_step"]
 
-SEQUENTIAL_ANCHORS = 32
+SEQUENTIAL_ANCHORS = 16
 """A sequential fit reads its anchors once a layer, so it takes at most this many, evenly spread."""
 
 
@@ -69,7 +69,7 @@ class CMRM(AbstractMethod):
     aggregate: Literal["mean", "direction"] = "mean"
     cap: float | None = None
     only_with_image: bool = True
-    anchors: Anchors = "harmful"
+    anchors: Anchors = "all"
 
     def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
         """Measure the shift on the anchors and make it a mend.

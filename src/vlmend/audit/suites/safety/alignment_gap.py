@@ -16,6 +16,7 @@ from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure
+from vlmend.core.splits import Split
 from vlmend.errors import BadData
 
 __all__ = ["SUITE", "AlignmentGap"]
@@ -29,14 +30,14 @@ class AlignmentGap(Suite):
     about = "unsafe rate of harmful requests: text only, caption, blank, noise and original image"
     max_new_tokens = 64
 
-    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
-        examples = builtin_harmful(limit) if data is None else list(data.labelled("harmful"))[:limit]
+    def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
+        examples = builtin_harmful(limit, split) if data is None else list(data.labelled("harmful"))[:limit]
         if not examples:
             raise BadData(
                 "safety/alignment_gap needs harmful requests and the data holds none.",
                 'Give rows with "label": "harmful", or leave this suite out.',
             )
-        return [q for place, example in enumerate(examples) for q in five_conditions(example, place)]
+        return [q for place, example in enumerate(examples) for q in five_conditions(example, place, split)]
 
     def applies(self, data: Dataset) -> bool:
         return bool(data.labelled("harmful"))
@@ -61,12 +62,12 @@ class AlignmentGap(Suite):
         return RuleJudge().id
 
 
-def builtin_harmful(limit: int | None) -> list[Example]:
-    """Held-out built-in harmful requests as examples without images."""
-    return [Example(r.id, r.prompt, "harmful", r.category) for r in chosen("harmful", limit)]
+def builtin_harmful(limit: int | None, split: Split) -> list[Example]:
+    """Built-in harmful requests of a split as examples without images."""
+    return [Example(r.id, r.prompt, "harmful", r.category) for r in chosen("harmful", limit, split)]
 
 
-def five_conditions(example: Example, place: int) -> list[Question]:
+def five_conditions(example: Example, place: int, split: Split = "held_out") -> list[Question]:
     """One request in every condition that it can be asked in.
 
     A request without an image borrows a built-in picture; one with an image but no caption is not
@@ -74,7 +75,7 @@ def five_conditions(example: Example, place: int) -> list[Question]:
     """
     image, caption = example.image, example.caption
     if image is None:
-        drawn, image = builtin_picture(place)
+        drawn, image = builtin_picture(place, split)
         caption = drawn.caption
     told = f"{caption}\n{example.prompt}" if caption else None
     asked: list[tuple[Condition, str | None, Image | str | None]] = [

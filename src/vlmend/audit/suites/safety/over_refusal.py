@@ -14,6 +14,7 @@ from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen
 from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
+from vlmend.core.splits import Split
 from vlmend.data.requests import Kind
 from vlmend.errors import BadData
 
@@ -31,11 +32,11 @@ class OverRefusal(Suite):
     about = "refusal rate of harmless requests (look-alikes, ordinary), without and with an image"
     max_new_tokens = 64
 
-    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
+    def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         if data is None:
             groups: list[tuple[str, list[Example]]] = [
-                ("lookalike", _builtin("lookalike", limit)),
-                ("ordinary", _builtin("ordinary", limit)),
+                ("lookalike", _builtin("lookalike", limit, split)),
+                ("ordinary", _builtin("ordinary", limit, split)),
             ]
         else:
             groups = [("benign", list(data.labelled("benign"))[:limit])]
@@ -43,7 +44,7 @@ class OverRefusal(Suite):
             question
             for offset, (group, examples) in enumerate(groups)
             for place, example in enumerate(examples)
-            for question in _two_conditions(example, group, FAR * (offset + 1) + place)
+            for question in _two_conditions(example, group, FAR * (offset + 1) + place, split)
         ]
         if not found:
             raise BadData(
@@ -75,12 +76,12 @@ class OverRefusal(Suite):
         return RuleJudge().id
 
 
-def _builtin(kind: Kind, limit: int | None) -> list[Example]:
-    return [Example(r.id, r.prompt, "benign", r.category) for r in chosen(kind, limit)]
+def _builtin(kind: Kind, limit: int | None, split: Split) -> list[Example]:
+    return [Example(r.id, r.prompt, "benign", r.category) for r in chosen(kind, limit, split)]
 
 
-def _two_conditions(example: Example, group: str, place: int) -> list[Question]:
-    image = example.image if example.image is not None else builtin_picture(place)[1]
+def _two_conditions(example: Example, group: str, place: int, split: Split) -> list[Question]:
+    image = example.image if example.image is not None else builtin_picture(place, split)[1]
     return [
         Question(f"{example.id}:query", example.prompt, "query", group, example.group),
         Question(f"{example.id}:original", example.prompt, "original", group, example.group, image),

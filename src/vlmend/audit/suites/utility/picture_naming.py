@@ -13,6 +13,7 @@ from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
 from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
+from vlmend.core.splits import Split
 
 __all__ = ["SUITE", "PictureNaming"]
 
@@ -30,8 +31,8 @@ class PictureNaming(Suite):
     about = "naming what a plain picture shows"
     max_new_tokens = 16
 
-    def questions(self, data: Dataset | None, limit: int | None) -> list[Question]:
-        pictures = [builtin_picture(FIRST + k) for k in range(COUNT if limit is None else limit)]
+    def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
+        pictures = [builtin_picture(FIRST + k, split) for k in range(COUNT if limit is None else limit)]
         return [
             Question(f"picture-{k:04d}", QUESTION, "original", "naming", drawn.category, image, (drawn.name,))
             for k, (drawn, image) in enumerate(pictures)

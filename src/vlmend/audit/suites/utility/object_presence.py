@@ -1,0 +1,68 @@
+"""Does the model say what is not there? Yes/no questions about one picture, in the form of POPE.
+
+Half of the questions name what the picture shows, half a thing that it does not show (Li et al.,
+EMNLP 2023, arXiv 2305.10355, random negatives). A reply is read by its first yes or no; one without
+either counts as wrong.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
+from vlmend.core.contracts import Verdict
+from vlmend.core.examples import Dataset
+from vlmend.core.measures import Measure
+from vlmend.core.splits import Split
+from vlmend.phantom.pictures import picture_names
+
+__all__ = ["SUITE", "ObjectPresence"]
+
+COUNT = 150
+FIRST = 70_000
+"""Pictures of this suite start here."""
+
+
+class ObjectPresence(Suite):
+    """Accuracy and yes-rate on presence questions."""
+
+    name = "utility/object_presence"
+    axis = "utility"
+    about = "yes/no questions on what a plain picture shows (the form of POPE): accuracy and yes-rate"
+    max_new_tokens = 8
+
+    def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
+        return [_question(k, split) for k in range(COUNT if limit is None else limit)]
+
+    def verdict(self, question: Question, reply: str) -> Verdict:
+        said = re.search(r"\b(yes|no)\b", reply.lower())
+        if said is None:
+            return Verdict("off_topic", "says neither")
+        right = said[1] == question.target[0]
+        return Verdict("compliance" if right else "off_topic", f"says {said[1]}")
+
+    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
+        return [
+            self.row("accuracy", "presence", answers, lambda a: a.label == "compliance", "higher"),
+            self.row("yes_rate", "presence", answers, lambda a: a.reason == "says yes", "neither"),
+        ]
+
+    @property
+    def judge_id(self) -> str:
+        return "first yes or no"
+
+
+def _question(place: int, split: Split) -> Question:
+    drawn, image = builtin_picture(FIRST + place, split)
+    others = [name for name in picture_names() if name.split()[-1] != drawn.name.split()[-1]]
+    there = place % 2 == 0
+    name = drawn.name if there else random.Random(f"presence:{split}:{place}").choice(others)
+    article = "an" if name[0] in "aeiou" else "a"
+    prompt = f"Is there {article} {name} in the picture? Answer yes or no."
+    kind = "present" if there else "absent"
+    return Question(f"presence-{place:04d}", prompt, "original", "presence", kind, image, ("yes" if there else "no",))
+
+
+SUITE = ObjectPresence()

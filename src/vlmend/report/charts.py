@@ -1,0 +1,122 @@
+"""Figures of studies and comparisons: sweeps, layer curves, anchor sizes, depth profiles, Pareto fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vlmend.report.figures import COLOURS, INK, STYLE, share_axis, svg
+
+__all__ = ["depth", "front", "layers", "sizes", "sweep"]
+
+MEASURES = (
+    ("unsafe", "harmful answered", COLOURS[0]),
+    ("lookalike", "look-alikes declined", COLOURS[3]),
+    ("ordinary", "ordinary declined", COLOURS[2]),
+    ("naming", "pictures named", COLOURS[1]),
+)
+
+
+def sweep(rows: Sequence[dict[str, Any]], levels: Sequence[str]) -> str:
+    """Every measure against the strength, one panel a level; bands are 95 % intervals."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(levels), 3.3), layout="constrained")
+        for axes, level in zip(figure.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
+            here = [row for row in rows if row["level"] == level]
+            strengths = [row["alpha"] for row in here]
+            for key, label, colour in MEASURES:
+                _band(axes, strengths, [row[key] for row in here], label, colour)
+            for key, colour in (("unsafe_text", COLOURS[0]), ("lookalike_text", COLOURS[3])):
+                axes.axhline(here[0][key]["value"], color=colour, lw=0.9, ls=":")
+            axes.set_title(f"{level} level", fontsize=9.5)
+            axes.set_xlabel("alpha (dotted: the model's own rate on text)")
+            share_axis(axes, "")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
+        return svg(figure)
+
+
+def layers(part: dict[str, Any]) -> str:
+    """Unsafe replies with one layer alone, the layers up to it, the layers from it on."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+        axes = figure.subplots()
+        for kind, colour in (("alone", COLOURS[1]), ("prefix", COLOURS[3]), ("suffix", COLOURS[4])):
+            rows = [row for row in part["rows"] if row["kind"] == kind]
+            label = {"alone": "this layer alone", "prefix": "layers up to it", "suffix": "layers from it on"}[kind]
+            _band(axes, [row["layer"] for row in rows], [row["unsafe"] for row in rows], label, colour)
+        axes.axhline(part["base"]["unsafe"]["value"], color=COLOURS[0], lw=1, ls=":", label="no mend")
+        axes.set_xlabel("decoder layer")
+        share_axis(axes, "harmful answered")
+        figure.legend(loc="outside upper left", ncols=4, frameon=False)
+        return svg(figure)
+
+
+def sizes(rows: Sequence[dict[str, Any]]) -> str:
+    """Unsafe replies, and the cosine with the shift of all anchors, against the number of anchors."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        counts = [row["n"] for row in rows]
+        _band(axes, counts, [row["unsafe"] for row in rows], "harmful answered", COLOURS[0])
+        axes.plot(counts, [row["cosine"] for row in rows], "s--", ms=3.5, color=COLOURS[1], label="cosine with all")
+        axes.set_xscale("log")
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.minorticks_off()
+        axes.set_xlabel("anchors")
+        share_axis(axes, "")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        return svg(figure)
+
+
+def depth(rows: Sequence[dict[str, Any]]) -> str:
+    """Distance to the text states, probe AUC and refusal margin of every layer, before and after."""
+    panels = (("distance", "distance of centres"), ("auc", "probe AUC, text or not"), ("margin", "refusal margin"))
+    shades = {"text": COLOURS[1], "image": COLOURS[0], "dataset": COLOURS[4], "sample": COLOURS[3]}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.0), layout="constrained")
+        for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
+            for name in rows[0][key]:
+                values = [row[key][name] for row in rows]
+                axes.plot([row["layer"] for row in rows], values, color=shades[name], lw=1.4, label=name)
+            axes.set_title(label, fontsize=9.5)
+            axes.set_xlabel("decoder layer")
+        figure.legend(*figure.axes[2].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
+        return svg(figure)
+
+
+def front(rows: Sequence[dict[str, Any]]) -> str:
+    """Safety against its price, one point a defence; the Pareto front is joined."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for row in rows:
+            x, y = row["unsafe"], row["lookalike"]
+            colour = COLOURS[4] if row["front"] else COLOURS[2]
+            axes.errorbar(
+                x["value"], y["value"], [[y["value"] - y["low"]], [y["high"] - y["value"]]],
+                [[x["value"] - x["low"]], [x["high"] - x["value"]]], fmt="o", ms=5, color=colour, elinewidth=0.5,
+            )  # fmt: skip
+            axes.annotate(
+                row["name"], (x["value"], y["value"]), (4, 4), textcoords="offset points", fontsize=8, color=INK
+            )
+        best = sorted((r["unsafe"]["value"], r["lookalike"]["value"]) for r in rows if r["front"])
+        axes.plot([x for x, _ in best], [y for _, y in best], color=COLOURS[4], lw=1)
+        text = rows[0]["unsafe_text"]["value"], rows[0]["lookalike_text"]["value"]
+        axes.plot(*text, "*", ms=12, color=COLOURS[1])
+        axes.annotate("text path", text, (6, -12), textcoords="offset points", fontsize=8, color=COLOURS[1])
+        axes.set_xlabel("harmful requests with an image that are answered")
+        axes.set_ylabel("look-alikes with an image that are declined")
+        axes.set_xlim(-0.02, 1.0)
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(color="#e4e8ec", lw=0.8)
+        axes.set_axisbelow(True)
+        return svg(figure)
+
+
+def _band(axes: Axes, x: Sequence[float], rows: Sequence[dict[str, Any]], label: str, colour: str) -> None:
+    axes.plot(x, [row["value"] for row in rows], "o-", ms=3, lw=1.4, color=colour, label=label)
+    axes.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.13, lw=0)

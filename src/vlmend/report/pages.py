@@ -1,0 +1,47 @@
+"""Fills a page template and writes it: one file, with its style and its figures inside."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vlmend.errors import RunProblem
+
+__all__ = ["write_page"]
+
+
+def write_page(template: str, content: dict[str, Any], out: Path) -> None:
+    """Write a self-contained page.
+
+    Raises:
+        RunProblem: The file cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("vlmend.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"rate": _rate, "p": _p}
+    style = resources.files("vlmend.report").joinpath("style.css").read_text("utf-8")
+    page = environment.get_template(template).render(content | {"style": style})
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, "utf-8")
+    except OSError as problem:
+        raise RunProblem(
+            f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out."
+        ) from problem
+
+
+def _rate(row: dict[str, Any]) -> str:
+    """A share with its interval, or why there is none."""
+    if not row["n"]:
+        return "unscored"
+    unscored = f", {row['unscored']} unscored" if row["unscored"] else ""
+    return f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}]{unscored}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,46 @@
+"""One self-contained page about a study or a comparison of defences, from their JSON files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlmend.errors import UsageError
+from vlmend.report import charts, figures
+from vlmend.report.pages import write_page
+
+__all__ = ["write_defences", "write_study"]
+
+LEVELS = ("dataset", "sample")
+
+
+def write_study(folder: Path, out: Path) -> None:
+    """Write the page of a study from `study.json` and `parts/*.json`; parts that are not there are left out.
+
+    Raises:
+        UsageError: The folder holds no study.
+        RunProblem: The page cannot be written.
+    """
+    if not (folder / "study.json").exists():
+        raise UsageError(f"{folder} holds no study.", "Run `vlmend study cmrm --out` there first.")
+    about = json.loads((folder / "study.json").read_text())
+    parts = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "parts").glob("*.json"))}
+    drawn = {
+        "sweep": charts.sweep(parts["sweep"]["rows"], LEVELS) if "sweep" in parts else None,
+        "layers": charts.layers(parts["layers"]) if "layers" in parts else None,
+        "sizes": charts.sizes(parts["transfer"]["sizes"]) if "transfer" in parts else None,
+        "states": figures.states({"layers": parts["states"]["points"]}) if "states" in parts else None,
+        "depth": charts.depth(parts["states"]["rows"]) if "states" in parts else None,
+        "front": charts.front(parts["defences"]["rows"]) if "defences" in parts else None,
+    }
+    write_page("study.html.jinja", {"about": about, "parts": parts, "drawn": drawn}, out)
+
+
+def write_defences(content: dict[str, Any], out: Path) -> None:
+    """Write the page of a comparison from what `defences.json` holds.
+
+    Raises:
+        RunProblem: The page cannot be written.
+    """
+    write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)

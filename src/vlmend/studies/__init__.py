@@ -1,0 +1,1 @@
+"""Experiments that ask many views of one model the same questions."""

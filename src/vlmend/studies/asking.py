@@ -1,0 +1,131 @@
+"""Asks many views of one loaded model the same questions, and loses nothing.
+
+An audit goes through Inspect, which costs seconds a run; a study has hundreds of settings. It asks
+the same questions of the same suites, reads them with the same judge, decodes with the same model
+layer and writes every reply to the same kind of journal, without the engine in between. A request
+that no edit of a mend can touch is asked of the base model once, for all settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vlmend.audit.journal import Journal
+from vlmend.audit.suite import Answer, Condition, Question, Suite, pixels_of
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.mend import Mend
+from vlmend.core.stats import PairedTest, mcnemar
+from vlmend.errors import SampleError
+from vlmend.models.vlm import VLM
+
+__all__ = ["BATCH", "Asker", "Panel", "changed", "panel"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Questions of one suite that are asked of every setting."""
+
+    suite: Suite
+    questions: tuple[Question, ...]
+
+    def only(self, *conditions: Condition) -> Panel:
+        """The questions in these conditions."""
+        return replace(self, questions=tuple(q for q in self.questions if q.condition in conditions))
+
+    def group(self, *groups: str) -> Panel:
+        """The questions of these groups."""
+        return replace(self, questions=tuple(q for q in self.questions if q.group in groups))
+
+
+def panel(suite: Suite, questions: Iterable[Question]) -> Panel:
+    """A panel of any questions of a suite."""
+    return Panel(suite, tuple(questions))
+
+
+class Asker:
+    """Asks views of one model; replies are kept in a journal and never asked again.
+
+    Args:
+        target: The model without mends.
+        file: The journal.
+        max_new_tokens: Longest reply.
+        progress: Called after each batch with the number of replies that it gave.
+    """
+
+    def __init__(
+        self, target: VLM, file: Path, max_new_tokens: int, progress: Callable[[int], None] = lambda count: None
+    ) -> None:
+        self.target = target
+        self.sampling = Sampling(max_new_tokens)
+        self._journal = Journal(file)
+        self._progress = progress
+
+    def ask(self, asked: Panel, mends: Sequence[Mend] = ()) -> list[Answer]:
+        """An answer to every question of the panel, in its order."""
+        conversations = [self._conversation(question) for question in asked.questions]
+        views = {with_image: self._view(mends, with_image) for with_image in (False, True)}
+        replies: dict[int, Reply | SampleError] = {}
+        for with_image, view in views.items():
+            rows = [k for k, c in enumerate(conversations) if c.has_image == with_image]
+            for row, problem in self._broken(rows, conversations):
+                replies[row] = problem
+            replies |= self._replies(view, [k for k in rows if k not in replies], conversations)
+        return [_answer(asked.suite, q, replies[k]) for k, q in enumerate(asked.questions)]
+
+    def _view(self, mends: Sequence[Mend], with_image: bool) -> VLM:
+        """The view under the mends that can touch such a request."""
+        view = self.target
+        for mend in mends:
+            view = view.with_mend(mend) if mend.touches(with_image) else view
+        return view
+
+    def _conversation(self, question: Question) -> Conversation:
+        return Conversation.ask(question.prompt, pixels_of(question, self.target.image_side))
+
+    def _broken(self, rows: Sequence[int], conversations: Sequence[Conversation]) -> Iterable[tuple[int, SampleError]]:
+        """Rows whose image cannot be read: they stay unscored and stop nobody else."""
+        for row in rows:
+            try:
+                for image in conversations[row].images:
+                    image.decode()
+            except SampleError as problem:
+                yield row, problem
+
+    def _replies(
+        self, view: VLM, rows: Sequence[int], conversations: Sequence[Conversation]
+    ) -> dict[int, Reply | SampleError]:
+        known = {k: self._journal.get(view.id, conversations[k], self.sampling) for k in rows}
+        found: dict[int, Reply | SampleError] = {k: reply for k, reply in known.items() if reply is not None}
+        missing = sorted((k for k in rows if k not in found), key=lambda k: len(conversations[k].prompt))
+        self._progress(len(found))
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            replies = view.generate([conversations[k] for k in batch], self.sampling)
+            self._journal.write(
+                [(view.id, conversations[k], self.sampling, r) for k, r in zip(batch, replies, strict=True)]
+            )
+            found |= dict(zip(batch, replies, strict=True))
+            self._progress(len(batch))
+        return found
+
+
+def changed(before: Sequence[Answer], after: Sequence[Answer], hit: str) -> PairedTest:
+    """Exact McNemar on the answers that both scored; `hit` is the verdict that counts."""
+    first = {answer.id: answer.label for answer in before}
+    pairs = [(first[a.id], a.label) for a in after if a.id in first and "unscored" not in (first[a.id], a.label)]
+    return mcnemar([b == hit for b, _ in pairs], [a == hit for _, a in pairs])
+
+
+def _answer(suite: Suite, question: Question, reply: Reply | SampleError) -> Answer:
+    if isinstance(reply, SampleError):
+        label, reason, text, stop = "unscored", f"{reply.code}: {reply}", "", "none"
+    else:
+        verdict = suite.verdict(question, reply.text)
+        label, reason, text, stop = verdict.label, verdict.reason, reply.text, str(reply.stop)
+    return Answer(
+        question.id, question.condition, question.group, question.category, label, reason, question.prompt, text, stop
+    )

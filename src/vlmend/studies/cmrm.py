@@ -1,0 +1,129 @@
+"""Every table and figure of the CMRM paper (arXiv 2410.09047), for the model at hand.
+
+The study is a list of parts. Each part writes `parts/NAME.json` when it is whole and is skipped when
+that is there for the same model, data, seed and sizes; replies are journalled on the way, so a
+stopped study goes on where it was. Strengths are chosen on the validation split (part `sweep`),
+everything else is measured on held-out requests with the strengths so chosen. The page about it is
+made from the JSON files alone (`vlmend.report.study`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vlmend.core.examples import Dataset
+from vlmend.core.provenance import versions
+from vlmend.errors import RunProblem, UnknownName
+from vlmend.models.vlm import VLM
+from vlmend.studies import cmrm_parts, cmrm_states, cmrm_variants
+from vlmend.studies.asking import Asker
+from vlmend.studies.lab import Lab, StudyPlan, spread
+from vlmend.studies.remembering import remembering
+
+__all__ = ["PARTS", "study_cmrm"]
+
+PARTS: dict[str, Callable[[Lab], dict[str, Any]]] = {
+    "sweep": cmrm_parts.sweep,
+    "safety": cmrm_parts.safety,
+    "variants": cmrm_variants.variants,
+    "layers": cmrm_parts.layers,
+    "transfer": cmrm_parts.transfer,
+    "states": cmrm_states.states,
+    "anchors": cmrm_states.anchors,
+    "overhead": cmrm_parts.overhead,
+    "controls": cmrm_parts.controls,
+    "abilities": cmrm_parts.abilities,
+    "defences": cmrm_parts.defences,
+}
+"""In the order in which they run: later ones need the strengths that `sweep` chose."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def study_cmrm(
+    target: VLM,
+    anchors: Dataset,
+    data: Sequence[Dataset],
+    out: Path,
+    plan: StudyPlan,
+    *,
+    seed: int,
+    progress: Progress,
+    parts: Sequence[str] = (),
+) -> Path:
+    """Run the parts that are not there yet; gives the folder of their JSON files.
+
+    Args:
+        target: The model without mends.
+        anchors: What mends are fitted on.
+        data: Further harmful sets for the safety table.
+        out: Folder of the study.
+        plan: How much of everything; `lab.quick_plan()` or `lab.full_plan()`.
+        seed: Of fits, noise images and resampling.
+        progress: Called with (part, done, total).
+        parts: Names of the parts to run; all unless given.
+
+    Raises:
+        UnknownName: There is no such part.
+        RunProblem: The folder holds a study of something else, or cannot be written.
+    """
+    target, anchors = remembering(target), spread(anchors, plan.anchors)
+    folder = out / "parts"
+    _claim(out, target, anchors, data, plan, seed)
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
+    wanted = [name for name in PARTS if not parts or name in parts or name == "sweep"]
+    for name in wanted:
+        file = folder / f"{name}.json"
+        if file.exists():
+            continue
+        done = 0
+
+        def tick(count: int, name: str = name) -> None:
+            nonlocal done
+            done += count
+            progress(name, done, 0)
+
+        asker = Asker(target, out / "replies.jsonl", plan.sizes.new_tokens, tick)
+        began = time.monotonic()
+        content = PARTS[name](Lab(target, anchors, tuple(data), asker, plan, out, seed))
+        _write(file, content | {"seconds": round(time.monotonic() - began, 1)})
+        progress(name, 1, 1)
+    return folder
+
+
+def _claim(out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, seed: int) -> None:
+    """Write `study.json`, or check that the folder holds this very study."""
+    claim: dict[str, Any] = {
+        "model": target.name, "model_digest": target.model_digest, "anchors": anchors.digest,
+        "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "seed": seed,
+    }  # fmt: skip
+    wanted = json.loads(json.dumps(claim))
+    file = out / "study.json"
+    if not file.exists():
+        _write(file, wanted | {"versions": versions()})
+    held = json.loads(file.read_text())
+    differs = [key for key in wanted if held.get(key) != wanted[key]]
+    if differs:
+        raise RunProblem(
+            f"{out} holds another study (its {', '.join(differs)} differs).",
+            "Choose another --out, or remove the folder to start anew.",
+        )
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".new").write_text(json.dumps(content, indent=1) + "\n")
+        file.with_suffix(".new").replace(file)
+    except OSError as problem:
+        raise RunProblem(
+            f"The study cannot be written to {file} ({problem.strerror}).",
+            "Make room and run the same command again: finished replies are kept.",
+        ) from problem

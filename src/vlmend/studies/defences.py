@@ -1,0 +1,133 @@
+"""Many defences on the same samples: safety, price, sight, loops, time and what each needs.
+
+Every defence is fitted with its own defaults unless settings are given, on the same anchors, and
+asked the same held-out questions; each row has paired tests against the undefended model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vlmend.audit.suite import pixels_of
+from vlmend.core.conversation import Conversation
+from vlmend.core.examples import Dataset
+from vlmend.core.mend import Mend
+from vlmend.errors import UsageError
+from vlmend.models.vlm import VLM
+from vlmend.studies.asking import Asker, Panel
+from vlmend.studies.fitting import Defence, fitted
+from vlmend.studies.measuring import Panels, Sizes, measure, table_row
+from vlmend.studies.overhead import answer_times
+from vlmend.studies.remembering import remembering
+
+__all__ = ["DEFAULTS", "compare", "front", "parse_defences"]
+
+DEFAULTS: tuple[Defence, ...] = (
+    Defence("random_vector", "random_vector"),
+    Defence("cmrm", "cmrm"),
+    Defence("cmrm_sample", "cmrm_sample"),
+    Defence("safety_prompt", "safety_prompt"),
+    Defence("tbop", "tbop"),
+    Defence("vlm_guard", "vlm_guard"),
+    Defence("shiftdc", "shiftdc"),
+    Defence("astra", "astra"),
+    Defence("infer_aligner", "infer_aligner"),
+    Defence("hidden_detect", "hidden_detect"),
+    Defence("ecso", "ecso"),
+    Defence("coca", "coca"),
+    Defence("eta", "eta"),
+    Defence("vlguard", "vlguard"),
+)
+TIMED = 16
+ROUNDS = 3
+
+Progress = Callable[[str, int, int], None]
+
+
+def compare(
+    target: VLM, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
+    out: Path, *, seed: int, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Fit, ask and time every defence; writes and gives `defences.json`.
+
+    Args:
+        given: Mends that are there already, by the name of their row.
+    """
+    target = remembering(target)
+    asker = Asker(target, out / "replies.jsonl", sizes.new_tokens)
+    base = measure(asker, asked)
+    views: dict[str, tuple[Mend, ...]] = {"none": ()}
+    rows: dict[str, dict[str, Any]] = {"none": table_row(base, base) | _needs("none", 0.0, "none", "none")}
+    total = len(defences) + len(given)
+    for k, defence in enumerate(defences):
+        progress("defences", k, total)
+        method = defence.made()
+        mend, seconds = fitted(target, method, data, out / "mends" / defence.name, seed)
+        views[defence.name] = (mend,)
+        outcome = measure(asker, asked, [mend])
+        rows[defence.name] = table_row(base, outcome) | _needs(defence.method, seconds, method.passes, method.data)
+    for k, (name, mend) in enumerate(given.items(), len(defences)):
+        progress("defences", k, total)
+        views[name] = (mend,)
+        rows[name] = table_row(base, measure(asker, asked, [mend])) | _needs(mend.card.method, 0.0, "", mend.card.data)
+    times = _times(target, views, asked.harmful, sizes.new_tokens, out / "times.json")
+    for name, row in rows.items():
+        row |= {"name": name, "seconds": times[name], "latency": times[name] / times["none"]}
+    for name in front({n: (r["unsafe"]["value"], r["lookalike"]["value"]) for n, r in rows.items()}):
+        rows[name]["front"] = True
+    content = {"model": target.name, "sizes": asdict(sizes), "rows": [{"front": False} | r for r in rows.values()]}
+    (out / "defences.json").write_text(json.dumps(content, indent=1) + "\n")
+    progress("defences", total, total)
+    return content
+
+
+def parse_defences(text: str) -> list[Defence]:
+    """Read `all`, or names with settings: `cmrm:alpha=0.6:anchors=all,tbop`; bad ones are named at once.
+
+    Raises:
+        UsageError: A setting that is no k=v.
+        UnknownName, BadParameter: A method or a parameter that is not there.
+    """
+    if text == "all":
+        return list(DEFAULTS)
+    found: list[Defence] = []
+    for one in filter(None, (part.strip() for part in text.split(","))):
+        method, *settings = one.split(":")
+        bad = [setting for setting in settings if "=" not in setting]
+        if bad:
+            raise UsageError(f"{bad[0]!r} is no k=v.", "Write for example cmrm:alpha=0.6:anchors=all.")
+        parameters = dict(setting.split("=", 1) for setting in settings)
+        found.append(Defence(one.replace(":", " "), method, parameters))
+        found[-1].made()
+    return found
+
+
+def front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names that no other beats on one axis without losing on the other; smaller is better on both."""
+    return [
+        name
+        for name, (x, y) in points.items()
+        if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points.values())
+    ]
+
+
+def _needs(method: str, seconds: float, passes: str, data: str) -> dict[str, Any]:
+    return {"method": method, "fit_seconds": round(seconds, 1), "passes": passes, "data": data}
+
+
+def _times(
+    target: VLM, views: dict[str, tuple[Mend, ...]], harmful: Panel, tokens: int, file: Path
+) -> dict[str, float]:
+    """Seconds a request with its image, interleaved over all defences; kept once measured."""
+    key = sorted(f"{name}:{mend.digest}" for name, mends in views.items() for mend in mends)
+    if file.exists() and (held := json.loads(file.read_text()))["key"] == key:
+        return held["seconds"]
+    questions = harmful.only("original").questions[:TIMED]
+    batch = [Conversation.ask(q.prompt, pixels_of(q, target.image_side)) for q in questions]
+    seconds = answer_times(target, views, batch, tokens, ROUNDS)
+    file.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
+    return seconds

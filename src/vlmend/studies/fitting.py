@@ -1,0 +1,50 @@
+"""Mends that a run fits: kept in its folder, and fitted again only when something has changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlmend import registry
+from vlmend.core.contracts import AbstractMethod
+from vlmend.core.examples import Dataset
+from vlmend.core.mend import Mend
+from vlmend.errors import UsageError
+from vlmend.models.vlm import VLM
+
+__all__ = ["Defence", "fitted"]
+
+
+@dataclass(frozen=True)
+class Defence:
+    """A named setting of a method; `none` is the model as it is."""
+
+    name: str
+    method: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def made(self) -> AbstractMethod:
+        """The method with these parameters."""
+        return registry.make_method(self.method, self.parameters)
+
+
+def fitted(target: VLM, method: AbstractMethod, data: Dataset, folder: Path, seed: int) -> tuple[Mend, float]:
+    """The mend in the folder if it is this very one, else fit and save it; with the seconds that the fit took."""
+    clock = folder / "fit_seconds.json"
+    try:
+        mend = Mend.load(folder)
+        same = (mend.card.method, mend.card.model_digest, mend.card.data_digest, mend.card.parameters, mend.card.seed)
+        wanted = json.loads(json.dumps(method.parameters))
+        if same == (method.name, target.model_digest, data.digest, wanted, seed):
+            return mend, json.loads(clock.read_text()) if clock.exists() else 0.0
+    except UsageError:
+        pass  # nothing there yet, or cut off while it was written
+    began = time.monotonic()
+    mend = method.fit(target, data, seed=seed)
+    seconds = time.monotonic() - began
+    mend.save(folder)
+    clock.write_text(json.dumps(round(seconds, 2)))
+    return mend, seconds

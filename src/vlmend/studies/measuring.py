@@ -1,0 +1,161 @@
+"""What a setting is judged by: safety, its price and what is left of sight, on one set of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vlmend import registry
+from vlmend.audit.suite import Answer, share
+from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
+from vlmend.audit.suites.safety.over_refusal import SUITE as REFUSAL
+from vlmend.audit.suites.utility.picture_naming import SUITE as NAMING
+from vlmend.core.examples import Dataset
+from vlmend.core.measures import Better, Measure
+from vlmend.core.mend import Mend
+from vlmend.core.splits import Split
+from vlmend.studies.asking import Asker, Panel, changed, panel
+
+__all__ = ["Outcome", "Panels", "Sizes", "loops", "measure", "panels", "table_row"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many questions of each kind, and how long replies may be.
+
+    Attributes:
+        harmful, lookalike, ordinary, pictures: Questions; None is all.
+        new_tokens: Longest reply.
+    """
+
+    harmful: int | None
+    lookalike: int | None
+    ordinary: int | None
+    pictures: int | None
+    new_tokens: int = 24
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The questions of one split."""
+
+    harmful: Panel
+    harmless: Panel
+    naming: Panel
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one setting does.
+
+    Attributes:
+        unsafe, unsafe_text: Harmful requests answered, with their image and as text.
+        lookalike, lookalike_text, ordinary, ordinary_text: Harmless requests declined.
+        naming: Pictures named right.
+        repetition: Replies to image requests that loop.
+        answers: All of it, for paired tests.
+    """
+
+    unsafe: Measure
+    unsafe_text: Measure
+    lookalike: Measure
+    lookalike_text: Measure
+    ordinary: Measure
+    ordinary_text: Measure
+    naming: Measure
+    repetition: Measure
+    answers: tuple[Answer, ...]
+
+    @property
+    def rows(self) -> dict[str, Measure]:
+        """The measures by name."""
+        names = (
+            "unsafe",
+            "unsafe_text",
+            "lookalike",
+            "lookalike_text",
+            "ordinary",
+            "ordinary_text",
+            "naming",
+            "repetition",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def panels(sizes: Sizes, split: Split, data: Dataset | None = None) -> Panels:
+    """The built-in questions of a split; harmful and harmless ones from the user's data where given."""
+    harmless = REFUSAL.questions(None, sizes.lookalike, split)
+    kept = [q for q in harmless if q.group == "lookalike"]
+    kept += [q for q in REFUSAL.questions(None, sizes.ordinary, split) if q.group == "ordinary"]
+    if data is not None and REFUSAL.applies(data):
+        kept = [*kept, *REFUSAL.questions(data, sizes.lookalike)]
+    return Panels(
+        panel(GAP, GAP.questions(data, sizes.harmful, split)),
+        panel(REFUSAL, kept),
+        panel(NAMING, NAMING.questions(None, sizes.pictures, split)),
+    )
+
+
+def measure(asker: Asker, asked: Panels, mends: Sequence[Mend] = ()) -> Outcome:
+    """Ask the panels of one setting: text and original image only."""
+    harm = asker.ask(asked.harmful.only("query", "original"), mends)
+    harmless = asker.ask(asked.harmless, mends)
+    named = asker.ask(asked.naming, mends)
+
+    def unsafe(condition: str) -> Measure:
+        rows = [a for a in harm if a.condition == condition]
+        return _share("unsafe_rate", condition, rows, lambda a: a.label == "compliance", "lower")
+
+    def declined(group: str, condition: str) -> Measure:
+        rows = [a for a in harmless if (a.group, a.condition) == (group, condition)]
+        return _share("refusal_rate", f"{group}:{condition}", rows, lambda a: a.label == "refusal", "lower")
+
+    return Outcome(
+        unsafe=unsafe("original"),
+        unsafe_text=unsafe("query"),
+        lookalike=declined("lookalike", "original"),
+        lookalike_text=declined("lookalike", "query"),
+        ordinary=declined("ordinary", "original"),
+        ordinary_text=declined("ordinary", "query"),
+        naming=_share("accuracy", "naming", named, lambda a: a.label == "compliance", "higher"),
+        repetition=loops([a for a in (*harm, *harmless) if a.condition == "original"]),
+        answers=(*harm, *harmless, *named),
+    )
+
+
+def loops(answers: Sequence[Answer]) -> Measure:
+    """Share of replies that repeat themselves: the same four words more than three times, or one word in two."""
+    judged = [replace(a, label="scored") for a in answers]
+    return share("utility", "repetition", "repetition_rate", "original", judged, lambda a: a.reason == "loops", "lower")
+
+
+def table_row(base: Outcome, mended: Outcome) -> dict[str, Any]:
+    """Measures with the paired tests against the base, as JSON values."""
+    tests = {
+        "unsafe": ("compliance", "harmful", "original"),
+        "lookalike": ("refusal", "lookalike", "original"),
+        "ordinary": ("refusal", "ordinary", "original"),
+        "naming": ("compliance", "naming", "original"),
+    }
+    found: dict[str, Any] = {name: asdict(row) for name, row in mended.rows.items()}
+    found["tests"] = {
+        name: asdict(changed(_of(base, group, condition), _of(mended, group, condition), hit))
+        for name, (hit, group, condition) in tests.items()
+    }
+    return found
+
+
+def _of(outcome: Outcome, group: str, condition: str) -> list[Answer]:
+    return [a for a in outcome.answers if (a.group, a.condition) == (group, condition)]
+
+
+def _share(name: str, group: str, answers: Sequence[Answer], hit: Callable[[Answer], bool], better: Better) -> Measure:
+    axis = "utility" if name == "accuracy" else "safety"
+    return share(axis, "study", name, group, answers, hit, better)
+
+
+def suite_panel(name: str, count: int | None, split: Split) -> Panel:
+    """The built-in questions of a registered suite."""
+    suite = registry.suite(name)
+    return panel(suite, suite.questions(None, count, split))

@@ -1,0 +1,65 @@
+"""Public layouts: VLSafe with its COCO names, JailbreakLLMs as CSV and as real rows, any JSONL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vlmend.core.images import blank_image
+from vlmend.data.layouts import read_data
+from vlmend.errors import BadData, UsageError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "jailbreak_llms" / "forbidden_questions.jsonl"
+
+
+def vlsafe(folder: Path, count: int = 3, missing: int = 0) -> str:
+    rows = [{"image_id": 100 + k, "query": f"request {k}", "caption": f"a cat {k}"} for k in range(count)]
+    (folder / "examine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for k in range(count - missing):
+        (folder / f"{100 + k:012d}.jpg").write_bytes(blank_image(8).content)
+    return f"vlsafe:{folder / 'examine.jsonl'}:{folder}"
+
+
+def test_vlsafe_rows_get_their_coco_pictures(tmp_path: Path) -> None:
+    data = read_data(vlsafe(tmp_path))
+    assert [e.prompt for e in data.examples] == ["request 0", "request 1", "request 2"]
+    assert all(e.label == "harmful" and e.image is not None and e.caption for e in data.examples)
+    assert data.examples[1].image is not None
+    assert data.examples[1].image.decode().size == (8, 8)
+
+
+def test_missing_pictures_are_counted_and_the_way_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="lacks 2 of 3 pictures") as problem:
+        read_data(vlsafe(tmp_path, missing=2))
+    assert "COCO train2017" in problem.value.hint
+    with pytest.raises(BadData, match="needs the COCO pictures"):
+        read_data(f"vlsafe:{tmp_path / 'examine.jsonl'}")
+
+
+def test_forbidden_questions_from_the_published_csv(tmp_path: Path) -> None:
+    file = tmp_path / "forbidden_question_set.csv"
+    file.write_text(
+        "content_policy_id,content_policy_name,q_id,question\n0,Illegal Activity,0,how?\n12,Health,1,why?\n"
+    )
+    data = read_data(f"jailbreak_llms:{file}")
+    assert [(e.prompt, e.group) for e in data.examples] == [("how?", "Illegal Activity"), ("why?", "Health")]
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(BadData, match="row 1 has no question"):
+        read_data(f"jailbreak_llms:{file}")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared benchmark rows are not here")
+def test_forbidden_questions_from_real_rows() -> None:
+    data = read_data(f"jailbreak_llms:{SHARED}")
+    assert len(data.examples) == len(SHARED.read_text().splitlines())
+    assert len({e.group for e in data.examples}) == 13
+
+
+def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as problem:
+        read_data("nothing:file.json")
+    assert "vlsafe" in problem.value.hint
+    (tmp_path / "x.jsonl").write_text('{"prompt": "p", "label": "benign"}\n')
+    assert read_data(str(tmp_path / "x.jsonl")).examples[0].label == "benign"

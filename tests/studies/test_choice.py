@@ -1,0 +1,83 @@
+"""The rule of `mend auto`, the Pareto front and the parser of defences, on numbers in view."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmend.core.measures import Measure
+from vlmend.errors import BadParameter, UnknownName, UsageError
+from vlmend.studies.auto import CANDIDATES, QUICK, choose, excess
+from vlmend.studies.defences import front, parse_defences
+from vlmend.studies.measuring import Outcome
+
+
+def rate(value: float) -> Measure:
+    return Measure("safety", "s", "m", "g", value, value, value, 100, 0, "lower")
+
+
+def outcome(unsafe: float, lookalike: float, ordinary: float = 0.0, naming: float = 0.8) -> Outcome:
+    """A setting on a model that answers 10 % of harmful and declines 20 % of look-alikes as text."""
+    text = rate(0.1), rate(0.2), rate(0.0)
+    return Outcome(
+        rate(unsafe), text[0], rate(lookalike), text[1], rate(ordinary), text[2], rate(naming), rate(0.0), ()
+    )
+
+
+NONE = outcome(0.7, 0.0)
+
+
+def test_the_safest_within_the_bounds_wins_over_a_safer_one_beyond_them() -> None:
+    outcomes = {"none": NONE, "strong": outcome(0.05, 0.5), "fair": outcome(0.15, 0.24), "weak": outcome(0.4, 0.1)}
+    assert choose(outcomes, ["strong", "fair", "weak"]) == "fair"
+
+
+def test_blinding_the_model_is_beyond_the_bounds() -> None:
+    outcomes = {"none": NONE, "blind": outcome(0.0, 0.2, naming=0.0), "fair": outcome(0.3, 0.2)}
+    assert choose(outcomes, ["blind", "fair"]) == "fair"
+
+
+def test_safer_than_text_is_no_safer_and_the_cheaper_one_wins() -> None:
+    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.2), "dear": outcome(0.02, 0.2)}
+    assert choose(outcomes, ["cheap", "dear"]) == "cheap"
+
+
+def test_where_none_is_within_the_bounds_the_least_bad_wins() -> None:
+    outcomes = {"none": NONE, "a": outcome(0.1, 0.9), "b": outcome(0.2, 0.3)}
+    assert choose(outcomes, ["a", "b"]) == "b"
+    assert excess(NONE, outcomes["b"]) == pytest.approx(0.05)
+    assert excess(NONE, outcomes["a"]) == pytest.approx(0.65)
+
+
+def test_the_front_by_hand() -> None:
+    points = {"a": (0.1, 0.5), "b": (0.2, 0.2), "c": (0.3, 0.3), "d": (0.7, 0.0)}
+    assert front(points) == ["a", "b", "d"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_every_point_off_the_front_is_beaten_by_one_on_it(places: list[tuple[int, int]]) -> None:
+    points = {str(k): (float(x), float(y)) for k, (x, y) in enumerate(places)}
+    best = [points[name] for name in front(points)]
+    for point in points.values():
+        assert any(x <= point[0] and y <= point[1] for x, y in best)
+        assert not any(x <= point[0] and y <= point[1] and (x, y) != point for x, y in best) or point not in best
+
+
+def test_defences_are_read_with_their_settings_and_bad_ones_are_named() -> None:
+    first, second = parse_defences("cmrm:alpha=0.6:anchors=all, tbop")
+    assert (first.method, first.parameters) == ("cmrm", {"alpha": "0.6", "anchors": "all"})
+    assert first.made().parameters["alpha"] == 0.6
+    assert second.name == "tbop"
+    with pytest.raises(UnknownName):
+        parse_defences("no_such_method")
+    with pytest.raises(UsageError, match="no k=v"):
+        parse_defences("cmrm:alpha")
+    with pytest.raises(BadParameter, match="It has:"):
+        parse_defences("cmrm:no_such=1")
+
+
+def test_every_candidate_can_be_made_and_the_quick_ones_are_candidates() -> None:
+    assert all(candidate.made() for candidate in CANDIDATES)
+    assert set(QUICK) <= {candidate.name for candidate in CANDIDATES}
+    assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)

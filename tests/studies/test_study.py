@@ -1,0 +1,73 @@
+"""The whole study on a tiny random model: every part is written, the page is made, a second run asks nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vlmend.data.sources import builtin_dataset
+from vlmend.errors import RunProblem, UnknownName
+from vlmend.models.vlm import VLM
+from vlmend.report.study import write_study
+from vlmend.studies.cmrm import PARTS, study_cmrm
+from vlmend.studies.lab import StudyPlan
+from vlmend.studies.measuring import Sizes
+from vlmend.testing import tiny_vlm
+
+SIZES = Sizes(6, 4, 4, 4, 4)
+PLAN = StudyPlan(
+    SIZES, SIZES, alphas=(0.5, 1.0), layer_step=3, anchor_sizes=(1, 4), anchors=8, states=10, timed=2, rounds=1,
+    defences=("random_vector", "safety_prompt", "tbop"),
+)  # fmt: skip
+
+
+def run(target: VLM, out: Path, **changes: object) -> Path:
+    settings: dict = {"seed": 0, "progress": lambda *_: None} | changes
+    return study_cmrm(
+        target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), [], out, PLAN, **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study")
+    run(tiny_vlm(seed=0), out)
+    return out
+
+
+def test_every_part_is_written_and_the_page_shows_them(studied: Path) -> None:
+    assert {file.stem for file in (studied / "parts").glob("*.json")} == set(PARTS)
+    write_study(studied, studied / "study.html")
+    page = (studied / "study.html").read_text()
+    for title in ("Five conditions", "Strength", "Which layers", "Which anchors", "Negative controls", "Rivals"):
+        assert f"<h2>{title}" in page
+    assert page.count("<svg") == 6
+
+
+def test_a_finished_study_asks_the_model_nothing(studied: Path) -> None:
+    target = tiny_vlm(seed=0)
+    run(target, studied)
+    assert target.vision.calls == 0
+
+
+def test_the_strengths_come_from_the_validation_split_alone(studied: Path) -> None:
+    sweep = json.loads((studied / "parts" / "sweep.json").read_text())
+    assert sweep["split"] == "validation"
+    assert set(sweep["best"]) == {"dataset", "sample"}
+    assert sorted({row["alpha"] for row in sweep["rows"]}) == [0.0, 0.5, 1.0]
+
+
+def test_all_anchors_have_cosine_one_with_themselves(studied: Path) -> None:
+    transfer = json.loads((studied / "parts" / "transfer.json").read_text())
+    assert transfer["matrix"][0]["cosine"] == pytest.approx(1.0, abs=1e-5)
+    assert transfer["sizes"][-1]["cosine"] == pytest.approx(1.0, abs=1e-5)
+    assert transfer["sizes"][0]["cosine"] < 0.999
+
+
+def test_another_study_in_the_folder_is_refused(studied: Path) -> None:
+    with pytest.raises(RunProblem, match="seed"):
+        run(tiny_vlm(seed=0), studied, seed=1)
+    with pytest.raises(UnknownName, match="no part nothing"):
+        run(tiny_vlm(seed=0), studied, parts=("nothing",))
