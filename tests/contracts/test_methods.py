@@ -42,7 +42,7 @@ OPEN: dict[str, dict[str, object]] = {
     "astra": {"layers": "0"},
     "cmrm_gated": {"caution": 1000.0},
     "infer_aligner": {"caution": 1000.0},
-    "vlguard": {"steps": 3},
+    "vlguard": {"steps": 3, "batch": 2, "rate": 1e-2},
 }
 """Settings under which a gate is open, so that the contract sees the mend at work, or a training is short."""
 

@@ -41,9 +41,17 @@ def test_every_part_is_written_and_the_page_shows_them(studied: Path) -> None:
     assert {file.stem for file in (studied / "parts").glob("*.json")} == set(PARTS)
     write_study(studied, studied / "study.html")
     page = (studied / "study.html").read_text()
-    for title in ("Five conditions", "Strength", "Which layers", "Which anchors", "Negative controls", "Rivals"):
+    for title in (
+        "Five conditions",
+        "Strength",
+        "Which layers",
+        "Which anchors",
+        "Negative controls",
+        "The price",
+        "Rivals",
+    ):
         assert f"<h2>{title}" in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
 
 
 def test_a_finished_study_asks_the_model_nothing(studied: Path) -> None:

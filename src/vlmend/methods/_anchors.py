@@ -11,12 +11,23 @@ from torch import Tensor
 
 from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation
-from vlmend.core.examples import Dataset, Example, Label
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.sites import Site
 from vlmend.errors import BadData
 
-__all__ = ["BATCH", "Anchors", "anchors_of", "as_text", "batches", "labels_of", "read_states", "sites_of", "with_image"]
+__all__ = [
+    "BATCH",
+    "Anchors",
+    "anchors_of",
+    "as_text",
+    "batches",
+    "labels_of",
+    "read_states",
+    "sites_of",
+    "spread",
+    "with_image",
+]
 
 Anchors = Literal["harmful", "benign", "all"]
 
@@ -76,6 +87,9 @@ def read_states(
     return torch.stack([found[k] for k in range(len(anchors))])
 
 
-def labels_of(anchors: Sequence[Example], label: Label) -> list[int]:
-    """Places of the anchors with this label."""
-    return [k for k, anchor in enumerate(anchors) if anchor.label == label]
+def spread(anchors: Sequence[Example], most: int | None) -> tuple[Example, ...]:
+    """At most that many, evenly spread over their order; all for None."""
+    count = len(anchors)
+    if most is None or most >= count:
+        return tuple(anchors)
+    return tuple(anchors[k * count // most] for k in range(most))

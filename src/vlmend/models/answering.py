@@ -130,16 +130,13 @@ def _aligned(
     rows = [k for k, found in zip(rows, unsafe, strict=True) if found > 0]
     if not rows:
         return {}
-    asked = [replace(batch[k], lead=edit.lead) for k in rows]
-    best: dict[int, tuple[float, Reply]] = {}
-    for draw in range(edit.candidates):
-        drawn = replace(sampling, temperature=edit.temperature, seed=sampling.seed + draw)
-        found = engine.decode(asked, drawn)
-        scores = _reply_scores(engine, edit, [batch[k] for k in rows], [reply.text for reply in found])
-        for k, reply, value in zip(rows, found, scores, strict=True):
-            if k not in best or value < best[k][0]:
-                best[k] = (value, reply)
-    return {k: reply for k, (_, reply) in best.items()}
+    drawn = replace(sampling, temperature=edit.temperature)
+    best: dict[int, Reply] = {}
+    for k in rows:  # one request at a time, so that its draws do not depend on the others
+        found = engine.decode([replace(batch[k], lead=edit.lead)] * edit.candidates, drawn)
+        scores = list(_reply_scores(engine, edit, [batch[k]] * len(found), [reply.text for reply in found]))
+        best[k] = found[scores.index(min(scores))]
+    return best
 
 
 def _reply_scores(

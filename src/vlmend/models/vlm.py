@@ -190,7 +190,8 @@ class VLM:
     def _asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], list[ContrastLogits]]:
         """What the model is asked: every request, then once more for each contrast of logits."""
         plain = self._rewritten(batch)
-        pairs = [edit for edit in self.edits if isinstance(edit, ContrastLogits)]
+        seen = any(conversation.has_image for conversation in plain)
+        pairs = [e for e in self.edits if isinstance(e, ContrastLogits) and (seen or e.when == "always")]
         guided = [
             c.rewritten(before=edit.principle) if edit.when == "always" or c.has_image else c
             for edit in pairs

@@ -32,6 +32,7 @@ def write_study(folder: Path, out: Path) -> None:
         "sizes": charts.sizes(parts["transfer"]["sizes"]) if "transfer" in parts else None,
         "states": figures.states({"layers": parts["states"]["points"]}) if "states" in parts else None,
         "depth": charts.depth(parts["states"]["rows"]) if "states" in parts else None,
+        "price": charts.front(parts["price"]["rows"]) if "price" in parts else None,
         "front": charts.front(parts["defences"]["rows"]) if "defences" in parts else None,
     }
     write_page("study.html.jinja", {"about": about, "parts": parts, "drawn": drawn}, out)

@@ -21,23 +21,28 @@ from vlmend.core.mend import Mend
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker
 from vlmend.studies.fitting import Defence, fitted
-from vlmend.studies.measuring import Outcome, Sizes, measure, panels, table_row
+from vlmend.studies.measuring import Outcome, Panels, Sizes, front, measure, panels, table_row
 from vlmend.studies.remembering import remembering
 
-__all__ = ["CANDIDATES", "QUICK", "ROOM", "choose", "choose_mend", "excess"]
+__all__ = ["CANDIDATES", "QUICK", "ROOM", "choice_table", "choose", "choose_mend", "excess", "try_out"]
 
 ROOM = 0.05
 
 CANDIDATES: tuple[Defence, ...] = (
     *(Defence(f"cmrm {a}", "cmrm", {"alpha": a}) for a in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)),
     Defence("cmrm harmful 0.5", "cmrm", {"alpha": 0.5, "anchors": "harmful"}),
-    *(Defence(f"cmrm_gated {c:+g}", "cmrm_gated", {"caution": c}) for c in (0.0, 0.5, 1.0, 2.0)),
-    Defence("cmrm_gated 1.3 +0", "cmrm_gated", {"alpha": 1.3}),
+    *(Defence(f"cmrm_gated {c:g}", "cmrm_gated", {"caution": c}) for c in (0.0, 0.5, 1.0, 2.0)),
+    Defence("cmrm_gated 0, alpha 1.3", "cmrm_gated", {"alpha": 1.3}),
     Defence("cmrm_sample 0.5", "cmrm_sample", {"alpha": 0.5}),
 )
 """From cheap to dear at inference."""
-QUICK: tuple[str, ...] = ("cmrm 0.5", "cmrm 0.6", "cmrm 0.8", "cmrm_gated +0", "cmrm_gated +1", "cmrm_sample 0.5")
-"""Names of the candidates of a quick choice."""
+QUICK = tuple(
+    c
+    for c in CANDIDATES
+    if c.name in ("cmrm 0.4", "cmrm 0.5", "cmrm 0.6", "cmrm_sample 0.5")
+    or c.name in ("cmrm_gated 0", "cmrm_gated 0.5", "cmrm_gated 1")
+)
+"""The candidates of a quick choice."""
 
 FULL_SIZES = Sizes(None, None, None, 60, 16)
 QUICK_SIZES = Sizes(40, 40, 24, 40, 16)
@@ -54,21 +59,36 @@ def choose_mend(
     """
     target = remembering(target)
     sizes = QUICK_SIZES if quick else FULL_SIZES
-    candidates = [c for c in CANDIDATES if not quick or c.name in QUICK]
-    asked = panels(sizes, "validation")
+    candidates = QUICK if quick else CANDIDATES
     asker = Asker(target, out / "replies.jsonl", sizes.new_tokens)
+    asked = panels(sizes, "validation")
+    outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
+    won = choose(outcomes, [c.name for c in candidates])
+    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes)}
+    (out / "choice.json").write_text(json.dumps(content, indent=1) + "\n")
+    mends[won].save(out)
+    return mends[won]
+
+
+def try_out(
+    asker: Asker,
+    asked: Panels,
+    candidates: Sequence[Defence],
+    data: Dataset,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> tuple[dict[str, Outcome], dict[str, Mend]]:
+    """Fit and measure every candidate; `none` is the unmended model."""
     outcomes: dict[str, Outcome] = {"none": measure(asker, asked)}
     mends: dict[str, Mend] = {}
     for k, candidate in enumerate(candidates):
         progress("choose", k, len(candidates))
-        folder = out / "candidates" / candidate.name.replace(" ", "-")
-        mends[candidate.name], _ = fitted(target, candidate.made(), data, folder, seed)
+        place = folder / candidate.name.replace(" ", "-")
+        mends[candidate.name], _ = fitted(asker.target, candidate.made(), data, place, seed)
         outcomes[candidate.name] = measure(asker, asked, [mends[candidate.name]])
     progress("choose", len(candidates), len(candidates))
-    won = choose(outcomes, [c.name for c in candidates])
-    write_choice(out / "choice.json", outcomes, candidates, won, sizes)
-    mends[won].save(out)
-    return mends[won]
+    return outcomes, mends
 
 
 def choose(outcomes: Mapping[str, Outcome], order: Sequence[str]) -> str:
@@ -94,22 +114,13 @@ def _unsafe(outcome: Outcome) -> float:
     return max(outcome.unsafe.value, outcome.unsafe_text.value)
 
 
-def write_choice(
-    file: Path, outcomes: Mapping[str, Outcome], candidates: Sequence[Defence], won: str, sizes: Sizes
-) -> None:
-    """The table behind the choice."""
+def choice_table(outcomes: Mapping[str, Outcome], candidates: Sequence[Defence], won: str) -> dict[str, Any]:
+    """The numbers behind the choice, as JSON values; `front` marks who is on the Pareto front."""
     base = outcomes["none"]
+    best = front({name: (o.unsafe.value, o.lookalike.value) for name, o in outcomes.items()})
     rows: list[dict[str, Any]] = [
-        {"name": name, "excess": round(excess(base, outcome), 4)} | table_row(base, outcome)
+        {"name": name, "excess": round(excess(base, outcome), 4), "front": name in best} | table_row(base, outcome)
         for name, outcome in outcomes.items()
     ]
     settings = {c.name: {"method": c.method, "parameters": c.parameters} for c in candidates}
-    content = {
-        "won": won,
-        "room": ROOM,
-        "split": "validation",
-        "sizes": asdict(sizes),
-        "settings": settings,
-        "rows": rows,
-    }
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    return {"won": won, "room": ROOM, "split": "validation", "settings": settings, "rows": rows}

@@ -22,7 +22,7 @@ from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
 from vlmend.studies import cmrm_parts, cmrm_states, cmrm_variants
 from vlmend.studies.asking import Asker
-from vlmend.studies.lab import Lab, StudyPlan, spread
+from vlmend.studies.lab import Lab, StudyPlan, thinned
 from vlmend.studies.remembering import remembering
 
 __all__ = ["PARTS", "study_cmrm"]
@@ -38,9 +38,10 @@ PARTS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "overhead": cmrm_parts.overhead,
     "controls": cmrm_parts.controls,
     "abilities": cmrm_parts.abilities,
+    "price": cmrm_parts.price,
     "defences": cmrm_parts.defences,
 }
-"""In the order in which they run: later ones need the strengths that `sweep` chose."""
+"""In the order in which they run: later ones need the strengths that `sweep` chose, the last what `price` chose."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -72,13 +73,14 @@ def study_cmrm(
         UnknownName: There is no such part.
         RunProblem: The folder holds a study of something else, or cannot be written.
     """
-    target, anchors = remembering(target), spread(anchors, plan.anchors)
+    target, anchors = remembering(target), thinned(anchors, plan.anchors)
     folder = out / "parts"
     _claim(out, target, anchors, data, plan, seed)
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
-    wanted = [name for name in PARTS if not parts or name in parts or name == "sweep"]
+    needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
+    wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
         file = folder / f"{name}.json"
         if file.exists():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -19,14 +21,14 @@ from vlmend.core.mend import Mend
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.safety.random_vector import RandomVector
 from vlmend.studies.asking import changed, panel
-from vlmend.studies.auto import choose
+from vlmend.studies.auto import CANDIDATES, QUICK, choice_table, choose, try_out
 from vlmend.studies.defences import DEFAULTS, compare
 from vlmend.studies.fitting import Defence
-from vlmend.studies.lab import Lab, Level, spread
+from vlmend.studies.lab import Lab, Level, thinned
 from vlmend.studies.measuring import Outcome, loops, measure, suite_panel, table_row
 from vlmend.studies.overhead import phase_times
 
-__all__ = ["abilities", "controls", "defences", "layers", "overhead", "safety", "sweep", "transfer"]
+__all__ = ["abilities", "controls", "defences", "layers", "overhead", "price", "safety", "sweep", "transfer"]
 
 TOKENS_TIMED = 17
 
@@ -108,7 +110,7 @@ def transfer(lab: Lab) -> dict[str, Any]:
     plain = lab.asker.ask(asked)
     sizes: list[dict[str, Any]] = []
     for count in (*lab.plan.anchor_sizes, len(lab.anchors.examples)):
-        mend = lab.fit(f"size-{count}", CMRM(), spread(lab.anchors, count, f"{count} anchors"))
+        mend = lab.fit(f"size-{count}", CMRM(), thinned(lab.anchors, count, f"{count} anchors"))
         answers = lab.asker.ask(asked, [mend.scaled(alpha)])
         sizes.append({"n": count, "cosine": _cosine(mend, whole)} | _unsafe(plain, answers))
     return {"alpha": alpha, "matrix": matrix, "sizes": sizes}
@@ -169,17 +171,31 @@ def abilities(lab: Lab) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def price(lab: Lab) -> dict[str, Any]:
+    """What restores safety at the text path's own price: the candidates of `mend auto`, on the validation split."""
+    candidates = QUICK if lab.plan.anchors is not None else CANDIDATES
+    folder = lab.out / "mends" / "candidates"
+    outcomes, _ = try_out(lab.asker, lab.validation, candidates, lab.anchors, folder, lab.seed, lambda *_: None)
+    return choice_table(outcomes, candidates, choose(outcomes, [c.name for c in candidates]))
+
+
 def defences(lab: Lab) -> dict[str, Any]:
     """Every registered rival beside CMRM with its defaults and with the chosen strengths, held-out."""
     chosen = {
         f"cmrm {lab.best['dataset']:g}": lab.mend("dataset"),
         f"cmrm_sample {lab.best['sample']:g}": lab.mend("sample"),
     }
+    won = json.loads((lab.out / "parts" / "price.json").read_text())["won"]
+    chosen[f"auto: {won}"] = Mend.load(_candidate(lab, won))
     wanted: list[Defence] = [d for d in DEFAULTS if not lab.plan.defences or d.name in lab.plan.defences]
     return compare(
         lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
         seed=lab.seed, progress=lambda *_: None,
     )  # fmt: skip
+
+
+def _candidate(lab: Lab, name: str) -> Path:
+    return lab.out / "mends" / "candidates" / name.replace(" ", "-")
 
 
 def _five(lab: Lab, questions: Sequence[Question], settings: dict[str, list[Mend]]) -> list[dict[str, Any]]:

@@ -20,16 +20,17 @@ from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker, Panel
 from vlmend.studies.fitting import Defence, fitted
-from vlmend.studies.measuring import Panels, Sizes, measure, table_row
+from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
 from vlmend.studies.remembering import remembering
 
-__all__ = ["DEFAULTS", "compare", "front", "parse_defences"]
+__all__ = ["DEFAULTS", "compare", "parse_defences"]
 
 DEFAULTS: tuple[Defence, ...] = (
     Defence("random_vector", "random_vector"),
     Defence("cmrm", "cmrm"),
     Defence("cmrm_sample", "cmrm_sample"),
+    Defence("cmrm_gated", "cmrm_gated"),
     Defence("safety_prompt", "safety_prompt"),
     Defence("tbop", "tbop"),
     Defence("vlm_guard", "vlm_guard"),
@@ -104,15 +105,6 @@ def parse_defences(text: str) -> list[Defence]:
         found.append(Defence(one.replace(":", " "), method, parameters))
         found[-1].made()
     return found
-
-
-def front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names that no other beats on one axis without losing on the other; smaller is better on both."""
-    return [
-        name
-        for name, (x, y) in points.items()
-        if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points.values())
-    ]
 
 
 def _needs(method: str, seconds: float, passes: str, data: str) -> dict[str, Any]:

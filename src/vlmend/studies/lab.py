@@ -11,6 +11,7 @@ from typing import Literal
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset, Label
 from vlmend.core.mend import Mend
+from vlmend.methods._anchors import spread
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.cmrm_sample import CMRMSample
 from vlmend.models.vlm import VLM
@@ -18,7 +19,7 @@ from vlmend.studies.asking import Asker
 from vlmend.studies.fitting import fitted
 from vlmend.studies.measuring import Panels, Sizes, panels
 
-__all__ = ["Lab", "Level", "StudyPlan", "full_plan", "quick_plan", "spread"]
+__all__ = ["Lab", "Level", "StudyPlan", "full_plan", "quick_plan", "thinned"]
 
 Level = Literal["dataset", "sample"]
 
@@ -123,9 +124,6 @@ class Lab:
         return replace(self.anchors, name=label, examples=self.anchors.labelled(label))
 
 
-def spread(data: Dataset, keep: int | None, name: str | None = None) -> Dataset:
+def thinned(data: Dataset, keep: int | None, name: str | None = None) -> Dataset:
     """That many examples, evenly spread over the data; all of them for None."""
-    count = len(data.examples)
-    if keep is None or keep >= count:
-        return data
-    return replace(data, name=name or data.name, examples=tuple(data.examples[k * count // keep] for k in range(keep)))
+    return replace(data, name=name or data.name, examples=spread(data.examples, keep))

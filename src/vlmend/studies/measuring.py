@@ -17,7 +17,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.splits import Split
 from vlmend.studies.asking import Asker, Panel, changed, panel
 
-__all__ = ["Outcome", "Panels", "Sizes", "loops", "measure", "panels", "table_row"]
+__all__ = ["Outcome", "Panels", "Sizes", "front", "loops", "measure", "panels", "table_row"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,15 @@ def table_row(base: Outcome, mended: Outcome) -> dict[str, Any]:
         for name, (hit, group, condition) in tests.items()
     }
     return found
+
+
+def front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names that no other beats on one axis without losing on the other; smaller is better on both."""
+    return [
+        name
+        for name, (x, y) in points.items()
+        if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points.values())
+    ]
 
 
 def _of(outcome: Outcome, group: str, condition: str) -> list[Answer]:

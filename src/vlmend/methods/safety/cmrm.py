@@ -27,7 +27,7 @@ from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import Mode, capped, layers_of, steps_of
 from vlmend.core.sites import Site
-from vlmend.methods._anchors import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
+from vlmend.methods._anchors import Anchors, anchors_of, as_text, batches, read_states, sites_of, spread, with_image
 
 __all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
 
@@ -91,7 +91,7 @@ class CMRM(AbstractMethod):
     ) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
         """The edits, and the size of the states that they act on."""
         if self.mode == "sequential":
-            few = anchors[:: max(1, len(anchors) // SEQUENTIAL_ANCHORS)][:SEQUENTIAL_ANCHORS]
+            few = spread(anchors, SEQUENTIAL_ANCHORS)
             return measure_sequential(self, target, data, few, image, layers, seed)
         measure = measure_shift if self.aggregate == "mean" else measure_direction
         shift = measure(target, anchors, image)

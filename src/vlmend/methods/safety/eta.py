@@ -29,7 +29,7 @@ from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
-from vlmend.methods._anchors import anchors_of, as_text, batches, read_states, with_image
+from vlmend.methods._anchors import anchors_of, as_text, batches, read_states, spread, with_image
 from vlmend.methods._directions import picked_layers
 
 __all__ = ["ETA", "METHOD", "probe"]
@@ -81,7 +81,7 @@ class ETA(AbstractMethod):
                 "candidates and most are at least 1; temperature is above 0, or all draws are one reply.",
             )
         site = Site("language", self._layer(target.layers))
-        harmful, benign = (_spread(anchors_of(data, label), self.most) for label in ("harmful", "benign"))
+        harmful, benign = (spread(anchors_of(data, label), self.most) for label in ("harmful", "benign"))
         image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
         edit = AlignReply(
             before=_before(target, site, harmful, benign, image),
@@ -144,12 +144,6 @@ def _replied(
         return replace(as_text(anchor), lead=replies[anchor.id])
 
     return read_states(target, anchors, asking)[:, site.layer]
-
-
-def _spread(anchors: Sequence[Example], most: int) -> list[Example]:
-    """At most so many, evenly spread."""
-    kept = min(most, len(anchors))
-    return [anchors[k * len(anchors) // kept] for k in range(kept)]
 
 
 METHOD = ETA

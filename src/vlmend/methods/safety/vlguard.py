@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import LoadAdapter
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem
-from vlmend.methods._anchors import BATCH, anchors_of
+from vlmend.methods._anchors import BATCH, anchors_of, spread
 from vlmend.models.reader import Reader
 from vlmend.models.vlm import VLM
 from vlmend.phantom.pictures import picture
@@ -112,7 +112,7 @@ class Row:
 
 def rows_of(target: VLM, data: Dataset, mode: Literal["post_hoc", "mixed"], most: int, seed: int) -> list[Row]:
     """Refusals of harmful requests, own replies to benign ones, and, when mixed, to questions about pictures."""
-    harmful, benign = (_spread(anchors_of(data, label), most // 2) for label in ("harmful", "benign"))
+    harmful, benign = (spread(anchors_of(data, label), most // 2) for label in ("harmful", "benign"))
     images = [
         anchor.image if anchor.image is not None else _picture(seed, k) for k, anchor in enumerate([*harmful, *benign])
     ]
@@ -231,12 +231,6 @@ def _picture(seed: int, index: int) -> Image:
     """A training picture, for requests that bring no image of their own."""
     drawn = picture("train", seed, index)
     return Image.from_pixels(drawn.image, drawn.name)
-
-
-def _spread(anchors: Sequence[Example], most: int) -> list[Example]:
-    """At most so many, evenly spread."""
-    kept = min(most, len(anchors))
-    return [anchors[k * len(anchors) // kept] for k in range(kept)]
 
 
 METHOD = VLGuard
