@@ -22,7 +22,6 @@ __all__ = [
     "anchors_of",
     "as_text",
     "batches",
-    "labels_of",
     "read_states",
     "sites_of",
     "spread",
