@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -302,6 +301,20 @@ def test_positions_in_three_dimensions_are_read_in_full_and_stay_exact(mode: Mod
     assert_same(found, naive_logits(vlm, SAME_SHAPE, mode, range(vlm.layers), 1.0))
 
 
+def test_a_model_that_cannot_go_on_from_a_cache_is_read_in_full_and_stays_exact() -> None:
+    vlm = exact()
+
+    def refuse(module: nn.Module, args: object, options: dict[str, Any]) -> None:
+        cache = options["past_key_values"]
+        if cache is not None and cache.get_seq_length():
+            raise ValueError("no cache, please")
+
+    vlm.anatomy.blocks[0].register_forward_pre_hook(refuse, with_kwargs=True)
+    assert sharing(vlm.reader, vlm.prefixes, SAME_SHAPE[0]) == "nothing: every request is read in full"
+    found = mended(vlm).logits(SAME_SHAPE)
+    assert_same(found, naive_logits(vlm, SAME_SHAPE, "increment", range(vlm.layers), 1.0))
+
+
 def test_a_prefix_that_is_wrong_by_little_is_found_out() -> None:
     """Keys that move by a millionth once a cache is there: below what greedy tokens would show."""
     vlm = exact()
@@ -406,16 +419,19 @@ def test_the_part_along_given_directions_is_what_onto_takes_out() -> None:
     assert [shift.site for shift in shifts] == [Site("language", 1), Site("language", 3)]
 
 
-def test_the_request_as_it_came_is_never_taken_from_a_shared_image() -> None:
-    """`seen="original"` measures from the request's own image."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_shift_from_the_request_as_it_came_reads_its_own_image_and_keeps_nothing_of_it(count: int) -> None:
+    """`seen="original"`: a prefix for every user's image would drive out those that all requests share."""
     vlm = exact()
     mended(vlm).logits(SAME_SHAPE)
-    edit = replace(ContrastShift((0, 1, 2, 3), WHITE), seen="original")
-    batch = SAME_SHAPE[:2]
+    kept = list(vlm.prefixes.known)
+    batch = SAME_SHAPE[:count]
     with torch.inference_mode():
         told = [conversation.without_images() for conversation in batch]
+        edit = ContrastShift((0, 1, 2, 3), WHITE, seen="original")
         shifts = row_shifts(vlm.reader, vlm.prefixes, edit, batch, told)
     for k, conversation in enumerate(batch):
         free = naive_edits(vlm, conversation, "increment", (0, 1, 2, 3), image=conversation.images[0])
         for shift in shifts:
             assert_same(shift.vectors[k], -free[shift.site.layer])
+    assert sorted(vlm.prefixes.known) == sorted(kept)

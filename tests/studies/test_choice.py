@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vlmend.core.measures import Measure
 from vlmend.errors import BadParameter, UnknownName, UsageError
-from vlmend.studies.auto import CANDIDATES, QUICK, choose, excess
+from vlmend.studies.auto import CANDIDATES, QUICK, above, choose, within_room
 from vlmend.studies.defences import parse_defences
 from vlmend.studies.measuring import Outcome, front
 
@@ -28,26 +28,24 @@ def outcome(unsafe: float, lookalike: float, ordinary: float = 0.0, naming: floa
 NONE = outcome(0.7, 0.0)
 
 
-def test_the_safest_within_the_bounds_wins_over_a_safer_one_beyond_them() -> None:
+def test_the_one_least_above_the_text_path_wins_over_a_safer_and_dearer_one() -> None:
+    """Above text: strong 0 + 30, fair 5 + 4, weak 30 + 0 points."""
     outcomes = {"none": NONE, "strong": outcome(0.05, 0.5), "fair": outcome(0.15, 0.24), "weak": outcome(0.4, 0.1)}
     assert choose(outcomes, ["strong", "fair", "weak"]) == "fair"
+    assert sum(above(NONE, outcomes["fair"]).values()) == pytest.approx(0.09)
+    assert within_room(NONE, outcomes["fair"])
+    assert not within_room(NONE, outcomes["strong"])
 
 
-def test_blinding_the_model_is_beyond_the_bounds() -> None:
+def test_blinding_the_model_counts_as_much_as_over_refusal() -> None:
     outcomes = {"none": NONE, "blind": outcome(0.0, 0.2, naming=0.0), "fair": outcome(0.3, 0.2)}
     assert choose(outcomes, ["blind", "fair"]) == "fair"
+    assert above(NONE, outcomes["blind"])["naming"] == pytest.approx(0.8)
 
 
-def test_safer_than_text_is_no_safer_and_the_cheaper_one_wins() -> None:
-    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.2), "dear": outcome(0.02, 0.2)}
+def test_safer_than_text_earns_nothing_and_the_cheaper_one_wins() -> None:
+    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.2), "dear": outcome(0.02, 0.1)}
     assert choose(outcomes, ["cheap", "dear"]) == "cheap"
-
-
-def test_where_none_is_within_the_bounds_the_least_bad_wins() -> None:
-    outcomes = {"none": NONE, "a": outcome(0.1, 0.9), "b": outcome(0.2, 0.3)}
-    assert choose(outcomes, ["a", "b"]) == "b"
-    assert excess(NONE, outcomes["b"]) == pytest.approx(0.05)
-    assert excess(NONE, outcomes["a"]) == pytest.approx(0.65)
 
 
 def test_the_front_by_hand() -> None:
