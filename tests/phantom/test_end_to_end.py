@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from vlmend import registry
 from vlmend.audit.run import Plan, audit
 from vlmend.core.conversation import Conversation, Sampling
-from vlmend.core.images import blank_image
+from vlmend.core.images import blank_image, noise_image
 from vlmend.data.requests import builtin_requests
 from vlmend.data.sources import builtin_dataset
 from vlmend.demo import CHOSEN
+from vlmend.models.contrast import Prefix, Prefixes, sharing
 from vlmend.models.load import load
+from vlmend.models.reader import Reader
 from vlmend.models.vlm import VLM
 from vlmend.report.compare import changes, read_run
 from vlmend.report.html import write_report
@@ -57,6 +60,27 @@ def test_batched_phantom_is_one_at_a_time(phantom: VLM) -> None:
     assert [r.text for r in phantom.generate(batch, greedy)] == [
         phantom.generate([conversation], greedy)[0].text for conversation in batch
     ]
+
+
+class NothingShared(Prefixes):
+    """Every extra read in full: the plain three-prefill computation."""
+
+    def of(self, reader: Reader, conversation: Conversation) -> Prefix:
+        return replace(super().of(reader, conversation), layers=())
+
+
+def test_sample_level_with_shared_prefixes_says_what_three_plain_prefills_say(phantom: VLM) -> None:
+    requests = builtin_requests("harmful", "held_out")[:4] + builtin_requests("ordinary", "held_out")[:4]
+    batch = [Conversation.ask(r.prompt, noise_image(64, k)) for k, r in enumerate(requests)]
+    few = builtin_dataset(("ordinary",), "anchor")
+    mend = registry.make_method("cmrm_sample", {}).fit(phantom, replace(few, examples=few.examples[:4]), seed=0)
+    shared = phantom.with_mend(mend)
+    plain = replace(shared, prefixes=NothingShared())
+    greedy = Sampling(max_new_tokens=10)
+    assert [r.text for r in shared.generate(batch, greedy)] == [r.text for r in plain.generate(batch, greedy)]
+    assert "16 of them image tokens" in sharing(shared.reader, shared.prefixes, batch[0].with_images(blank_image(64)))
+    assert sharing(plain.reader, plain.prefixes, batch[0]).startswith("nothing")
+    assert [r.text for r in shared.generate(batch, greedy)] != [r.text for r in phantom.generate(batch, greedy)]
 
 
 def test_inspects_own_command_line(tmp_path: Path) -> None:

@@ -79,3 +79,13 @@ def test_another_study_in_the_folder_is_refused(studied: Path) -> None:
         run(tiny_vlm(seed=0), studied, seed=1)
     with pytest.raises(UnknownName, match="no part nothing"):
         run(tiny_vlm(seed=0), studied, parts=("nothing",))
+
+
+def test_the_page_of_a_half_done_study_shows_what_is_there(studied: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for name in ("study.json", "parts/sweep.json"):
+        (tmp_path / name).write_text((studied / name).read_text())
+    write_study(tmp_path, tmp_path / "study.html")
+    page = (tmp_path / "study.html").read_text()
+    assert "<h2>Strength" in page
+    assert "<h2>Rivals" not in page

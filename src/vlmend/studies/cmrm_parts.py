@@ -128,7 +128,7 @@ def overhead(lab: Lab) -> dict[str, Any]:
 
 
 def controls(lab: Lab) -> dict[str, Any]:
-    """Random vectors of equal norm, the same vectors at shuffled layers, and I' = I (which must blind the model)."""
+    """Random vectors of equal norm, the same vectors at shuffled layers, and I' = I."""
     alpha = lab.best["dataset"]
     whole = lab.fit("cmrm-dataset", CMRM())
     generator = torch.Generator().manual_seed(lab.seed)

@@ -23,7 +23,7 @@ VARIANTS: tuple[Defence, ...] = (
     Defence("black image", "cmrm", {"corrupt": "black"}),
     Defence("mean colour", "cmrm", {"corrupt": "mean_colour"}),
     Defence("noise image", "cmrm", {"corrupt": "noise"}),
-    Defence("dose capped at 0.1", "cmrm", {"cap": 0.1}),
+    Defence("dose capped at 0.02", "cmrm", {"cap": 0.02}),
     Defence("harmful anchors", "cmrm", {"anchors": "harmful"}),
     Defence("sample, mode full", "cmrm_sample", {"mode": "full"}),
     Defence("sample, mode sequential", "cmrm_sample", {"mode": "sequential"}),

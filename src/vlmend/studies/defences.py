@@ -43,7 +43,7 @@ DEFAULTS: tuple[Defence, ...] = (
     Defence("eta", "eta"),
     Defence("vlguard", "vlguard"),
 )
-TIMED = 16
+TIMED = 8
 ROUNDS = 3
 
 Progress = Callable[[str, int, int], None]

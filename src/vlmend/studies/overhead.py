@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+import torch
+
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
@@ -58,8 +60,9 @@ def phase_times(
     sites = [Site("language", layer) for layer in range(target.layers)]
 
     def naive() -> None:
-        target.hidden([c.without_images() for c in batch], sites)
-        target.hidden(batch, sites)
+        with torch.inference_mode():
+            target.reader.states([c.without_images() for c in batch], sites)
+            target.reader.states(batch, sites)
         target.decode(batch, Sampling(1))
 
     calls["naive:prefill"] = naive
