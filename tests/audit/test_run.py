@@ -125,7 +125,11 @@ def test_an_axis_leaves_out_what_the_data_has_no_rows_for(tmp_path: Path) -> Non
 
 def test_axes_and_short_names_are_suites() -> None:
     assert suites_of(["safety"]) == ["safety/alignment_gap", "safety/over_refusal"]
-    assert suites_of(["picture_naming", "utility"]) == ["utility/picture_naming"]
+    assert suites_of(["picture_naming", "utility"]) == [
+        "utility/picture_naming",
+        "utility/instructions",
+        "utility/object_presence",
+    ]
     with pytest.raises(UnknownName, match="aligment_gap"):
         suites_of(["safety/aligment_gap"])
 

@@ -100,9 +100,7 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
                 x["value"], y["value"], [[y["value"] - y["low"]], [y["high"] - y["value"]]],
                 [[x["value"] - x["low"]], [x["high"] - x["value"]]], fmt="o", ms=5, color=colour, elinewidth=0.5,
             )  # fmt: skip
-            axes.annotate(
-                row["name"], (x["value"], y["value"]), (4, 4), textcoords="offset points", fontsize=8, color=INK
-            )
+        _label(axes, rows)
         best = sorted((r["unsafe"]["value"], r["lookalike"]["value"]) for r in rows if r["front"])
         axes.plot([x for x, _ in best], [y for _, y in best], color=COLOURS[4], lw=1)
         text = rows[0]["unsafe_text"]["value"], rows[0]["lookalike_text"]["value"]
@@ -115,6 +113,25 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
         axes.grid(color="#e4e8ec", lw=0.8)
         axes.set_axisbelow(True)
         return svg(figure)
+
+
+def _label(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    """Names beside their points, one label a point, moved down or up where it would cover another."""
+    names: dict[tuple[float, float], list[str]] = {}
+    for row in rows:
+        names.setdefault((row["unsafe"]["value"], row["lookalike"]["value"]), []).append(row["name"])
+    taken: list[tuple[float, float, float]] = []
+    for (x, y), found in sorted(names.items()):
+        text = ", ".join(found)
+        width = 0.0125 * len(text)
+        free = [
+            shift
+            for shift in (0.012, -0.036, 0.05, -0.07)
+            if not any(abs(y + shift - b) < 0.034 and x < a + w and a < x + width for a, b, w in taken)
+        ]
+        place = (x + 0.008, y + (free or [0.012])[0])
+        taken.append((*place, width))
+        axes.text(*place, text, fontsize=8, color=INK)
 
 
 def _band(axes: Axes, x: Sequence[float], rows: Sequence[dict[str, Any]], label: str, colour: str) -> None:

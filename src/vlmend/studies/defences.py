@@ -44,7 +44,7 @@ DEFAULTS: tuple[Defence, ...] = (
     Defence("vlguard", "vlguard"),
 )
 TIMED = 8
-ROUNDS = 3
+ROUNDS = 2
 
 Progress = Callable[[str, int, int], None]
 
