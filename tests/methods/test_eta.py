@@ -111,12 +111,13 @@ class Script:
         raise NotImplementedError
 
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        before = self.drawn
         self.calls.append((list(batch), sampling))
-        return [Reply(self.say(c, sampling, k), "stop", 1, 1, 0.0) for k, c in enumerate(batch)]
+        return [Reply(self.say(c, before + k), "stop", 1, 1, 0.0) for k, c in enumerate(batch)]
 
-    def say(self, asked: Conversation, sampling: Sampling, place: int) -> str:
+    def say(self, asked: Conversation, place: int) -> str:
         if asked.lead:
-            return f"{asked.lead}draw {self.drawn - 1}"
+            return f"{asked.lead}draw {place}"
         return "sure" if "sure" in asked.prompt else "no"
 
     @property

@@ -82,22 +82,28 @@ def study_cmrm(
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
-        file = folder / f"{name}.json"
-        if file.exists():
-            continue
-        done = 0
-
-        def tick(count: int, name: str = name) -> None:
-            nonlocal done
-            done += count
-            progress(name, done, 0)
-
-        asker = Asker(target, out / "replies.jsonl", plan.sizes.new_tokens, tick)
-        began = time.monotonic()
-        content = PARTS[name](Lab(target, anchors, tuple(data), asker, plan, out, seed))
-        _write(file, content | {"seconds": round(time.monotonic() - began, 1)})
-        progress(name, 1, 1)
+        if not (folder / f"{name}.json").exists():
+            _run(name, target, anchors, tuple(data), out, plan, seed, progress)
     return folder
+
+
+def _run(
+    name: str, target: VLM, anchors: Dataset, data: tuple[Dataset, ...], out: Path, plan: StudyPlan, seed: int,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Run one part and write its file."""
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(name, done, 0)
+
+    asker = Asker(target, out / "replies.jsonl", plan.sizes.new_tokens, tick)
+    began = time.monotonic()
+    content = PARTS[name](Lab(target, anchors, data, asker, plan, out, seed))
+    _write(out / "parts" / f"{name}.json", content | {"seconds": round(time.monotonic() - began, 1)})
+    progress(name, 1, 1)
 
 
 def _claim(out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, seed: int) -> None:
