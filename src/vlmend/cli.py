@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from vlmend.core.examples import Dataset
 from vlmend.errors import UsageError, VlmendError
 from vlmend.printing import (
     err_console,
@@ -306,7 +307,7 @@ def _load(model: str, device: str | None, dtype: Literal["auto", "float32", "flo
         return load(registry.model_folder(model), name=model, device=device, dtype=dtype, blocks=blocks)
 
 
-def _anchors(data: Path | None) -> Any:
+def _anchors(data: Path | None) -> Dataset:
     """What mends are fitted on: the user's rows, or the built-in anchors."""
     from vlmend.data.sources import builtin_dataset, read_jsonl
 

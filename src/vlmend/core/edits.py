@@ -3,8 +3,8 @@
 Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every
 `RewritePrompt` changes its words, adapters and activation edits act in each forward pass (at one
 site in their order in the mend), `ContrastLogits` mixes the logits, and `ReviewReply` and
-`AlignReply` look at what came out. A kind is added here and in every interpreter at once; the type
-checker's exhaustiveness test names the places.
+`AlignReply` look at what came out. A kind is added here and in the interpreters (`models/answering.py`,
+`models/hooks.py`, `models/vlm.py`); the type checker names the first two.
 """
 
 from __future__ import annotations

@@ -16,7 +16,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import AlignReply, Edit, Gate, RefuseWhen, ReviewReply, When
+from vlmend.core.edits import (
+    AddVector,
+    AlignReply,
+    ContrastLogits,
+    ContrastShift,
+    CosineDose,
+    Edit,
+    Gate,
+    LoadAdapter,
+    ProjectOut,
+    RefuseWhen,
+    ReviewReply,
+    RewritePrompt,
+    When,
+)
 from vlmend.core.sites import Site
 from vlmend.errors import UnknownName
 from vlmend.models.hooks import score
@@ -63,7 +77,10 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
                 replies |= _reviewed(engine, edit, batch, replies, sampling)
             case AlignReply():
                 replies |= _aligned(engine, edit, batch, replies, sampling)
-            case _:
+            case (
+                AddVector() | ProjectOut() | CosineDose() | ContrastShift() | RewritePrompt() | ContrastLogits()
+                | LoadAdapter() | RefuseWhen()
+            ):  # fmt: skip
                 pass  # done inside decode, or before it
     seconds = (time.monotonic() - began) / len(batch)
     return [replace(replies[k], seconds=seconds) for k in range(len(batch))]

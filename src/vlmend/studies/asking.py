@@ -36,10 +36,6 @@ class Panel:
         """The questions in these conditions."""
         return replace(self, questions=tuple(q for q in self.questions if q.condition in conditions))
 
-    def group(self, *groups: str) -> Panel:
-        """The questions of these groups."""
-        return replace(self, questions=tuple(q for q in self.questions if q.group in groups))
-
 
 def panel(suite: Suite, questions: Iterable[Question]) -> Panel:
     """A panel of any questions of a suite."""

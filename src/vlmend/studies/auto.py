@@ -83,8 +83,7 @@ def try_out(
     mends: dict[str, Mend] = {}
     for k, candidate in enumerate(candidates):
         progress("choose", k, len(candidates))
-        place = folder / candidate.name.replace(" ", "-")
-        mends[candidate.name], _ = fitted(asker.target, candidate.made(), data, place, seed)
+        mends[candidate.name], _ = fitted(asker.target, candidate.made(), data, folder / candidate.folder, seed)
         outcomes[candidate.name] = measure(asker, asked, [mends[candidate.name]])
     progress("choose", len(candidates), len(candidates))
     return outcomes, mends

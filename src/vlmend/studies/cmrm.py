@@ -2,9 +2,10 @@
 
 The study is a list of parts. Each part writes `parts/NAME.json` when it is whole and is skipped when
 that is there for the same model, data, seed and sizes; replies are journalled on the way, so a
-stopped study goes on where it was. Strengths are chosen on the validation split (part `sweep`),
-everything else is measured on held-out requests with the strengths so chosen. The page about it is
-made from the JSON files alone (`vlmend.report.study`).
+stopped study goes on where it was. Whatever is chosen or explored is asked on the validation split
+(`sweep`, `variants`, `layers`, `transfer`, `controls`, `price`); what is claimed is held-out (`safety`,
+`states`, `abilities`, `defences`). The page about it is made from the JSON files alone
+(`vlmend.report.study`).
 """
 
 from __future__ import annotations

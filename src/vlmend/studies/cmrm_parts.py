@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -186,16 +185,13 @@ def defences(lab: Lab) -> dict[str, Any]:
         f"cmrm_sample {lab.best['sample']:g}": lab.mend("sample"),
     }
     won = json.loads((lab.out / "parts" / "price.json").read_text())["won"]
-    chosen[f"auto: {won}"] = Mend.load(_candidate(lab, won))
+    folder = next(c.folder for c in CANDIDATES if c.name == won)
+    chosen[f"auto: {won}"] = Mend.load(lab.out / "mends" / "candidates" / folder)
     wanted: list[Defence] = [d for d in DEFAULTS if not lab.plan.defences or d.name in lab.plan.defences]
     return compare(
         lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
         seed=lab.seed, progress=lambda *_: None,
     )  # fmt: skip
-
-
-def _candidate(lab: Lab, name: str) -> Path:
-    return lab.out / "mends" / "candidates" / name.replace(" ", "-")
 
 
 def _five(lab: Lab, questions: Sequence[Question], settings: dict[str, list[Mend]]) -> list[dict[str, Any]]:

@@ -26,6 +26,11 @@ class Defence:
     method: str
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> str:
+        """Its name as that of a folder."""
+        return self.name.replace(" ", "-")
+
     def made(self) -> AbstractMethod:
         """The method with these parameters."""
         return registry.make_method(self.method, self.parameters)

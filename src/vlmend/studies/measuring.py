@@ -17,7 +17,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.splits import Split
 from vlmend.studies.asking import Asker, Panel, changed, panel
 
-__all__ = ["Outcome", "Panels", "Sizes", "front", "loops", "measure", "panels", "table_row"]
+__all__ = ["Outcome", "Panels", "Sizes", "front", "loops", "measure", "panels", "suite_panel", "table_row"]
 
 
 @dataclass(frozen=True)
