@@ -25,15 +25,15 @@ err_console = Console(stderr=True)
 
 @contextmanager
 def progress_bars() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each step, on standard error."""
+    """A bar for each step, on standard error; a total of 0 is one that is not known yet."""
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err_console) as bars:
         tasks: dict[str, Any] = {}
 
         def report(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
+                tasks[step] = bars.add_task(step, total=total or None)
+            bars.update(tasks[step], completed=done, total=total or None)
 
         yield report
 

@@ -67,19 +67,19 @@ def study_cmrm(
         out: Folder of the study.
         plan: How much of everything; `lab.quick_plan()` or `lab.full_plan()`.
         seed: Of fits, noise images and resampling.
-        progress: Called with (part, done, total).
+        progress: Called with (part, done, total); total is 0 while it is not known.
         parts: Names of the parts to run; all unless given.
 
     Raises:
         UnknownName: There is no such part.
         RunProblem: The folder holds a study of something else, or cannot be written.
     """
-    target, anchors = remembering(target), thinned(anchors, plan.anchors)
-    folder = out / "parts"
-    _claim(out, target, anchors, data, plan, seed)
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
+    target, anchors = remembering(target), thinned(anchors, plan.anchors)
+    folder = out / "parts"
+    _claim(out, target, anchors, data, plan, seed)
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
