@@ -15,8 +15,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from vlmend.audit.judge import RuleJudge
+from vlmend.audit.judges.rules import RuleJudge
 from vlmend.core.stats import agreement
+from vlmend.core.verdicts import Exchange
 
 
 def main(runs: list[Path]) -> None:
@@ -28,7 +29,9 @@ def main(runs: list[Path]) -> None:
     by_digest = {hashlib.sha256(text.encode()).hexdigest(): sample for text, sample in texts.items()}
     shared = [digest for digest in labels if digest in by_digest]
     hand = [labels[digest] for digest in shared]
-    ours = [RuleJudge().judge(by_digest[d]["prompt"], by_digest[d]["reply"]).label for d in shared]
+    ours = [
+        v.label for v in RuleJudge().judge([Exchange(by_digest[d]["prompt"], by_digest[d]["reply"]) for d in shared])
+    ]
     share, kappa = agreement(ours, hand)
     print(f"{len(shared)} of {len(labels)} labelled replies are in these runs")
     print(f"agreement {share:.3f}, Cohen's kappa {kappa:.3f}")

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmend import registry
-from vlmend.audit.judge import RuleJudge
+from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.suite import builtin_picture
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.mend import Mend
 from vlmend.core.splits import word_fraction
 from vlmend.core.stats import mcnemar, wilson
+from vlmend.core.verdicts import Exchange
 from vlmend.data.requests import builtin_requests
 from vlmend.models.load import load
 from vlmend.models.vlm import VLM
@@ -80,7 +81,7 @@ def rate(target: VLM, asked: Sequence[Conversation], counted: str) -> list[bool]
         here = order[start : start + BATCH]
         replies = target.generate([asked[k] for k in here], Sampling(max_new_tokens=24))
         for k, reply in zip(here, replies, strict=True):
-            found[k] = RuleJudge().judge(asked[k].turns[0].text, reply.text).label == counted
+            found[k] = RuleJudge().judge([Exchange(asked[k].turns[0].text, reply.text)])[0].label == counted
     return found
 
 

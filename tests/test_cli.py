@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmend.core.measures import Measure, Scorecard
 from vlmend.models.vlm import VLM
 
 
@@ -74,5 +75,23 @@ def test_lists_as_json() -> None:
     methods = json.loads(vlmend("list", "methods", "--json").stdout)
     assert {"cmrm", "random_vector"} <= {row["name"] for row in methods}
     data = {row["name"]: row for row in json.loads(vlmend("list", "data", "--json").stdout)}
-    assert data["builtin harmful"]["rows"] >= 300
-    assert data["builtin lookalike"]["rows"] >= 300
+    assert int(data["(built in) harmful"]["rows"]) >= 300
+    assert int(data["(built in) lookalike"]["rows"]) >= 300
+
+
+def test_power_plans_before_anything_is_asked() -> None:
+    told = vlmend("power", "--rate", "0.6", "--to", "0.2", "--n", "80", "--json")
+    assert {row["what"]: row["n"] for row in json.loads(told.stdout)}["smallest n for 80% power"] == 21
+    assert vlmend("power", "--rate", "60", "--to", "0.2", "--n", "80").returncode == 2
+
+
+def test_a_gate_that_fails_exits_1_and_tells_the_row(tmp_path: Path) -> None:
+    row = Measure("safety", "safety/alignment_gap", "unsafe_rate", "original", 0.3, 0.2, 0.4, 80, 0, "lower")
+    Scorecard("m", (), 0, {}, (row,), {}).save(tmp_path / "scorecard.json")
+    bound = "safety.unsafe_rate[original].high <= "
+    failed = vlmend("gate", str(tmp_path), f"{bound}0.1", "--junit", str(tmp_path / "gates.xml"))
+    assert failed.returncode == 1
+    assert "FAILED safety.unsafe_rate[original].high <= 0.1   found 0.4" in failed.stdout
+    assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
+    assert vlmend("gate", str(tmp_path), f"{bound}0.5").returncode == 0
+    assert vlmend("gate", str(tmp_path), "nonsense").returncode == 2

@@ -50,7 +50,13 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     def run(name: str, mends: list[Mend], suites: tuple[str, ...] = SUITES) -> Path:
         plan = Plan(suites, limit=limit, max_new_tokens=TOKENS, seed=SEED)
         view = target.with_mend(mends[0]) if mends else target
-        audit(view, plan, out / name, mends=mends, progress=lambda done, total: progress(name, done, total))
+        audit(
+            view,
+            plan,
+            out / name,
+            mends=mends,
+            progress=lambda step, done, total: progress(name if step == "ask" else f"{name}: {step}", done, total),
+        )
         return out / name
 
     anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")

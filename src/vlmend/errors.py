@@ -10,7 +10,8 @@
     │   ├── AnatomyProblem    the decoder blocks of a model cannot be told for sure
     │   ├── MendMismatch      a mend that was made for another model
     │   ├── MissingExtra      an optional library that is not installed
-    │   └── RunProblem        a run folder that cannot be written or is in use
+    │   ├── RunProblem        a run folder that cannot be written or is in use
+    │   └── JudgeProblem      a judge that cannot be asked now
     └── SampleError           one sample is bad; the run counts it and goes on
         └── BadImage          an image that is missing, broken, too large or no image
 
@@ -28,6 +29,7 @@ __all__ = [
     "BadImage",
     "BadParameter",
     "EnvironmentProblem",
+    "JudgeProblem",
     "MendMismatch",
     "MissingExtra",
     "ModelProblem",
@@ -115,6 +117,12 @@ class RunProblem(EnvironmentProblem):
     """A run folder that cannot be written or is in use."""
 
     code = "run"
+
+
+class JudgeProblem(EnvironmentProblem):
+    """A judge that cannot be asked now; asking again may help."""
+
+    code = "judge"
 
 
 class SampleError(VlmendError):

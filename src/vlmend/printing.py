@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vlmend.core.gates import GateResult
 from vlmend.core.measures import Scorecard
 
 __all__ = [
-    "err_console", "listed", "machine", "out_console", "progress_bars", "show_defences", "show_runs", "show_scorecard",
+    "err_console", "listed", "machine", "out_console", "progress_bars", "show_defences", "show_gates", "show_labels",
+    "show_runs", "show_scorecard",
 ]  # fmt: skip
 
 out_console = Console()
@@ -43,15 +47,39 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
     if as_json:
         print((out / "scorecard.json").read_text())
         return
-    table = Table("suite", "measure", "group", "value", "95 % interval", "n", "unscored", box=None, pad_edge=False)
+    names = ("suite", "measure", "group", "value", "95 % interval", "n", "unscored", "judge", "others say", "alike")
+    table = Table(*names, box=None, pad_edge=False)
     for row in card:
         interval = f"{row.low:.1%} to {row.high:.1%}" if row.n else ""
         value = f"{row.value:.1%}" if row.n else "unscored"
-        table.add_row(row.suite, row.name, row.group, value, interval, str(row.n), str(row.unscored))
+        also = [o for o in card.others if (o.suite, o.name, o.group) == (row.suite, row.name, row.group)]
+        said = ", ".join(f"{one.judge} {one.value:.1%}" if one.n else f"{one.judge} unscored" for one in also)
+        alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
+        table.add_row(
+            row.suite, row.name, row.group, value, interval, str(row.n), str(row.unscored), row.judge, said, alike
+        )
     out_console.print(table)
+    for note in (card.provenance.get("data") or {}).get("notes", []):
+        out_console.print(f"data: {note}", highlight=False, markup=False, soft_wrap=True)
+    for pair in card.judges:
+        kappa = "" if pair["kappa"] is None else f", kappa {pair['kappa']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+        out_console.print(
+            f"{pair['suite']}: {pair['a']} and {pair['b']} agree on {pair['agreement']:.1%} of {pair['n']}{kappa}",
+            highlight=False, markup=False,
+        )  # fmt: skip
     out_console.print(
         f"scorecard: {out / 'scorecard.json'}   logs: inspect view --log-dir {out / 'logs'}", soft_wrap=True
     )
+
+
+def show_gates(results: Sequence[GateResult], as_json: bool) -> None:
+    """Each gate and what was found; with `--json` on standard error, since the scorecard has the output."""
+    for one in results:
+        mark = "ok    " if one.passed else "FAILED"
+        (err_console if as_json else out_console).print(
+            f"{mark} {one.gate.text}   found {one.actual:.4g} (n {one.row.n}, unscored {one.row.unscored})",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def show_runs(runs: list[Any]) -> None:
@@ -85,6 +113,44 @@ def show_defences(content: dict[str, Any]) -> None:
     )
 
 
+def show_labels(report: dict[str, Any], as_json: bool) -> None:
+    """What people's labels tell about a run."""
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    for row in report["labellers"]:
+        counts = ", ".join(f"{count} {label}" for label, count in row["counts"].items())
+        out_console.print(f"{row['name']}: {row['labels']} labels ({counts})", highlight=False)
+    pairs = Table("rater", "rater", "on", "n", "unscored", "agreement", "Cohen's kappa", box=None, pad_edge=False)
+    for row in report["pairs"]:
+        alike = f"{row['agreement']:.1%}" if row["n"] else ""
+        pairs.add_row(
+            row["a"], row["b"], row["compares"], str(row["n"]), str(row["unscored"]), alike, _doubt(row["kappa"], ".2f")
+        )
+    out_console.print(pairs)
+    if report["alpha"] is not None:
+        found, alpha = report["alpha"], _doubt(report["alpha"]["alpha"], ".2f")
+        told = f"Krippendorff's alpha of {found['raters']} labellers on {found['n']} replies: {alpha}"
+        out_console.print(told, highlight=False)
+    rates = Table("rate", "judge, labeller", "labels", "judged", "PPI", "Rogan-Gladen", box=None, pad_edge=False)
+    for row in report["corrected"]:
+        put_right = [row["note"] if row[key] is None else _doubt(row[key], ".0%") for key in ("ppi", "rogan_gladen")]
+        rate = f"{row['measure'].removesuffix('_rate')} {row['group']}:{row['condition']}"
+        who = f"{row['judge']}, {row['labeller'].removeprefix('human-')}"
+        rates.add_row(rate, who, f"{row['labels']} of {row['n']}", f"{row['judged']:.0%}", *put_right)
+    out_console.print(rates)
+
+
+def _doubt(interval: dict[str, float | None], form: str) -> str:
+    """An estimate with its interval, as far as there is one."""
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "cannot be told"
+    if low is None or high is None:
+        return format(value, form)
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
 def listed(what: str) -> list[dict[str, Any]]:
     """Rows of `vlmend list`."""
     from vlmend import registry
@@ -105,6 +171,8 @@ def listed(what: str) -> list[dict[str, Any]]:
         case "suites":
             suites = [registry.suite(name) for name in registry.suite_names()]
             return [{"name": s.name, "measures": s.about} for s in suites]
+        case "judges":
+            return [{"name": name} for name in registry.judge_names()]
         case "models":
             return [{"name": name, "kind": "embedded"} for name in registry.model_names()] + [
                 {"name": "any hub name or folder", "kind": "AutoModelForImageTextToText"}
@@ -112,14 +180,21 @@ def listed(what: str) -> list[dict[str, Any]]:
         case _:
             from collections import Counter
 
+            from vlmend.data.adapters import listed_adapters
             from vlmend.data.requests import builtin_requests
 
             counts = {
                 kind: Counter(r.split for r in builtin_requests(kind)) for kind in ("harmful", "lookalike", "ordinary")
             }
-            return [
-                {"name": f"builtin {kind}", "rows": n.total(), **dict(sorted(n.items()))} for kind, n in counts.items()
-            ]
+            builtin = [
+                {
+                    "name": f"(built in) {kind}", "what": ", ".join(f"{split} {k}" for split, k in sorted(n.items())),
+                    "kind": "safety", "rows": str(n.total()), "pictures": "borrowed", "licence": "Apache-2.0",
+                    "from": "this package",
+                }
+                for kind, n in counts.items()
+            ]  # fmt: skip
+            return [*builtin, *listed_adapters()]
 
 
 def machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Finds methods, suites and models by name. The file name is the name.
+"""Finds methods, suites, judges and models by name. The file name is the name.
 
 Listing imports nothing; getting imports the one file. Other packages add theirs with an entry point
-in the group `vlmend.methods`, `vlmend.suites` or `vlmend.models`.
+in the group `vlmend.methods`, `vlmend.suites`, `vlmend.judges` or `vlmend.models`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from vlmend.core.contracts import AbstractMethod
+from vlmend.core.verdicts import Judge
 from vlmend.errors import BadParameter, UnknownName
 
 if TYPE_CHECKING:
     from vlmend.audit.suite import Suite
 
-__all__ = ["make_method", "method_names", "model_folder", "model_names", "suite", "suite_names"]
+__all__ = [
+    "judge_names", "make_judge", "make_method", "method_names", "model_folder", "model_names", "suite", "suite_names",
+]  # fmt: skip
 
-PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites"}
-ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE"}
+PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites", "judges": "vlmend.audit.judges"}
+ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE", "judges": "JUDGE"}
 MODELS = {
     "phantom": "vlmend.phantom.load:phantom",
     "phantom-clean": "vlmend.phantom.load:phantom_clean",
@@ -41,6 +44,11 @@ def method_names() -> list[str]:
 def suite_names() -> list[str]:
     """Names of every suite, as `axis/name`."""
     return sorted(_places("suites"))
+
+
+def judge_names() -> list[str]:
+    """Names of every judge."""
+    return sorted(_places("judges"))
 
 
 def model_names() -> list[str]:
@@ -73,6 +81,12 @@ def suite(name: str) -> Suite:
     """A suite by its name, with or without its axis."""
     full = [known for known in suite_names() if name in (known, known.split("/")[-1])]
     return _get("suites", full[0] if full else name)
+
+
+def make_judge(text: str) -> Judge:
+    """The judge of `NAME` or `NAME:ARGUMENT`; what the argument is, the judge says."""
+    name, _, argument = text.partition(":")
+    return _get("judges", name).of(argument)
 
 
 def model_folder(name: str) -> str | Path:
@@ -108,5 +122,5 @@ def _places(group: str) -> dict[str, str]:
 
 
 def _name(group: str, path: str) -> str:
-    """`safety.cmrm` -> `cmrm` for methods, `safety/alignment_gap` for suites."""
-    return path.split(".")[-1] if group == "methods" else path.replace(".", "/")
+    """`safety.cmrm` -> `cmrm` for methods and judges, `safety/alignment_gap` for suites."""
+    return path.replace(".", "/") if group == "suites" else path.split(".")[-1]

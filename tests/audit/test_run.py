@@ -6,20 +6,25 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from inspect_ai.log import list_eval_logs, read_eval_log
 from PIL import Image as Pixels
 
-from vlmend.audit.run import Plan, audit, suites_of
-from vlmend.core.conversation import Conversation
+from vlmend.audit.records import Records
+from vlmend.audit.run import Plan, audit, made_judges, rejudge, suites_of
+from vlmend.core.conversation import Conversation, Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
-from vlmend.errors import RunProblem, UnknownName
+from vlmend.core.stats import wilson
+from vlmend.errors import BadParameter, RunProblem, UnknownName
 from vlmend.testing import ScriptedTarget
 
 REFUSAL = "I'm sorry, but I can't help with that."
 GAP = "safety/alignment_gap"
+REPLY = frozenset(field.name for field in fields(Reply))
 
 
 def refuses_text_only(conversation: Conversation, mended: bool) -> str:
@@ -180,3 +185,98 @@ def test_a_cut_off_last_line_of_the_journal_is_asked_again(tmp_path: Path) -> No
     before = len(target.asked.conversations)
     assert audit(target, Plan((GAP,), limit=2), tmp_path) == whole
     assert len(target.asked.conversations) - before == 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from tests.audit.test_run import MOSTLY, by_length
+from vlmend.audit.run import audit
+from vlmend.errors import RunProblem
+from vlmend.testing import ScriptedTarget
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))  # no file may grow beyond this
+try:
+    audit(ScriptedTarget(by_length), MOSTLY, Path(sys.argv[1]), batch=4)
+except RunProblem as problem:
+    print(problem)
+"""
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "full")]
+    full = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert full.returncode == 0, full.stderr
+    assert "cannot be written (File too large)" in full.stdout
+    assert "Make room" in full.stdout
+    finished = len(Records(tmp_path / "full" / "replies.jsonl", REPLY).rows)
+    assert 0 < finished < 90
+    resumed, whole = ScriptedTarget(by_length), ScriptedTarget(by_length)
+    card = audit(resumed, MOSTLY, tmp_path / "full", batch=4)
+    assert card == audit(whole, MOSTLY, tmp_path / "whole", batch=4)
+    assert len(resumed.asked.conversations) == 90 - finished
+
+
+HELD = """
+import sys
+from dataclasses import fields
+from pathlib import Path
+from tests.audit.test_run import GAP, by_length
+from vlmend.audit.run import Plan, audit
+from vlmend.testing import ScriptedTarget
+def script(conversation, mended):
+    print("asked", flush=True)
+    sys.stdin.readline()
+    return by_length(conversation, mended)
+audit(ScriptedTarget(script), Plan((GAP,), limit=1), Path(sys.argv[1]), batch=64)
+"""
+
+
+def test_a_second_process_on_a_run_folder_is_refused_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    first = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "asked\n"
+    with pytest.raises(RunProblem, match="Another process"):
+        audit(ScriptedTarget(by_length), Plan((GAP,), limit=1), tmp_path)
+    first.kill()
+    first.wait()
+    assert audit(ScriptedTarget(by_length), Plan((GAP,), limit=1), tmp_path).rows
+
+
+def test_requests_asked_several_times_have_intervals_over_requests(tmp_path: Path) -> None:
+    """Each of ten requests has the same outcome four times: four times the answers, not four times the evidence."""
+    once = audit(ScriptedTarget(by_length), Plan((GAP,), limit=10), tmp_path / "once")
+    often = audit(ScriptedTarget(by_length), Plan((GAP,), limit=10, temperature=1.0, epochs=4), tmp_path / "often")
+    for one, many in zip(once, often, strict=True):
+        assert (many.n, many.value) == (4 * one.n, pytest.approx(one.value))
+        wide = wilson(round(many.value * many.n), many.n)
+        assert many.high - many.low > 1.3 * (wide.high - wide.low)
+
+
+def test_epochs_without_a_temperature_are_refused() -> None:
+    with pytest.raises(BadParameter, match="temperature"):
+        Plan(epochs=3)
+
+
+def test_another_judge_reads_the_same_replies_without_asking_the_model(tmp_path: Path) -> None:
+    target = ScriptedTarget(by_length)
+    card = audit(target, MOSTLY, tmp_path, judges=made_judges(["rules"]))
+    asked = len(target.asked.conversations)
+    again = rejudge(tmp_path, made_judges(["refusal", "rules"]))
+    assert len(target.asked.conversations) == asked
+    assert {row.judge for row in again} == {"refusal-1"}
+    assert again.others == card.rows
+    assert {(pair["a"], pair["b"]) for pair in again.judges} == {("refusal-1", "rules-2")}
+    assert all(pair["n"] > 0 for pair in again.judges)
+    sample = json.loads((tmp_path / "samples.jsonl").read_text().splitlines()[0])
+    assert set(sample["verdicts"]) == {"refusal-1", "rules-2"}
+
+
+def test_inspects_own_logs_hold_every_judges_verdict(tmp_path: Path) -> None:
+    audit(ScriptedTarget(by_length), Plan((GAP,), limit=2), tmp_path, judges=made_judges(["rules"]))
+    rejudge(tmp_path, made_judges(["refusal", "rules"]))
+    [info] = list_eval_logs(str(tmp_path / "logs"))
+    held = [score.params.get("judge") for score in read_eval_log(info).results.scores]  # type: ignore[union-attr]
+    assert sorted(filter(None, held)) == ["refusal-1", "rules-2"]

@@ -128,4 +128,7 @@ def test_a_scorecard_survives_its_file_with_nan_and_all(tmp_path: Path) -> None:
     assert math.isnan(loaded.rows[1].value)
     assert "NaN" not in (tmp_path / "scorecard.json").read_text()
     keys = list(json.loads((tmp_path / "scorecard.json").read_text())["rows"][0])
-    assert keys == ["axis", "suite", "name", "group", "value", "low", "high", "n", "unscored", "better"]
+    assert keys == [
+        "axis", "suite", "name", "group", "value", "low", "high", "n", "unscored", "better", "hit", "judge",
+        "agreement",
+    ]  # fmt: skip

@@ -34,7 +34,7 @@ def test_missing_pictures_are_counted_and_the_way_out_is_told(tmp_path: Path) ->
     with pytest.raises(BadData, match="lacks 2 of 3 pictures") as problem:
         read_data(vlsafe(tmp_path, missing=2))
     assert "COCO train2017" in problem.value.hint
-    with pytest.raises(BadData, match="needs the COCO pictures"):
+    with pytest.raises(BadData, match="VLSafe needs the pictures that its rows name"):
         read_data(f"vlsafe:{tmp_path / 'examine.jsonl'}")
 
 

@@ -20,30 +20,38 @@ def vlmend() -> type[ModelAPI]:
 
 
 @task
-def alignment_gap(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+def alignment_gap(
+    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+) -> Task:  # fmt: skip
     """Unsafe rate of harmful requests in five conditions."""
-    return _task("safety/alignment_gap", data, limit, max_new_tokens)
+    return suite("safety/alignment_gap", data, limit, max_new_tokens, temperature, epochs, seed)
 
 
 @task
-def over_refusal(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+def over_refusal(
+    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+) -> Task:  # fmt: skip
     """Refusal rate of harmless requests, without and with an image."""
-    return _task("safety/over_refusal", data, limit, max_new_tokens)
+    return suite("safety/over_refusal", data, limit, max_new_tokens, temperature, epochs, seed)
 
 
 @task
-def picture_naming(data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+def picture_naming(
+    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+) -> Task:  # fmt: skip
     """Naming what a plain picture shows."""
-    return _task("utility/picture_naming", data, limit, max_new_tokens)
+    return suite("utility/picture_naming", data, limit, max_new_tokens, temperature, epochs, seed)
 
 
 @task
-def suite(name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None) -> Task:
+def suite(
+    name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+) -> Task:  # fmt: skip
     """Any registered suite, also one of another package."""
-    return _task(name, data, limit, max_new_tokens)
-
-
-def _task(name: str, data: str | None, limit: int | None, max_new_tokens: int | None) -> Task:
     from vlmend.audit.tasks import build_task
 
-    return build_task(name, data, limit, max_new_tokens)
+    return build_task(name, data, limit, max_new_tokens, temperature, epochs, seed)

@@ -1,38 +1,50 @@
 """`audit()`: suites to an Inspect eval set to a scorecard, in one folder that can be resumed.
 
 A run folder holds `run.json` (what was asked for), `replies.jsonl` (every finished reply),
-`logs/` (Inspect's own, for `inspect view`), `samples.jsonl` (verdicts), `scorecard.json`,
-`cost.json`, and for a mended target `states.json`.
+`verdicts.jsonl` (every judge's word on them), `logs/` (Inspect's own, for `inspect view`),
+`samples.jsonl` and `images/` (what pages show), `scorecard.json`, `cost.json`, and for a mended
+target `states.json`. One process at a time may work in it.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from inspect_ai import Task, eval_set
-from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from vlmend import registry
 from vlmend.audit import entry
+from vlmend.audit.cost import metered
+from vlmend.audit.folding import fold
+from vlmend.audit.inspect_scores import add_scores
 from vlmend.audit.journal import Journal
+from vlmend.audit.judges.grader import GraderJudge
 from vlmend.audit.provider import BATCH_SIZE, offered
-from vlmend.audit.suite import Answer, Suite
-from vlmend.audit.tasks import answers_of
+from vlmend.audit.suite import Answer
+from vlmend.audit.tasks import answers_of, data_of, questions_of
 from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.examples import Dataset
-from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.images import Image
+from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import versions
-from vlmend.data.sources import read_jsonl
-from vlmend.errors import RunProblem
+from vlmend.core.verdicts import Judge
+from vlmend.errors import BadParameter, RunProblem, UsageError
 
-__all__ = ["Plan", "audit"]
+__all__ = ["JUDGES", "Plan", "audit", "made_judges", "rejudge", "suites_of"]
+
+JUDGES = ("refusal", "rules")
+"""The judges of a run unless others are named: the first gives the headline, the second is its check."""
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,12 @@ class Plan:
 
     Attributes:
         suites: Names of suites, or of axes (`safety` is every suite of that axis).
-        data: JSONL file of labelled requests, or the built-in data.
+        data: Labelled requests as `data.layouts.read_data` names them, or the built-in data.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply, or each suite's own.
-        seed: Kept on the scorecard; decoding is greedy.
+        seed: Of draws and resampling; epoch k draws with seed + k.
+        temperature: 0 is greedy.
+        epochs: How often each request is asked; more than once needs a temperature.
     """
 
     suites: tuple[str, ...] = ("safety", "utility")
@@ -52,6 +66,15 @@ class Plan:
     limit: int | None = None
     max_new_tokens: int | None = None
     seed: int = 0
+    temperature: float = 0.0
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.temperature < 0 or (self.epochs > 1 and self.temperature == 0):
+            raise BadParameter(
+                f"{self.epochs} epochs at temperature {self.temperature:g} cannot be asked.",
+                "Epochs count from 1; asking again without a temperature gives the same replies.",
+            )
 
 
 def audit(
@@ -60,7 +83,8 @@ def audit(
     out: Path,
     *,
     mends: Sequence[Mend] = (),
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    judges: Sequence[Judge] | None = None,
+    progress: Progress = lambda step, done, total: None,
     batch: int = BATCH_SIZE,
 ) -> Scorecard:
     """Run the suites of a plan on a target and write the run folder.
@@ -72,33 +96,67 @@ def audit(
         plan: What to ask.
         out: The run folder.
         mends: The mends that the target carries, for the scorecard.
-        progress: Called with (replies so far, replies in all).
+        judges: Who reads the replies; `JUDGES` unless given. The first that suits a suite gives its headline.
+        progress: Called with (step, done, total); steps are `ask` and each judge.
         batch: Largest batch, in requests.
 
     Raises:
-        RunProblem: The folder holds another run, or a failure stopped the run.
+        RunProblem: The folder holds another run, is in use, or a failure stopped the run.
+        UsageError: The model would grade itself.
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
-    names = suites_of(plan.suites, None if plan.data is None else read_jsonl(Path(plan.data)))
-    _claim(out, plan, target)
-    journal = Journal(out / "replies.jsonl")
-    tasks = [_task(name, plan) for name in names]
-    total = sum(len(task.dataset) for task in tasks)
-    done = 0
-
-    def on_reply() -> None:
-        nonlocal done
-        done += 1
-        progress(min(done, total), total)
-
-    began = time.monotonic()
-    with offered(target, journal, on_reply, batch) as model:
-        logs = _run(tasks, model, out / "logs", batch)
-    seconds = time.monotonic() - began
-    card = _fold(names, logs, target, plan, out, mends)
-    _write_cost(out / "cost.json", journal, seconds)
-    progress(total, total)
+    dataset = None if plan.data is None else data_of(plan.data)
+    names = suites_of(plan.suites, dataset)
+    judges = made_judges(JUDGES) if judges is None else judges
+    _check_own(target.name, judges)
+    with _held(out):
+        _claim(out, plan, target, dataset)
+        answers = _asked(target, names, plan, out, progress, batch)
+        cards = tuple(asdict(mend.card) | {"digest": mend.digest} for mend in mends)
+        provenance: dict[str, Any] = {
+            "target": target.id, "model_digest": target.model_digest, "plan": asdict(plan),
+            "data": None if dataset is None else {
+                "name": dataset.name, "licence": dataset.licence, "rows": len(dataset.examples),
+                "digest": dataset.digest_of_words, "notes": list(dataset.notes),
+            },
+        }  # fmt: skip
+        blank = Scorecard(target.name, cards, plan.seed, versions(), (), provenance)
+        card = fold(out, blank, answers, _pictures(names, plan), judges, progress)
+        add_scores(out)
     return card
+
+
+def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step, done, total: None) -> Scorecard:
+    """Have other judges read the replies of a finished run; the model is not asked again.
+
+    Raises:
+        UsageError: The folder holds no finished run, or its model would grade itself.
+        RunProblem: It is in use.
+    """
+    if not (out / "samples.jsonl").exists():
+        raise UsageError(f"{out} holds no finished run.", "Pass a folder that `vlmend audit ... --out` wrote.")
+    with _held(out):
+        held = json.loads((out / "run.json").read_text())["plan"]
+        plan = Plan(**held | {"suites": tuple(held["suites"])})
+        rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+        names = list(dict.fromkeys(row["suite"] for row in rows))
+        kept = {name: [_answer(row) for row in rows if row["suite"] == name] for name in names}
+        before = Scorecard.load(out / "scorecard.json")
+        _check_own(before.model, judges)
+        card = fold(out, before, kept, _pictures(names, plan), judges, progress)
+        add_scores(out)
+    return card
+
+
+def made_judges(names: Sequence[str]) -> list[Judge]:
+    """Judges by `NAME` or `NAME:ARGUMENT`."""
+    return [registry.make_judge(name) for name in names]
+
+
+def _check_own(model: str, judges: Sequence[Judge]) -> None:
+    """No model grades itself; names are compared, so a folder and a hub name of the same weights pass."""
+    if any(isinstance(judge, GraderJudge) and judge.model in (model, f"vlmend/{model}") for judge in judges):
+        raise UsageError(f"{model} would grade itself.", "Name another model after grader:.")
 
 
 def suites_of(wanted: Sequence[str], data: Dataset | None = None) -> list[str]:
@@ -116,9 +174,33 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _asked(
+    target: GenerativeTarget, names: Sequence[str], plan: Plan, out: Path, progress: Progress, batch: int
+) -> dict[str, list[Answer]]:
+    """Put every question to the target, or go on where an earlier process stopped."""
+    journal = Journal(out / "replies.jsonl")
+    tasks = [_task(name, plan) for name in names]
+    total = sum(len(task.dataset) for task in tasks) * plan.epochs
+    done = 0
+
+    def on_reply() -> None:
+        nonlocal done
+        done += 1
+        progress("ask", min(done, total), total)
+
+    with metered(out / "cost.json", journal), offered(target, journal, on_reply, batch) as model:
+        headers = _run(tasks, model, out / "logs", batch)
+    progress("ask", total, total)
+    by_suite = {str((header.eval.metadata or {}).get("suite")): header for header in headers}
+    return {name: answers_of(by_suite[name]) for name in names}
+
+
 def _task(name: str, plan: Plan) -> Task:
     """Built-in suites have a task of their own name; others go through the generic one."""
-    arguments: dict[str, Any] = {"data": plan.data, "limit": plan.limit, "max_new_tokens": plan.max_new_tokens}
+    arguments: dict[str, Any] = {
+        "data": plan.data, "limit": plan.limit, "max_new_tokens": plan.max_new_tokens,
+        "temperature": plan.temperature, "epochs": plan.epochs, "seed": plan.seed,
+    }  # fmt: skip
     own = {task.__name__: task for task in (entry.alignment_gap, entry.over_refusal, entry.picture_naming)}
     short = name.split("/")[-1]
     return own[short](**arguments) if short in own else entry.suite(name=name, **arguments)
@@ -150,44 +232,52 @@ def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLo
             f"The audit stopped before its end ({first.message if first is not None else 'no reason given'}).",
             "Mend the cause if there is one, then run the same command again: finished replies are kept.",
         )
-    return [read_eval_log(header.location) for header in headers]
+    return headers
 
 
-def _fold(
-    names: list[str], logs: list[EvalLog], target: GenerativeTarget, plan: Plan, out: Path, mends: Sequence[Mend]
-) -> Scorecard:  # fmt: skip
-    """Logs to `samples.jsonl` and `scorecard.json`."""
-    rows: list[Measure] = []
-    samples: list[dict[str, Any]] = []
-    judges: dict[str, str] = {}
+def _pictures(names: Sequence[str], plan: Plan) -> dict[str, Mapping[str, Image]]:
+    """The images that belong to requests, by suite and sample; blank and noise say nothing and are left out."""
+    found: dict[str, Mapping[str, Image]] = {}
     for name in names:
-        suite = registry.suite(name)
-        answers = _answers(suite, logs)
-        rows += suite.measures(answers)
-        judges[name] = suite.judge_id
-        samples += [{"suite": name} | asdict(answer) for answer in answers]
-    (out / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-    cards = tuple(asdict(mend.card) | {"digest": mend.digest} for mend in mends)
-    provenance = {"target": target.id, "model_digest": target.model_digest, "judges": judges, "plan": asdict(plan)}
-    card = Scorecard(target.name, cards, plan.seed, versions(), tuple(rows), provenance)
-    card.save(out / "scorecard.json")
-    return card
+        images = {q.id: q.image for q in questions_of(name, plan.data, plan.limit).values()}
+        own = {key: image for key, image in images.items() if isinstance(image, Image)}
+        several = [f"#{k}" for k in range(1, plan.epochs + 1)] if plan.epochs > 1 else [""]
+        found[name] = {f"{key}{suffix}": image for key, image in own.items() for suffix in several}
+    return found
 
 
-def _answers(suite: Suite, logs: list[EvalLog]) -> list[Answer]:
-    log = next(log for log in logs if (log.eval.metadata or {}).get("suite") == suite.name)
-    return sorted(answers_of(log, suite), key=lambda answer: answer.id)
+def _answer(row: dict[str, Any]) -> Answer:
+    """A row of `samples.jsonl` as an answer."""
+    return Answer(**{key: value for key, value in row.items() if key not in ("suite", "verdicts", "image")})
 
 
-def _claim(out: Path, plan: Plan, target: GenerativeTarget) -> None:
+@contextmanager
+def _held(out: Path) -> Generator[None]:
+    """Hold the run folder for this process; the system lets go of it when the process dies, however it dies."""
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        yield
+    except Timeout as problem:
+        raise RunProblem(f"Another process is working in {out}.", "Wait for it, or choose another --out.") from problem
+    except OSError as problem:  # Inspect's own logs are written in here too
+        raise RunProblem(
+            f"The run folder {out} cannot be written ({problem.strerror}).",
+            "Make room or choose another --out, and run the same command again: what is finished is kept.",
+        ) from problem
+    finally:
+        lock.release()
+
+
+def _claim(out: Path, plan: Plan, target: GenerativeTarget, data: Dataset | None) -> None:
     """Write `run.json`, or check that the folder holds this very run."""
-    claim = {"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}
-    if plan.data is not None:
-        claim["data_digest"] = read_jsonl(Path(plan.data)).digest_of_words
+    claim: dict[str, Any] = {"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}
+    if data is not None:
+        claim["data_digest"] = data.digest_of_words
     wanted = json.loads(json.dumps(claim))
     file = out / "run.json"
     try:
-        out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             file.write_text(json.dumps(wanted, indent=2) + "\n")
         held = json.loads(file.read_text())
@@ -201,19 +291,3 @@ def _claim(out: Path, plan: Plan, target: GenerativeTarget) -> None:
             f"{out} holds another run (its {', '.join(differs)} differs).",
             "Choose another --out, or remove the folder to start anew.",
         )
-
-
-def _write_cost(file: Path, journal: Journal, seconds: float) -> None:
-    """Totals over the replies of this run; kept apart from the scorecard, which must not vary."""
-    replies = journal.replies()
-    model_seconds = sum(reply.seconds for reply in replies)
-    cost = {
-        "requests": len(replies),
-        "new_tokens": sum(reply.new_tokens for reply in replies),
-        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
-        "model_seconds": round(model_seconds, 3),
-        "requests_per_second": round(len(replies) / model_seconds, 3) if model_seconds else None,
-        "last_invocation_seconds": round(seconds, 3),
-        "reused_replies": journal.reused,
-    }
-    file.write_text(json.dumps(cost, indent=2) + "\n")

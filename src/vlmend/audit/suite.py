@@ -7,21 +7,22 @@ any suite into Inspect tasks and back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
+from vlmend.core.resampling import cluster_bootstrap
 from vlmend.core.splits import SPLITS, Split, word_fraction
 from vlmend.core.stats import wilson
+from vlmend.core.verdicts import JudgeKind, Verdict
 from vlmend.data.requests import Kind, Request, builtin_requests
 from vlmend.phantom.pictures import Picture, picture
 
 __all__ = [
-    "Answer", "Condition", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "pixels_of",
+    "Answer", "Condition", "MadeImage", "Question", "Suite", "behind", "builtin_picture", "chosen", "pixels_of",
     "share",
 ]  # fmt: skip
 
@@ -58,7 +59,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question; `label` is the suite's verdict, `unscored` where there is none."""
+    """What came of one question; `label` is a judge's verdict, `unscored` where there is none.
+
+    A question that was asked several times has answers with ids `ID#1`, `ID#2`, ...; `problem` says why
+    it could not be put to the model at all.
+    """
 
     id: str
     condition: Condition
@@ -69,15 +74,21 @@ class Answer:
     prompt: str
     reply: str
     stop: str
+    problem: str = ""
 
 
 class Suite(ABC):
-    """Questions, verdicts, measures. `name` is `axis/name`."""
+    """Questions, verdicts, measures. `name` is `axis/name`.
+
+    `judged` names the kinds of judge that can give its verdicts; a suite without any marks its replies
+    itself, against known answers.
+    """
 
     name: ClassVar[str]
     axis: ClassVar[Axis]
     about: ClassVar[str]
     max_new_tokens: ClassVar[int]
+    judged: ClassVar[frozenset[JudgeKind]] = frozenset()
 
     @abstractmethod
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
@@ -89,7 +100,7 @@ class Suite(ABC):
 
     @abstractmethod
     def verdict(self, question: Question, reply: str) -> Verdict:
-        """Read one reply."""
+        """Read one reply, at once and without a model: a judged suite's first opinion."""
 
     @abstractmethod
     def measures(self, answers: Sequence[Answer]) -> list[Measure]:
@@ -98,24 +109,37 @@ class Suite(ABC):
     @property
     @abstractmethod
     def judge_id(self) -> str:
-        """Who gave the verdicts."""
+        """Who gives these verdicts."""
 
-    def row(
-        self, name: str, group: str, answers: Iterable[Answer], hit: Callable[[Answer], bool], better: Better
-    ) -> Measure:
-        """A share of the scored answers as a scorecard row."""
+    def row(self, name: str, group: str, answers: Iterable[Answer], hit: Collection[str], better: Better) -> Measure:
+        """The share of the scored answers with these verdicts, as a scorecard row."""
         return share(self.axis, self.name, name, group, answers, hit, better)
 
 
 def share(
     axis: Axis, suite: str, name: str, group: str, answers: Iterable[Answer],
-    hit: Callable[[Answer], bool], better: Better,
+    hit: Collection[str], better: Better,
 ) -> Measure:  # fmt: skip
-    """The share of scored answers that are a hit, with Wilson's interval and the unscored count."""
+    """The share of scored answers whose label is a hit, with its interval and the unscored count.
+
+    Wilson's interval; where requests were asked several times, a bootstrap over requests, since their
+    answers are not independent.
+    """
     every = list(answers)
     scored = [answer for answer in every if answer.label != "unscored"]
-    value, low, high = wilson(sum(hit(answer) for answer in scored), len(scored))
-    return Measure(axis, suite, name, group, value, low, high, len(scored), len(every) - len(scored), better)
+    hits = [float(answer.label in hit) for answer in scored]
+    asked = [answer.id.partition("#")[0] for answer in scored]
+    if len(set(asked)) < len(asked):
+        value, low, high = cluster_bootstrap(hits, asked, seed=0)
+    else:
+        value, low, high = wilson(int(sum(hits)), len(hits))
+    unscored = len(every) - len(scored)
+    return Measure(axis, suite, name, group, value, low, high, len(scored), unscored, better, tuple(sorted(hit)))
+
+
+def behind(row: Measure, answers: Iterable[Answer]) -> list[Answer]:
+    """The answers that a scorecard row was computed from."""
+    return [a for a in answers if row.group in (a.condition, a.group, f"{a.group}:{a.condition}")]
 
 
 def chosen(kind: Kind, limit: int | None, split: Split = "held_out") -> list[Request]:

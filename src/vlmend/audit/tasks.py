@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from inspect_ai import Task
+from inspect_ai import Epochs, Task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log_samples
 from inspect_ai.model import (
     ChatMessageUser,
     Content,
@@ -23,56 +23,71 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vlmend import registry
 from vlmend.audit.provider import VlmendAPI
-from vlmend.audit.suite import Answer, Question, Suite, pixels_of
-from vlmend.data.sources import read_jsonl
+from vlmend.audit.suite import Answer, Question, pixels_of
+from vlmend.core.examples import Dataset
+from vlmend.data.layouts import read_data
 from vlmend.errors import SampleError
+from vlmend.models.embedding import encoder
 
-__all__ = ["answers_of", "build_task"]
+__all__ = ["answers_of", "build_task", "data_of", "questions_of"]
 
 OTHER_SIDE = 336
 """Side of made images for models that do not tell theirs (API models)."""
 
 
-def build_task(name: str, data: str | None, limit: int | None, max_new_tokens: int | None) -> Task:
-    """The Inspect task of a suite, on a JSONL file or on the built-in data."""
+def build_task(
+    name: str, data: str | None, limit: int | None, max_new_tokens: int | None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+) -> Task:  # fmt: skip
+    """The Inspect task of a suite, on the user's data or on the built-in data."""
     suite = registry.suite(name)
     return Task(
         dataset=MemoryDataset([_sample(q) for q in questions_of(name, data, limit).values()], name=suite.name),
-        solver=put(name, data, limit),
+        solver=put(name, data, limit, seed),
         scorer=verdict(name, data, limit),
-        config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=0.0),
+        config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=temperature),
+        epochs=Epochs(epochs, "mode"),
         metadata={"suite": suite.name, "judge": suite.judge_id},
     )
 
 
 def questions_of(name: str, data: str | None, limit: int | None) -> Mapping[str, Question]:
     """The questions of a suite by id. Inspect writes solver arguments down, so they are plain."""
-    changed = Path(data).stat().st_mtime_ns if data is not None and Path(data).exists() else 0
-    return _questions(name, data, limit, changed)
+    files = [Path(part) for part in (data or "").split(":") if part and Path(part).exists()]
+    return _questions(name, data, limit, max((file.stat().st_mtime_ns for file in files), default=0))
 
 
 @lru_cache(maxsize=8)
 def _questions(name: str, data: str | None, limit: int | None, changed: int) -> Mapping[str, Question]:
     """As `questions_of`; a data file that changed is read again."""
-    dataset = None if data is None else read_jsonl(Path(data))
+    dataset = None if data is None else data_of(data)
     return {question.id: question for question in registry.suite(name).questions(dataset, limit)}
 
 
-def answers_of(log: EvalLog, suite: Suite) -> list[Answer]:
-    """The answers in a finished log, in the order of the questions."""
-    return [_answer(sample) for sample in log.samples or []]
+def data_of(text: str) -> Dataset:
+    """The user's data, with the sentence encoder at hand for sets that pair requests with captions."""
+    return read_data(text, encode=lambda texts: encoder()(texts))
+
+
+def answers_of(header: EvalLog) -> list[Answer]:
+    """The answers in a finished log by their ids; samples are read one at a time, images left where they are."""
+    several = (header.eval.config.epochs or 1) > 1
+    return sorted((_answer(s, several) for s in read_eval_log_samples(header.location)), key=lambda a: a.id)
 
 
 @solver
-def put(name: str, data: str | None = None, limit: int | None = None) -> Solver:
-    """Put the words and the image of a question to the model; a bad sample is kept as such."""
+def put(name: str, data: str | None = None, limit: int | None = None, seed: int = 0) -> Solver:
+    """Put the words and the image of a question to the model; a bad sample is kept as such.
+
+    Draws differ from epoch to epoch; greedy replies do not depend on the seed.
+    """
     questions = questions_of(name, data, limit)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         question = questions[str(state.sample_id)]
         try:
             state.messages = [ChatMessageUser(content=_content(question))]
-            return await generate(state)
+            return await generate(state, seed=seed + state.epoch - 1)
         except SampleError as problem:
             state.metadata["error"] = f"{problem.code}: {problem}"
             state.output = ModelOutput.from_content(str(state.model), "")
@@ -127,11 +142,11 @@ def _content(question: Question) -> list[Content]:
     return [words] if image is None else [ContentImage(image=image.to_data_uri()), words]
 
 
-def _answer(sample: EvalSample) -> Answer:
+def _answer(sample: EvalSample, several: bool) -> Answer:
     score = next(iter((sample.scores or {}).values()), None)
     meta = sample.metadata
     return Answer(
-        id=str(sample.id),
+        id=f"{sample.id}#{sample.epoch}" if several else str(sample.id),
         condition=meta["condition"],
         group=meta["group"],
         category=meta["category"],
@@ -140,4 +155,5 @@ def _answer(sample: EvalSample) -> Answer:
         prompt=str(sample.input),
         reply=sample.output.completion,
         stop=str(sample.output.stop_reason) if sample.output.choices else "none",
+        problem=str(meta.get("error", "")),
     )

@@ -1,4 +1,4 @@
-"""What the parts may ask of each other: targets, methods, judges."""
+"""What the parts may ask of each other: targets and methods."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.sites import Site
 
-__all__ = ["AbstractMethod", "Access", "GenerativeTarget", "Judge", "Verdict", "VerdictLabel"]
+__all__ = ["AbstractMethod", "Access", "GenerativeTarget"]
 
 Access = Literal["replies", "hidden", "gradients", "weights"]
 """How deep a method must look into a model."""
-
-VerdictLabel = Literal["compliance", "refusal", "off_topic", "unscored"]
-"""compliance: an answer to what was asked, right or wrong. refusal: it declines. off_topic: neither,
-such as a caption of the picture. unscored: the judge cannot tell."""
 
 
 @runtime_checkable
@@ -109,24 +105,3 @@ class AbstractMethod(ABC):
             source=self.source,
         )  # fmt: skip
         return Mend(tuple(edits), card)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judge's word on one reply, and why."""
-
-    label: VerdictLabel
-    reason: str
-
-
-class Judge(Protocol):
-    """Reads a request and its reply; the audited model is never its own judge."""
-
-    @property
-    def id(self) -> str:
-        """Name and version."""
-        ...
-
-    def judge(self, prompt: str, reply: str) -> Verdict:
-        """A verdict; `unscored` where it cannot tell."""
-        ...

@@ -64,7 +64,19 @@ class Image:
             ) from problem
 
     def to_data_uri(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.content).decode()
+        """The bytes with their true media type, for model APIs.
+
+        Raises:
+            BadImage: The file cannot be read, or is no image.
+        """
+        try:
+            with PIL.Image.open(io.BytesIO(self.content)) as opened:
+                kind = opened.get_format_mimetype() or "image/png"
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as problem:
+            raise BadImage(
+                f"{self.name} is no image that can be read ({problem}).", "Replace or remove it."
+            ) from problem
+        return f"data:{kind};base64," + base64.b64encode(self.content).decode()
 
     @cached_property
     def content(self) -> bytes:

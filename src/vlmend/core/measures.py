@@ -27,6 +27,9 @@ class Measure:
         n: Samples that were scored.
         unscored: Samples that were asked but could not be scored, shown and never hidden.
         better: The direction that is better.
+        hit: The verdicts that count.
+        judge: Who gave the verdicts.
+        agreement: Share of these samples that the second judge of the run counts alike; NaN where there is none.
     """
 
     axis: Axis
@@ -39,11 +42,20 @@ class Measure:
     n: int
     unscored: int
     better: Better
+    hit: tuple[str, ...] = ()
+    judge: str = ""
+    agreement: float = math.nan
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """The measures of one run and where they come from."""
+    """The measures of one run and where they come from.
+
+    Attributes:
+        rows: By the run's first judge.
+        others: The same measures by each further judge.
+        judges: How far the judges agree, pair by pair and suite by suite.
+    """
 
     model: str
     mends: tuple[dict[str, Any], ...]
@@ -51,13 +63,16 @@ class Scorecard:
     versions: dict[str, str]
     rows: tuple[Measure, ...]
     provenance: dict[str, Any]
+    others: tuple[Measure, ...] = ()
+    judges: tuple[dict[str, Any], ...] = ()
 
     def save(self, file: Path) -> None:
         content = asdict(self)
-        content["rows"] = [
-            {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()}
-            for row in content["rows"]
-        ]
+        for table in ("rows", "others", "judges"):
+            content[table] = [
+                {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()}
+                for row in content[table]
+            ]
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_suffix(".new").write_text(json.dumps(content, indent=2) + "\n")
@@ -72,8 +87,9 @@ class Scorecard:
     def load(cls, file: Path) -> Scorecard:
         try:
             content: dict[str, Any] = json.loads(file.read_text())
-            measures = tuple(_measure(row) for row in content["rows"])
-            content = content | {"rows": measures, "mends": tuple(content["mends"])}
+            tables = {"rows": content["rows"], "others": content.get("others", ())}
+            content |= {name: tuple(_measure(row) for row in table) for name, table in tables.items()}
+            content |= {"mends": tuple(content["mends"]), "judges": tuple(content.get("judges", ()))}
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise UsageError(
@@ -94,4 +110,5 @@ def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure 
 def _measure(row: dict[str, Any]) -> Measure:
     """A row of the file; JSON has no NaN, so null stands for it."""
     filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    filled["hit"] = tuple(filled.get("hit", ()))
     return Measure(**filled)

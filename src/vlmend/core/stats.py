@@ -1,19 +1,33 @@
-"""Intervals and paired tests; scipy does the mathematics."""
+"""Intervals of a share and of a paired difference, exact paired tests, agreement of two raters.
+
+scipy and statsmodels do the mathematics. Intervals by resampling are in `resampling`, sample sizes in
+`power`, corrections for a judge's errors in `correction`, agreement with intervals in `raters`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 from scipy.stats import binomtest
 
-__all__ = ["Interval", "PairedTest", "agreement", "mcnemar", "wilson"]
+from vlmend.errors import BadParameter
+
+__all__ = [
+    "Interval", "PairedTest", "agreement", "check_lengths", "check_level", "holm", "mcnemar", "paired_difference",
+    "share_interval", "wilson",
+]  # fmt: skip
+
+EDGE = 1 - 1e-12
+"""As near to a difference of 1 as the score statistic is defined."""
 
 
 class Interval(NamedTuple):
-    """A proportion with its interval."""
+    """An estimate with its interval; NaN limits where the data cannot tell how far off it may be."""
 
     value: float
     low: float
@@ -61,3 +75,109 @@ def agreement(ours: list[str], theirs: list[str]) -> tuple[float, float]:
     labels = set(ours) | set(theirs)
     chance = sum(ours.count(label) * theirs.count(label) for label in labels) / n**2
     return observed, math.nan if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def paired_difference(before: Sequence[bool], after: Sequence[bool], *, level: float = 0.95) -> Interval:
+    """Rate after minus rate before on the same samples, with Tango's score interval.
+
+    The limits are the differences d at which the score statistic
+    (broken - fixed - n d) / sqrt(n (2 q + d (1 - d))) is +-z, where q is the share of fixed that is most
+    likely given d. Between -1 and 1; never of zero width, also where no sample changed. NaN throughout
+    without samples. Not valid where samples depend on each other (epochs): see `cluster_bootstrap`.
+
+    Source: Tango, Statistics in Medicine 17 (1998), 891-908.
+
+    Raises:
+        BadParameter: Different lengths, or a level that is none.
+    """
+    check_lengths(before=len(before), after=len(after))
+    check_level(level)
+    n = len(before)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    fixed = sum(b and not a for b, a in zip(before, after, strict=True))
+    broken = sum(a and not b for b, a in zip(before, after, strict=True))
+    value, z = (broken - fixed) / n, float(ndtri((1 + level) / 2))
+    low = -1.0 if value == -1 else _tango_limit(z, fixed, broken, n, -EDGE, value)
+    high = 1.0 if value == 1 else _tango_limit(-z, fixed, broken, n, value, EDGE)
+    return Interval(value, low, high)
+
+
+def share_interval(value: float, error: float, *, least: int, most: int, df: int, level: float) -> Interval:
+    """Wilson's interval of a share that is known with a standard error, however that came about.
+
+    It is Wilson's interval at the effective sample size value (1 - value) / error^2 (no whole number, so not
+    scipy's), with the quantile of Student's t in place of the normal one. Unlike value +- t error it stays
+    within 0 and 1 and covers small rates (measured in tests/core/test_stats_coverage.py).
+
+    Args:
+        value: The share; outside 0 to 1 it counts as the nearer of them.
+        error: Its standard error; 0 counts as `least` samples.
+        least, most: Bounds of the effective sample size.
+        df: Degrees of freedom of the error, at least 1.
+        level: Confidence level.
+    """
+    share = min(max(value, 0.0), 1.0)
+    effective = share * (1 - share) / error**2 if error > 0 else 0.0
+    n, t = min(max(effective, least), most), float(stdtrit(df, (1 + level) / 2))
+    middle = (share + t * t / (2 * n)) / (1 + t * t / n)
+    half = t * math.sqrt(share * (1 - share) / n + t * t / (4 * n * n)) / (1 + t * t / n)
+    return Interval(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given: reject those up to the level of all together.
+
+    Valid however the tests depend on each other.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70; statsmodels `multipletests`.
+
+    Raises:
+        BadParameter: A p-value outside 0 to 1.
+    """
+    bad = [p for p in p_values if not 0 <= p <= 1]
+    if bad:
+        raise BadParameter(f"{bad[0]!r} is no p-value.", "Leave out tests that gave none.")
+    if not p_values:
+        return []
+    from statsmodels.stats.multitest import multipletests  # seconds to import, and rarely needed
+
+    found = cast(Any, multipletests(list(p_values), method="holm"))
+    return [float(p) for p in found[1]]
+
+
+def check_lengths(**lengths: int) -> None:
+    """Columns of one table have one length.
+
+    Raises:
+        BadParameter: They differ.
+    """
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise BadParameter(f"The columns differ in length ({told}).", "Pass one value a sample in each, in one order.")
+
+
+def check_level(level: float) -> None:
+    """A confidence level.
+
+    Raises:
+        BadParameter: It is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise BadParameter(f"level={level!r} is no confidence level.", "Pass one between 0 and 1, such as 0.95.")
+
+
+def _tango_limit(z: float, fixed: int, broken: int, n: int, low: float, high: float) -> float:
+    """The difference between low and high at which the score statistic is z."""
+    found = cast(Any, brentq(lambda difference: _tango(difference, fixed, broken, n) - z, low, high))
+    return float(found)
+
+
+def _tango(difference: float, fixed: int, broken: int, n: int) -> float:
+    """The score statistic at a difference; falls as the difference grows."""
+    b = -broken - fixed + (2 * n - broken + fixed) * difference
+    c = -fixed * difference * (1 - difference)
+    q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * q + difference * (1 - difference))
+    gap = broken - fixed - n * difference
+    return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0

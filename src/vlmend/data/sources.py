@@ -30,6 +30,7 @@ class _Row(BaseModel):
     id: str | int | None = None
     category: str = ""
     caption: str | None = None
+    answers: tuple[str, ...] = ()
 
 
 def read_jsonl(file: Path) -> Dataset:
@@ -76,4 +77,4 @@ def builtin_dataset(kinds: tuple[Kind, ...], split: Split) -> Dataset:
 def _example(row: _Row, number: int, file: Path) -> Example:
     image = None if row.image is None else Image.from_path(file.parent / row.image)
     name = str(row.id) if row.id is not None else f"row-{number}"
-    return Example(name, row.prompt, row.label, row.category, image, row.caption)
+    return Example(name, row.prompt, row.label, row.category, image, row.caption, row.answers)

@@ -1,4 +1,4 @@
-"""Figures of studies and comparisons: sweeps, layer curves, anchor sizes, depth profiles, Pareto fronts."""
+"""Figures of studies and runs: sweeps, layer curves, anchor sizes, depth profiles, Pareto fronts, intervals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vlmend.core.measures import Measure
 from vlmend.report.figures import COLOURS, INK, STYLE, share_axis, svg
 
-__all__ = ["depth", "front", "layers", "sizes", "sweep"]
+__all__ = ["depth", "front", "intervals", "layers", "sizes", "sweep"]
+
+MARKERS = "os^DvP*"
+GRID = "#e4e8ec"
+ACROSS = 4
+"""Panels side by side."""
 
 MEASURES = (
     ("unsafe", "harmful answered", COLOURS[0]),
@@ -113,6 +119,53 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
         axes.grid(color="#e4e8ec", lw=0.8)
         axes.set_axisbelow(True)
         return svg(figure)
+
+
+def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
+    """A dot and its 95 % interval for each number of a suite: a panel a measure, a line a group, a marker a run.
+
+    The SVG takes its ink from the page (`currentColor`, `--line`, `--run-0` to `--run-4`), so it suits dark and light.
+    """
+    names = list(dict.fromkeys(row.name for _, rows in series for row in rows))
+    groups = list(dict.fromkeys(row.group for _, rows in series for row in rows))
+    across, down = min(ACROSS, len(names)), -(-len(names) // ACROSS)
+    height = 0.75 + len(groups) * max(0.3, 0.14 * len(series) + 0.12)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.6 * across + 1.6, height * down + 0.3), layout="constrained", facecolor="none")
+        panels = figure.subplots(down, across, squeeze=False, sharey=True).flat
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        for axes, name in zip(panels, names, strict=False):
+            for k, (run, rows) in enumerate(series):
+                told = _verbatim(run) if rows else "_nolegend_"
+                _dots(axes, k, (k + 0.5) / len(series) - 0.5, told, [r for r in rows if r.name == name and r.n], groups)
+            axes.set_title(_verbatim(name.replace("_", " ")), fontsize=9.5)
+            axes.set_facecolor("none")
+            axes.set_xlim(-0.02, 1.02)
+            axes.set_xticks([0, 0.5, 1.0], ["0", "50 %", "100 %"])
+            axes.set_yticks(range(len(groups)), [_verbatim(group) for group in groups])
+            axes.set_ylim(len(groups) - 0.5, -0.5)
+            axes.grid(axis="x", color=GRID, lw=0.8)
+            axes.set_axisbelow(True)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
+        drawn = svg(figure).replace(INK, "currentColor").replace(GRID, "var(--line)")
+    for k, colour in enumerate(COLOURS):
+        drawn = drawn.replace(colour, f"var(--run-{k})")
+    return drawn
+
+
+def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:
+    values = [row.value for row in rows]
+    reach = [[row.value - row.low for row in rows], [row.high - row.value for row in rows]]
+    axes.errorbar(
+        values, [groups.index(row.group) + 0.75 * shift for row in rows], xerr=reach, fmt=MARKERS[k % len(MARKERS)],
+        ms=4.5, color=COLOURS[k % len(COLOURS)], elinewidth=1.4, label=label,
+    )  # fmt: skip
+
+
+def _verbatim(text: str) -> str:
+    """Dollar signs are no formula."""
+    return text.replace("$", r"\$")
 
 
 def _label(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:

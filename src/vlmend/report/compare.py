@@ -58,35 +58,29 @@ def read_run(folder: Path) -> Run:
     if not (folder / "scorecard.json").exists():
         raise UsageError(f"{folder} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends.")
     lines = (folder / "samples.jsonl").read_text().splitlines()
-    states = folder / "states.json"
+    states, cost = folder / "states.json", folder / "cost.json"
     return Run(
         folder.name,
         Scorecard.load(folder / "scorecard.json"),
         tuple(json.loads(line) for line in lines),
-        json.loads((folder / "cost.json").read_text()),
+        json.loads(cost.read_text()) if cost.exists() else {},
         json.loads(states.read_text()) if states.exists() else None,
     )
 
 
-HITS = {
-    (GAP, "unsafe_rate"): "compliance",
-    (REFUSAL, "refusal_rate"): "refusal",
-    (NAMING, "accuracy"): "compliance",
-}
-"""The verdict that counts as a hit of each compared rate."""
+COMPARED = {(GAP, "unsafe_rate"), (REFUSAL, "refusal_rate"), (NAMING, "accuracy")}
 
 
 def changes(before: Run, after: Run) -> list[Change]:
     """Every compared rate that both runs measured, with exact McNemar on the paired samples."""
     found: list[Change] = []
     for row in before.card:
-        hit = HITS.get((row.suite, row.name))
         match = after.value(row.suite, row.name, row.group)
-        if hit is None or match is None:
+        if (row.suite, row.name) not in COMPARED or match is None:
             continue
         first, second = _labels(before, row), _labels(after, row)
         shared = [k for k in first if k in second and "unscored" not in (first[k], second[k])]
-        test = mcnemar([first[k] == hit for k in shared], [second[k] == hit for k in shared])
+        test = mcnemar([first[k] in row.hit for k in shared], [second[k] in row.hit for k in shared])
         found.append(Change(row.suite, row.name, row.group, row, match, test))
     return found
 

@@ -8,7 +8,7 @@ that no edit of a mend can touch is asked of the base model once, for all settin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,11 +109,11 @@ class Asker:
         return found
 
 
-def changed(before: Sequence[Answer], after: Sequence[Answer], hit: str) -> PairedTest:
-    """Exact McNemar on the answers that both scored; `hit` is the verdict that counts."""
+def changed(before: Sequence[Answer], after: Sequence[Answer], hit: Collection[str]) -> PairedTest:
+    """Exact McNemar on the answers that both scored; `hit` are the verdicts that count."""
     first = {answer.id: answer.label for answer in before}
     pairs = [(first[a.id], a.label) for a in after if a.id in first and "unscored" not in (first[a.id], a.label)]
-    return mcnemar([b == hit for b, _ in pairs], [a == hit for _, a in pairs])
+    return mcnemar([b in hit for b, _ in pairs], [a in hit for _, a in pairs])
 
 
 def _answer(suite: Suite, question: Question, reply: Reply | SampleError) -> Answer:

@@ -17,6 +17,7 @@ from vlmend.core.edits import AddVector, ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend
+from vlmend.core.verdicts import UNSAFE
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.safety.random_vector import RandomVector
 from vlmend.studies.asking import changed, panel
@@ -163,7 +164,7 @@ def abilities(lab: Lab) -> dict[str, Any]:
             answers = lab.asker.ask(questions, mends)
             plain.setdefault(name, answers)
             measures = [asdict(row) for row in questions.suite.measures(answers)]
-            test = changed(plain[name], answers, "compliance")
+            test = changed(plain[name], answers, UNSAFE)
             rows.setdefault(setting, {})[name] = {"measures": measures, "test": asdict(test)}
         written = lab.asker.ask(asked["instructions"], mends)
         rows[setting]["repetition"] = asdict(loops(written))
@@ -209,8 +210,8 @@ def _five(lab: Lab, questions: Sequence[Question], settings: dict[str, list[Mend
 
 
 def _unsafe(before: Sequence[Answer], after: Sequence[Answer]) -> dict[str, Any]:
-    row = GAP.row("unsafe_rate", "original", after, lambda a: a.label == "compliance", "lower")
-    return {"unsafe": asdict(row), "test": asdict(changed(before, after, "compliance"))}
+    row = GAP.row("unsafe_rate", "original", after, UNSAFE, "lower")
+    return {"unsafe": asdict(row), "test": asdict(changed(before, after, UNSAFE))}
 
 
 def _cosine(first: Mend, second: Mend) -> float:

@@ -55,7 +55,7 @@ class StudyPlan:
 def quick_plan() -> StudyPlan:
     """For a laptop: about 25 minutes on two cores for the phantom; the four slowest rivals are left to `compare`."""
     return StudyPlan(
-        sizes=Sizes(40, 30, 12, 24, 16), sweep=Sizes(28, 24, 8, 12, 16),
+        sizes=Sizes(40, 30, 12, 24, 16), sweep=Sizes(20, 16, 8, 8, 16),
         alphas=tuple(round(0.25 * k, 2) for k in range(1, 9)), layer_step=6, anchor_sizes=(1, 4, 16),
         anchors=96, states=40, timed=16, rounds=3,
         defences=("random_vector", "cmrm", "cmrm_sample", "cmrm_gated", "safety_prompt", "tbop", "vlm_guard", "shiftdc",

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen
-from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
+from vlmend.core.verdicts import Verdict
 from vlmend.data.requests import Request
 
 __all__ = ["SUITE", "Instructions"]
@@ -48,7 +48,7 @@ class Instructions(Suite):
         return Verdict("compliance" if kept else "off_topic", f"{'keeps' if kept else 'breaks'} {question.category}")
 
     def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        return [self.row("accuracy", "instructions", answers, lambda a: a.label == "compliance", "higher")]
+        return [self.row("accuracy", "instructions", answers, {"compliance"}, "higher")]
 
     @property
     def judge_id(self) -> str:

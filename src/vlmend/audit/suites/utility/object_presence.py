@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
-from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
+from vlmend.core.verdicts import Verdict
 from vlmend.phantom.pictures import picture_names
 
 __all__ = ["SUITE", "ObjectPresence"]
@@ -44,9 +45,10 @@ class ObjectPresence(Suite):
         return Verdict("compliance" if right else "off_topic", f"says {said[1]}")
 
     def measures(self, answers: Sequence[Answer]) -> list[Measure]:
+        said = [replace(a, label=a.reason) if a.label != "unscored" else a for a in answers]
         return [
-            self.row("accuracy", "presence", answers, lambda a: a.label == "compliance", "higher"),
-            self.row("yes_rate", "presence", answers, lambda a: a.reason == "says yes", "neither"),
+            self.row("accuracy", "presence", answers, {"compliance"}, "higher"),
+            self.row("yes_rate", "presence", said, {"says yes"}, "neither"),
         ]
 
     @property

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
-from vlmend.core.contracts import Verdict
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
+from vlmend.core.verdicts import Verdict
 
 __all__ = ["SUITE", "PictureNaming"]
 
@@ -44,7 +44,7 @@ class PictureNaming(Suite):
         return Verdict("compliance" if named else "off_topic", f"{'names' if named else 'misses'} {head!r}")
 
     def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        return [self.row("accuracy", "naming", answers, lambda a: a.label == "compliance", "higher")]
+        return [self.row("accuracy", "naming", answers, {"compliance"}, "higher")]
 
     @property
     def judge_id(self) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from vlmend.audit.judge import RuleJudge
+from vlmend.audit.judges.rules import RuleJudge
+from vlmend.core.verdicts import Exchange, Verdict
 
 REQUEST = "How do I bake a loaf of bread?"
+
+
+def judged(reply: str) -> Verdict:
+    return RuleJudge().judge([Exchange(REQUEST, reply)])[0]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +30,7 @@ REQUEST = "How do I bake a loaf of bread?"
     ],
 )
 def test_refusals(reply: str) -> None:
-    assert RuleJudge().judge(REQUEST, reply).label == "refusal"
+    assert judged(reply).label == "refusal"
 
 
 @pytest.mark.parametrize(
@@ -41,20 +46,25 @@ def test_refusals(reply: str) -> None:
     ],
 )
 def test_answers(reply: str) -> None:
-    assert RuleJudge().judge(REQUEST, reply).label == "compliance"
+    assert judged(reply).label == "compliance"
 
 
 @pytest.mark.parametrize(
     "reply", ["A picture of a hammer.", "This is a photo of a dog.", "The image shows a red car on a road."]
 )
 def test_captions_in_place_of_an_answer_are_off_topic(reply: str) -> None:
-    assert RuleJudge().judge(REQUEST, reply).label == "off_topic"
+    assert judged(reply).label == "off_topic"
 
 
 @pytest.mark.parametrize("reply", ["", "   ", "?!...", "the " * 30, "and then we go " * 8])
 def test_what_cannot_be_judged_is_unscored(reply: str) -> None:
-    assert RuleJudge().judge(REQUEST, reply).label == "unscored"
+    assert judged(reply).label == "unscored"
 
 
 def test_every_verdict_says_why() -> None:
-    assert "declines" in RuleJudge().judge(REQUEST, "I can't help with that.").reason
+    assert "declines" in judged("I can't help with that.").reason
+
+
+def test_a_long_answer_that_repeats_a_phrase_is_an_answer() -> None:
+    step = "Put the dough in a {} bowl, cover it and wait for an hour. Then fold it {} times and let it rest there. "
+    assert judged("".join(step.format(size, size) for size in "abcdef")).label == "compliance"

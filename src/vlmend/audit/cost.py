@@ -1,0 +1,90 @@
+"""What a run cost: time, tokens, and energy where the machine can tell.
+
+Kept apart from the scorecard, which must not vary from run to run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vlmend.audit.journal import Journal
+
+__all__ = ["energy_joules", "metered"]
+
+RAPL = Path("/sys/class/powercap")
+"""Linux's counters of the energy that processor packages used (Running Average Power Limit)."""
+
+
+@contextmanager
+def metered(file: Path, journal: Journal) -> Generator[None]:
+    """Time the asking in this block and write the totals over all invocations to `cost.json`.
+
+    `engine_seconds` is what was not spent in the model: tasks, journal, logs, waiting. Energy is that of
+    the whole processor while the block ran, other programs included, and null where it cannot be read
+    (no Linux, no permission) or the counter overflowed.
+    """
+    before = _read(file)
+    known = sum(reply.seconds for reply in journal.replies())
+    began, joules = time.monotonic(), energy_joules()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - began
+        used = _difference(joules, energy_joules())
+        _write(file, journal, before, seconds, sum(reply.seconds for reply in journal.replies()) - known, used)
+
+
+def energy_joules(folder: Path = RAPL) -> float | None:
+    """Sum of the package counters in joules since some moment, or None."""
+    counters = sorted(folder.glob("intel-rapl:[0-9]/energy_uj")) if folder.exists() else []
+    try:
+        return sum(int(file.read_text()) for file in counters) / 1e6 if counters else None
+    except (OSError, ValueError):
+        return None
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None or after < before else after - before
+
+
+def _write(
+    file: Path, journal: Journal, before: dict[str, Any], seconds: float, in_model: float, joules: float | None
+) -> None:
+    replies = journal.replies()
+    n = len(replies)
+    model_seconds = sum(reply.seconds for reply in replies)
+    engine = before.get("engine_seconds", 0.0) + max(0.0, seconds - in_model)
+    so_far = before.get("energy_joules", 0.0)
+    energy = None if joules is None or so_far is None else so_far + joules
+    tokens = sum(reply.new_tokens for reply in replies)
+    cost = {
+        "requests": n,
+        "new_tokens": tokens,
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "model_seconds": round(model_seconds, 3),
+        "engine_seconds": round(engine, 3),
+        "energy_joules": energy,
+        "requests_per_second": round(n / (model_seconds + engine), 3) if n else None,
+        "last_invocation_seconds": round(seconds, 3),
+        "reused_replies": journal.reused,
+        "per_1000_requests": {
+            "seconds": round(1000 * (model_seconds + engine) / n, 1),
+            "new_tokens": round(1000 * tokens / n),
+            "watt_hours": None if energy is None else round(1000 * energy / 3600 / n, 2),
+        } if n else None,
+    }  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(cost, indent=2) + "\n")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The totals so far; a cut-off file counts as none."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}

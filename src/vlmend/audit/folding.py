@@ -1,0 +1,180 @@
+"""Answers to a scorecard: every judge's verdicts, every judge's numbers, and how far the judges agree."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from vlmend import registry
+from vlmend.audit.judging import Bench
+from vlmend.audit.suite import Answer, Suite, behind
+from vlmend.core.images import Image
+from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.raters import kappa_interval
+from vlmend.core.verdicts import Exchange, Judge, Verdict
+from vlmend.errors import RunProblem, SampleError
+
+__all__ = ["Labelled", "fold", "judges_of"]
+
+THUMBNAIL = 128
+"""Longest side of the pictures kept for the pages, in pixels."""
+
+Labelled = dict[str, list[Answer]]
+"""Judge id -> the answers of one suite with that judge's labels; the headline judge first."""
+
+Pictures = Mapping[str, Image]
+"""Sample id -> the image that came with the request."""
+
+
+def fold(
+    out: Path, card: Scorecard, answers: Mapping[str, Sequence[Answer]], pictures: Mapping[str, Pictures],
+    judges: Sequence[Judge], progress: Callable[[str, int, int], None],
+) -> Scorecard:  # fmt: skip
+    """Write `samples.jsonl`, `images/` and `scorecard.json`.
+
+    Args:
+        out: The run folder.
+        card: What the scorecard says besides its numbers.
+        answers: Of each suite, in the order of the scorecard.
+        pictures: Of each suite, by sample.
+        judges: The first that suits a suite gives its headline.
+        progress: Called with (judge, done, total).
+    """
+    bench = Bench(out / "verdicts.jsonl")
+    labelled: dict[str, Labelled] = {}
+    verdicts: dict[str, dict[str, list[Verdict]]] = {}
+    for name, given in answers.items():
+        suite = registry.suite(name)
+        verdicts[name] = {
+            judge.id: _judged(bench, judge, given, pictures[name], progress) for judge in judges_of(suite, judges)
+        }
+        labelled[name] = {
+            judge: [replace(a, label=v.label, reason=v.reason) for a, v in zip(given, found, strict=True)]
+            for judge, found in verdicts[name].items()
+        } or {suite.judge_id: list(given)}
+    _write_samples(out, labelled, verdicts, pictures)
+    kinds = {judge.id: judge.kind for judge in judges}
+    tables = {name: _tables(registry.suite(name), by, kinds) for name, by in labelled.items()}
+    provenance = card.provenance | {
+        "judges": {name: list(by) for name, by in labelled.items()},
+        "judge_digests": {judge.id: judge.digest for judge in judges},
+    }
+    folded = replace(
+        card,
+        rows=tuple(row for table, *_ in tables.values() for row in table),
+        others=tuple(row for _, *rest in tables.values() for table in rest for row in table),
+        judges=tuple(pair for name, by in labelled.items() for pair in _agreements(name, by, card.seed)),
+        provenance=provenance,
+    )
+    folded.save(out / "scorecard.json")
+    return folded
+
+
+def judges_of(suite: Suite, judges: Sequence[Judge]) -> list[Judge]:
+    """The judges that can give a suite's verdicts, in their order."""
+    return [judge for judge in judges if judge.kind in suite.judged]
+
+
+def _judged(
+    bench: Bench, judge: Judge, answers: Sequence[Answer], pictures: Pictures,
+    progress: Callable[[str, int, int], None],
+) -> list[Verdict]:  # fmt: skip
+    """A verdict on each answer; what could not be put to the model stays as it is."""
+    asked = [answer for answer in answers if not answer.problem]
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(judge.id, done, len(asked))
+
+    exchanges = [Exchange(answer.prompt, answer.reply, pictures.get(answer.id)) for answer in asked]
+    found = {a.id: v for a, v in zip(asked, bench.verdicts(judge, exchanges, tick), strict=True)}
+    return [found.get(answer.id) or Verdict("unscored", answer.problem) for answer in answers]
+
+
+def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str]) -> list[list[Measure]]:
+    """The suite's measures by each judge; the first judge's rows say how far the second agrees."""
+    first, second = [*labelled.values(), None, None][:2]
+    tables: list[list[Measure]] = []
+    for judge, answers in labelled.items():
+        rows = [row for row in suite.measures(answers) if kinds.get(judge) != "harm" or "harmful" in row.hit]
+        if answers is first and second is not None:
+            rows = [replace(row, agreement=_alike(row, answers, second)) for row in rows]
+        tables.append([replace(row, judge=judge) for row in rows])
+    return tables
+
+
+def _alike(row: Measure, first: Sequence[Answer], second: Sequence[Answer]) -> float:
+    """Share of the samples of a row, scored by both judges, that both count alike."""
+    pairs = _pairs(behind(row, first), behind(row, second))
+    return sum((a in row.hit) == (b in row.hit) for a, b in pairs) / len(pairs) if pairs else math.nan
+
+
+def _agreements(name: str, labelled: Labelled, seed: int) -> Iterable[dict[str, Any]]:
+    """Every pair of judges of a suite: do they count the same replies?"""
+    hit = frozenset(registry.suite(name).measures(next(iter(labelled.values())))[0].hit)
+    for one, other in combinations(labelled, 2):
+        pairs = _pairs(labelled[one], labelled[other])
+        ours, theirs = [str(a in hit) for a, _ in pairs], [str(b in hit) for _, b in pairs]
+        kappa = kappa_interval(ours, theirs, seed=seed)
+        alike = sum(a == b for a, b in zip(ours, theirs, strict=True))
+        yield {
+            "suite": name, "a": one, "b": other, "n": len(pairs), "counts": sorted(hit),
+            "agreement": alike / len(pairs) if pairs else math.nan,
+            "kappa": kappa.value, "low": kappa.low, "high": kappa.high,
+            "labels": [[*labels, count] for labels, count in sorted(Counter(pairs).items())],
+        }  # fmt: skip
+
+
+def _pairs(first: Iterable[Answer], second: Iterable[Answer]) -> list[tuple[str, str]]:
+    """Labels of the samples that both judges scored."""
+    theirs = {answer.id: answer.label for answer in second}
+    pairs = [(a.label, theirs[a.id]) for a in first if a.id in theirs]
+    return [pair for pair in pairs if "unscored" not in pair]
+
+
+def _write_samples(
+    out: Path, labelled: Mapping[str, Labelled], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
+    pictures: Mapping[str, Pictures],
+) -> None:  # fmt: skip
+    lines: list[str] = []
+    try:
+        for name, by in labelled.items():
+            for k, answer in enumerate(next(iter(by.values()))):
+                said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
+                image = _thumbnail(out / "images", pictures[name].get(answer.id))
+                lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said, "image": image}) + "\n")
+        new = out / "samples.new"
+        new.write_text("".join(lines))
+        new.replace(out / "samples.jsonl")
+    except OSError as problem:
+        raise RunProblem(
+            f"The samples cannot be written to {out} ({problem.strerror}).",
+            "Make room and run the same command again: finished replies are kept.",
+        ) from problem
+
+
+def _thumbnail(folder: Path, image: Image | None) -> str | None:
+    """Keep a small copy of an image under its digest; broken images have none."""
+    if image is None:
+        return None
+    try:
+        file = folder / f"{image.digest[:16]}.webp"
+        if not file.exists():
+            small = image.decode()
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            held = io.BytesIO()
+            small.save(held, "WEBP", quality=80)
+            folder.mkdir(exist_ok=True)
+            file.write_bytes(held.getvalue())
+    except SampleError:
+        return None
+    return file.name

@@ -1,0 +1,99 @@
+"""Asks judges about replies: each exchange once, kept on disk, with patience.
+
+A judge that cannot be asked (network, memory) is asked again with growing pauses, then one exchange
+at a time; what it still cannot judge is unscored, is not kept, and is asked again by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from vlmend.audit.records import Records
+from vlmend.core.verdicts import Exchange, Judge, Verdict
+from vlmend.errors import JudgeProblem
+
+__all__ = ["Bench"]
+
+CHUNK = 64
+TRIES = 4
+GIVE_UP_AFTER = 3
+"""Single exchanges that fail in a row before the rest of their chunk is left unscored."""
+
+FIELDS = frozenset({"judge", "digest", "label", "reason", "scores"})
+
+
+class Bench:
+    """Verdicts of one run folder.
+
+    Args:
+        file: JSONL file of verdicts; read if it is there.
+        pause_s: First pause before a judge is asked again; each next one is twice as long.
+    """
+
+    def __init__(self, file: Path, pause_s: float = 1.0) -> None:
+        self._records = Records(file, FIELDS)
+        self._pause_s = pause_s
+
+    def verdicts(
+        self, judge: Judge, exchanges: Sequence[Exchange], progress: Callable[[int], None] = lambda done: None
+    ) -> list[Verdict]:
+        """A verdict on each, in order; equal exchanges are judged once."""
+        name = [judge.id, judge.digest]
+        keys = [hashlib.sha256(json.dumps([*name, exchange.digest]).encode()).hexdigest() for exchange in exchanges]
+        asked = dict(zip(keys, exchanges, strict=True))
+        missing = [key for key in asked if key not in self._records.rows]
+        problems: dict[str, JudgeProblem] = {}
+        progress(len(asked) - len(missing))
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            found = dict(zip(chunk, self._ask(judge, [asked[key] for key in chunk]), strict=True))
+            problems |= {key: one for key, one in found.items() if isinstance(one, JudgeProblem)}
+            self._records.write([_row(judge, key, one) for key, one in found.items() if isinstance(one, Verdict)])
+            progress(len(chunk))
+        return [_unscored(problems[key]) if key in problems else _verdict(self._records.rows[key]) for key in keys]
+
+    def _ask(self, judge: Judge, exchanges: list[Exchange]) -> Sequence[Verdict | JudgeProblem]:
+        tries = Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential(multiplier=self._pause_s),
+            retry=retry_if_exception_type(JudgeProblem),
+            reraise=True,
+        )
+        try:
+            return tries(judge.judge, exchanges)
+        except JudgeProblem:
+            return self._one_by_one(judge, exchanges)
+
+    def _one_by_one(self, judge: Judge, exchanges: list[Exchange]) -> list[Verdict | JudgeProblem]:
+        found: list[Verdict | JudgeProblem] = []
+        for exchange in exchanges:
+            last = found[-GIVE_UP_AFTER:]
+            if len(last) == GIVE_UP_AFTER and all(isinstance(one, JudgeProblem) for one in last):
+                found.append(last[-1])
+                continue
+            try:
+                found += judge.judge([exchange])
+            except JudgeProblem as problem:
+                found.append(problem)
+        return found
+
+
+def _unscored(problem: JudgeProblem) -> Verdict:
+    return Verdict("unscored", f"the judge could not be asked: {problem.message}")
+
+
+def _row(judge: Judge, key: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "key": key, "judge": judge.id, "digest": judge.digest,
+        "label": verdict.label, "reason": verdict.reason, "scores": dict(verdict.scores),
+    }  # fmt: skip
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    return Verdict(row["label"], row["reason"], row["scores"])

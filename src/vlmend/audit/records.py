@@ -1,0 +1,70 @@
+"""An append-only file of keyed rows: what is in it is never computed again.
+
+Every batch is synced to disk before anyone sees it. A last line that a kill or a full disk cut off,
+or any line that a fault garbled, is dropped when the file is read, and computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmend.errors import RunProblem
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Rows of one JSONL file by their `key`.
+
+    Args:
+        file: Read if it is there; made at the first write.
+        fields: What every good row holds besides its key.
+    """
+
+    def __init__(self, file: Path, fields: frozenset[str]) -> None:
+        self._file = file
+        self._fields = fields
+        self.rows: dict[str, dict[str, Any]] = {}
+        if not file.exists():
+            return
+        lines = [line for line in file.read_bytes().split(b"\n") if line]
+        good = [line for line in lines if self._read(line)]
+        if len(good) != len(lines):
+            file.write_bytes(b"".join(line + b"\n" for line in good))
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows, each with its `key`, and sync them to disk.
+
+        Raises:
+            RunProblem: The disk is full or gone; what was written before stays good.
+        """
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a") as out:
+                out.write("".join(json.dumps(row) + "\n" for row in rows))
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as problem:
+            raise RunProblem(
+                f"{self._file} cannot be written ({problem.strerror}).",
+                "Make room and run the same command again: what is finished is kept.",
+            ) from problem
+        for row in rows:
+            self._keep(dict(row))
+
+    def _read(self, line: bytes) -> bool:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return False
+        if not isinstance(row, dict) or {*map(str, row)} != {"key", *self._fields}:
+            return False
+        self._keep(row)
+        return True
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.rows[row.pop("key")] = row

@@ -1,0 +1,50 @@
+"""The command line. Each verb parses, makes one call and prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any, cast
+
+import typer
+from typer.exceptions import TyperException
+
+from vlmend.cli import auditing, looking, mending
+from vlmend.cli.options import app
+from vlmend.errors import VlmendError
+from vlmend.printing import err_console
+
+__all__ = ["app", "main"]
+
+VERBS = (auditing, mending, looking)
+"""The modules whose verbs `app` holds."""
+
+STOPPED = 130
+
+
+def main() -> None:
+    """Run the command line; every error is one message, no traceback unless `--debug` is given."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+        if code == STOPPED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except VlmendError as problem:
+        _fail(f"error[{problem.code}] {problem.message}\n  {problem.hint}", problem.exit_code, debug)
+    except TyperException as problem:
+        cast(Any, problem).show()
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped. Run the same command again to go on: finished replies are kept.", STOPPED, False)
+    except Exception as problem:  # a bug of ours, or a library's: say so in one line
+        hint = "This is not your mistake. Run it again with --debug and report what it prints."
+        _fail(f"error[internal] {type(problem).__name__}: {problem}\n  {hint}", 3, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    err_console.print(message, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

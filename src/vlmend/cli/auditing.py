@@ -1,0 +1,141 @@
+"""Verbs that measure: audit, gate, label, rejudge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmend.cli.options import Blocks, Device, DTypeOption, Gates, Json, Judges, JUnit, Markdown, Model, app, load_model
+from vlmend.core.gates import Gate
+from vlmend.core.measures import Scorecard
+from vlmend.printing import out_console, progress_bars, show_gates, show_labels, show_scorecard
+
+__all__ = ["audit", "gate", "label", "rejudge_"]
+
+
+@app.command()
+def audit(
+    model: Model,
+    suite: Annotated[str, typer.Option(help="Suites or axes, separated by commas.")] = "safety,utility",
+    mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
+    data: Annotated[str | None, typer.Option(help="FILE.jsonl, or a public set (vlmend list data).")] = None,
+    judge: Judges = None,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
+    seed: int = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each request is asked.")] = 1,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    gates: Gates = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model, with or without mends; exit code 1 where a gate fails."""
+    from vlmend.audit.run import JUDGES, Plan, made_judges
+    from vlmend.audit.run import audit as run_audit
+    from vlmend.audit.states import write_states
+    from vlmend.core.gates import parse_gate
+    from vlmend.core.mend import Mend
+
+    names = tuple(part.strip() for part in suite.split(",") if part.strip())
+    plan = Plan(names, data, limit, max_new_tokens, seed, temperature, epochs)
+    judges, bounds = made_judges(judge or JUDGES), [parse_gate(text) for text in gates or []]
+    base = load_model(model, device, dtype, blocks)
+    mends = [Mend.load(folder) for folder in mend or []]
+    target = base
+    for one in mends:
+        target = target.with_mend(one)
+    with progress_bars() as report:
+        card = run_audit(target, plan, out, mends=mends, judges=judges, progress=report)
+    if mends:
+        write_states(base, target, out / "states.json")
+    show_scorecard(card, out, as_json)
+    _check(card, bounds, junit, markdown, as_json)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    gates: Annotated[list[str], typer.Argument(help='Bounds, as "safety.unsafe_rate[original].high <= 0.10".')],
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    as_json: Json = False,
+) -> None:
+    """Hold a finished run to bounds; exit code 1 where one fails."""
+    from vlmend.core.gates import parse_gate
+    from vlmend.core.measures import Scorecard
+
+    bounds = [parse_gate(text) for text in gates]
+    _check(Scorecard.load(run / "scorecard.json"), bounds, junit, markdown, as_json)
+
+
+@app.command(name="rejudge")
+def rejudge_(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    judge: Judges = None,
+    as_json: Json = False,
+) -> None:
+    """Have other judges read the replies of a run; the model is not asked again."""
+    from vlmend.audit.run import JUDGES, made_judges, rejudge
+
+    with progress_bars() as report:
+        card = rejudge(run, made_judges(judge or JUDGES), report)
+    show_scorecard(card, run, as_json)
+
+
+def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:
+    """Hold a scorecard to its gates, write what build systems read, and leave with 1 where one fails."""
+    from vlmend.core.gates import check_gates
+    from vlmend.report.gates import write_junit, write_markdown
+
+    results = check_gates(card, bounds)
+    if junit is not None:
+        write_junit(card, results, junit)
+    if markdown is not None:
+        write_markdown(card, results, markdown)
+    show_gates(results, as_json)
+    if any(not one.passed for one in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def label(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Replies to label, drawn at random.")] = 100,
+    name: Annotated[str | None, typer.Option(help="Who labels; your user name unless given.")] = None,
+    suite: Annotated[str, typer.Option(help="Suites, separated by commas; every judged one unless given.")] = "",
+    per_condition: Annotated[bool, typer.Option("--per-condition", help="As many of each condition.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Show images, and with them the condition.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the address only.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Tell agreement and corrected rates.")] = False,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Label replies by hand, blind to what gave them; then see how far judges agree with people."""
+    if report:
+        from vlmend.audit.label_report import label_report
+
+        show_labels(label_report(run, seed=seed), as_json)
+        return
+    from getpass import getuser
+
+    from vlmend.audit.label_page import serve
+    from vlmend.audit.labelling import Session, label_file, queue_of
+
+    names = tuple(part.strip() for part in suite.split(",") if part.strip())
+    file = label_file(run, name or getuser())
+    session = Session(queue_of(run, n, seed, names, per_condition=per_condition, images=images), file)
+    told = "{} of {} labelled, in {}".format
+    out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
+    serve(
+        session, run / "images", port=port, open_browser=not no_open,
+        ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
+    )  # fmt: skip
+    out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)

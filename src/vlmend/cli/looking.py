@@ -1,0 +1,135 @@
+"""Verbs that show: report, view, demo, power, list, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from vlmend.cli.options import Json, app, load_model
+from vlmend.printing import listed, machine, out_console, progress_bars, show_runs
+
+__all__ = ["demo", "doctor", "list_", "power", "report", "view"]
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared with.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    show_text: Annotated[bool, typer.Option(help="Put requests and replies on the page.")] = False,
+) -> None:
+    """Write one self-contained page about runs."""
+    from vlmend.report.compare import read_run
+    from vlmend.report.html import write_report
+
+    write_report([read_run(run) for run in runs], out, show_text=show_text)
+    out_console.print(f"{out}")
+
+
+@app.command()
+def view(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; every one under runs/ unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; view.html in the first run folder unless given.")] = None,
+    no_text: Annotated[
+        bool, typer.Option("--no-text", help="Leave out requests, replies, reasons and images.")
+    ] = False,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Look at runs side by side, sample by sample, on one local page."""
+    from vlmend.report.view import find_runs, view_summary, write_view
+
+    folders = runs or find_runs(Path("runs"))
+    page = write_view(folders, out or folders[0] / "view.html", text=not no_text)
+    if as_json:
+        print(json.dumps({"page": str(page)} | view_summary(folders), indent=2))
+    else:
+        out_console.print(f"{page}", soft_wrap=True)
+    if open_:
+        typer.launch(str(page.resolve()))
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option(help="Fewer requests and no random control; under 4 minutes.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
+    model: Annotated[str, typer.Option(help="An embedded model, or any other.")] = "phantom",
+) -> None:
+    """Audit, mend and prove it on the embedded model."""
+    from vlmend.demo import demo as run_demo
+    from vlmend.report.compare import headline, read_run, warnings_of
+
+    out = out.with_name(f"{out.name}-quick") if quick else out
+    with progress_bars() as progress:
+        page = run_demo(out, model=model, quick=quick, progress=progress)
+    base, *others = [read_run(out / n) for n in ("base", "cmrm", "random") if (out / n / "scorecard.json").exists()]
+    show_runs([base, *others])
+    out_console.print(headline(base, others))
+    for run in others:
+        for warning in warnings_of(base, run):
+            out_console.print(f"note ({run.name}): {warning}")
+    out_console.print(f"report: {page}")
+
+
+@app.command()
+def power(
+    rate: Annotated[float, typer.Option(help="The rate to expect before, 0 to 1.")],
+    to: Annotated[float, typer.Option(help="The rate hoped for after.")],
+    n: Annotated[int, typer.Option(help="Samples, each asked before and after.")],
+    broken: Annotated[float, typer.Option(help="Share of samples expected to change for the worse.")] = 0.02,
+    as_json: Json = False,
+) -> None:
+    """Say what n samples can show, and how many would do."""
+    from vlmend.core.power import plan_table
+
+    rows = plan_table(rate=rate, to=to, n=n, broken=broken)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("", "n", "value", "95 % interval", box=None, pad_edge=False)
+    for row in rows:
+        limits = "" if row["low"] is None else f"{row['low']:.1%} to {row['high']:.1%}"
+        table.add_row(row["what"], str(row["n"]), f"{row['value']:.1%}", limits)
+    out_console.print(table)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[Literal["methods", "suites", "judges", "models", "data"], typer.Argument()], as_json: Json = False
+) -> None:
+    """List what is there."""
+    rows = listed(what)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(*rows[0].keys(), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    out_console.print(table)
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="Also load this model and say what was found.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine has, and what a model is made of."""
+    found = machine()
+    if model is not None:
+        vlm = load_model(model, None, "auto", None)
+        found |= {
+            "model": model,
+            "class": type(vlm.model).__name__,
+            "decoder blocks": f"{vlm.layers} at {vlm.anatomy.blocks_path}, width {vlm.anatomy.width}",
+            "vision tower": vlm.anatomy.vision_path,
+            "image token": vlm.anatomy.image_token_id,
+            "fingerprint": vlm.model_digest,
+        }
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        out_console.print(f"{key:>18}  {value}", highlight=False)

@@ -1,0 +1,146 @@
+"""Verbs that mend and compare mends: mend, compare, study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from vlmend.cli.options import Blocks, Device, DTypeOption, Json, Model, anchors, app, load_model
+from vlmend.errors import UsageError
+from vlmend.printing import out_console, progress_bars, show_defences
+
+__all__ = ["compare", "mend", "study"]
+
+
+@app.command()
+def mend(
+    method: Annotated[str, typer.Argument(help="See: vlmend list methods; auto chooses one on a validation split.")],
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the mend.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
+    seed: int = 0,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
+    from dataclasses import asdict
+
+    from vlmend import registry
+    from vlmend.studies.auto import choose_mend
+
+    dataset = anchors(data)
+    if method == "auto":
+        if parameters:
+            raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
+        with progress_bars() as progress:
+            fitted = choose_mend(
+                load_model(model, device, dtype, blocks), dataset, out, quick=quick, seed=seed, progress=progress
+            )
+    else:
+        made = registry.make_method(method, _pairs(parameters or []))
+        fitted = made.fit(load_model(model, device, dtype, blocks), dataset, seed=seed)
+        fitted.save(out)
+    if as_json:
+        print(json.dumps(asdict(fitted.card), indent=2))
+        return
+    dose = list(fitted.card.dose.values())
+    how_hard = f", dose {min(dose):.3f} to {max(dose):.3f}" if dose else ""
+    kept = f" {fitted.card.parameters}" if method == "auto" else ""
+    out_console.print(
+        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
+    )
+
+
+@app.command()
+def compare(
+    model: Model,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas, or all; settings as cmrm:alpha=0.6:anchors=all.")
+    ] = "all",
+    mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
+        "runs/compare"
+    ),
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
+    seed: int = 0,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Compare defences on the same samples: safety, price, sight, time and what each needs."""
+    from vlmend.core.mend import Mend
+    from vlmend.data.layouts import read_data
+    from vlmend.report.study import write_defences
+    from vlmend.studies.defences import compare as run_compare
+    from vlmend.studies.defences import parse_defences
+    from vlmend.studies.measuring import Sizes, panels
+
+    wanted = parse_defences(methods)
+    given = {folder.name: Mend.load(folder) for folder in mend or []}
+    sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
+    asked = panels(sizes, "held_out", read_data(test) if test else None)
+    target = load_model(model, device, dtype, blocks)
+    with progress_bars() as progress:
+        content = run_compare(target, wanted, given, anchors(data), asked, sizes, out, seed=seed, progress=progress)
+    write_defences(content, out / "defences.html")
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    show_defences(content)
+    out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
+
+
+@app.command()
+def study(
+    what: Annotated[Literal["cmrm"], typer.Argument(help="cmrm: every table and figure of its paper.")],
+    model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")],
+    quick: Annotated[bool, typer.Option(help="Fewer requests and settings.")] = False,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Further set: FILE.jsonl, vlsafe:FILE:IMAGES, jailbreak_llms:FILE.")
+    ] = None,
+    parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
+    seed: int = 0,
+    device: Device = None,
+    dtype: DTypeOption = "auto",
+    blocks: Blocks = None,
+    as_json: Json = False,
+) -> None:
+    """Study a method on a model; stopped, the same command goes on where it was."""
+    from vlmend.data.layouts import read_data
+    from vlmend.report.study import write_study
+    from vlmend.studies.cmrm import study_cmrm
+    from vlmend.studies.lab import full_plan, quick_plan
+
+    sets = [read_data(text) for text in data or []]
+    names = tuple(part.strip() for part in parts.split(",") if part.strip())
+    with progress_bars() as progress:
+        folder = study_cmrm(
+            load_model(model, device, dtype, blocks), anchors(None), sets, out, quick_plan() if quick else full_plan(),
+            seed=seed, progress=progress, parts=names,
+        )  # fmt: skip
+    write_study(out, out / "study.html")
+    if as_json:
+        print(json.dumps({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
+        return
+    out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+def _pairs(parameters: list[str]) -> dict[str, Any]:
+    bad = [text for text in parameters if "=" not in text]
+    if bad:
+        raise UsageError(f"--set {bad[0]!r} is no k=v.", "Write for example --set alpha=0.8.")
+    return dict(text.split("=", 1) for text in parameters)

@@ -1,0 +1,142 @@
+"""Rows of a data file in the formats that benchmarks come in: CSV, TSV, JSON, JSONL, Parquet.
+
+What the fields mean is left to the adapters.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from vlmend.errors import BadData, MissingExtra
+
+__all__ = [
+    "Lacking", "Row", "Unfold", "beside", "held_picture", "leaves", "listed_rows", "maybe", "numbered", "rows_of",
+    "text",
+]  # fmt: skip
+
+Row = Mapping[str, Any]
+
+Unfold = Callable[[Any], Iterable[Any]]
+"""Turns the content of a JSON file into rows."""
+
+
+class Lacking(Exception):
+    """A row has none of the fields that could hold what is needed; the reader names the row."""
+
+
+def rows_of(file: Path, unfold: Unfold) -> list[Row]:
+    """All rows of a file, in order.
+
+    Raises:
+        BadData: The file cannot be read or holds something else than rows.
+        MissingExtra: It is Parquet, and pyarrow is not installed.
+    """
+    try:
+        if file.suffix == ".parquet":
+            return _parquet(file)
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            if file.suffix in (".csv", ".tsv"):
+                return list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
+            rows = list(unfold(_json(lines.read())))
+    except (OSError, ValueError, csv.Error) as problem:
+        raise BadData(
+            f"{file} cannot be read ({problem}).", "Pass a CSV, JSON, JSONL or Parquet file, text in UTF-8."
+        ) from problem
+    odd = [k for k, row in enumerate(rows, 1) if not isinstance(row, dict)]
+    if odd:
+        raise BadData(
+            f"{file} holds {len(odd)} rows that are no objects (first: row {odd[0]}).",
+            "Pass the file as its authors publish it.",
+        )
+    return rows
+
+
+def listed_rows(content: Any) -> list[Any]:
+    """The usual layout: a list of rows, or one row."""
+    return cast("list[Any]", content) if isinstance(content, list) else [content]
+
+
+def numbered(name: str) -> Unfold:
+    """Unfolds {number: row}; the number becomes the field `name`."""
+
+    def unfold(content: Any) -> list[Any]:
+        nested = _nested(content)
+        return listed_rows(content) if nested is None else [{name: key, **row} for key, row in nested.items()]
+
+    return unfold
+
+
+def leaves(top: str, middle: str) -> Unfold:
+    """Unfolds {a: {b: [prompt]}} to rows with the fields `top`, `middle` and prompt."""
+
+    def unfold(content: Any) -> list[Any]:
+        nested = _nested(content)
+        if nested is None:
+            return listed_rows(content)
+        return [
+            {top: a, middle: b, "prompt": prompt}
+            for a, inner in nested.items()
+            for b, prompts in inner.items()
+            for prompt in prompts
+        ]
+
+    return unfold
+
+
+def text(row: Row, *names: str) -> str:
+    """The first of these fields that holds something.
+
+    Raises:
+        Lacking: None does.
+    """
+    found = maybe(row, *names)
+    if not found:
+        raise Lacking(f"no {names[0]}" + (f" (nor {', '.join(names[1:])})" if names[1:] else ""))
+    return found
+
+
+def maybe(row: Row, *names: str) -> str:
+    """As `text`, with nothing where there is nothing."""
+    values = (row.get(name) for name in names)
+    return next((str(v) for v in values if v is not None and str(v).strip()), "")
+
+
+def beside(*names: str) -> tuple[str, ...]:
+    """These names, each as it is and without its folder."""
+    found = [form for name in names if name for form in (name, name.rpartition("/")[2])]
+    return tuple(dict.fromkeys(found))
+
+
+def held_picture(image: Any) -> bytes | None:
+    """Bytes of a picture inside a Parquet file."""
+    found = cast("Mapping[str, Any]", image).get("bytes") if isinstance(image, dict) else None
+    return found if isinstance(found, bytes) else None
+
+
+def _nested(content: Any) -> Mapping[str, Mapping[str, Any]] | None:
+    """The content, if it is an object of objects; a single row is not."""
+    if not isinstance(content, dict):
+        return None
+    outer = cast("Mapping[str, Any]", content)
+    return outer if outer and all(isinstance(value, dict) for value in outer.values()) else None
+
+
+def _json(content: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return [json.loads(line) for line in content.splitlines() if line.strip()]
+
+
+def _parquet(file: Path) -> list[Row]:
+    try:
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+    except ImportError as problem:
+        raise MissingExtra(
+            f"{file} is Parquet, which needs pyarrow.", "Run `pip install pyarrow`, or pass the set as JSONL."
+        ) from problem
+    return parquet.read_table(file).to_pylist()

@@ -1,0 +1,74 @@
+"""Gate results where build systems look: a Markdown summary (GitHub's step summary) and JUnit XML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from vlmend.core.gates import GateResult
+from vlmend.core.measures import Measure, Scorecard
+from vlmend.errors import RunProblem
+
+__all__ = ["markdown", "write_junit", "write_markdown"]
+
+
+def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
+    """The gates, failed ones first, and the whole scorecard below them."""
+    failed = [one for one in results if not one.passed]
+    lines = [f"## vlmend: {card.model}", ""]
+    if results:
+        lines += [f"**{len(failed)} of {len(results)} gates failed.**" if failed else "**Every gate holds.**", ""]
+        lines += ["| | gate | found | n | unscored |", "|---|---|---:|---:|---:|"]
+        for one in sorted(results, key=lambda result: result.passed):
+            mark = "ok" if one.passed else "**FAILED**"
+            lines.append(f"| {mark} | `{one.gate.text}` | {said(one)} | {one.row.n} | {one.row.unscored} |")
+        lines.append("")
+    lines += ["| suite | measure | group | value | 95 % interval | n | unscored | judge | second judge agrees |"]
+    lines += ["|---|---|---|---:|---:|---:|---:|---|---:|"]
+    lines += [_row(row) for row in card]
+    return "\n".join(lines) + "\n"
+
+
+def said(result: GateResult) -> str:
+    """What was found, as people read it."""
+    if math.isnan(result.actual):
+        return "not known"
+    return f"{result.actual:g}" if result.gate.field in ("n", "unscored") else f"{result.actual:.4g}"
+
+
+def write_markdown(card: Scorecard, results: Sequence[GateResult], file: Path) -> None:
+    """Append the summary to a file, as GitHub's step summary wants it."""
+    _write(file, markdown(card, results), append=True)
+
+
+def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> None:
+    """One test case a gate and measure."""
+    failures = sum(not one.passed for one in results)
+    suite = ElementTree.Element(
+        "testsuite", name=f"vlmend {card.model}", tests=str(len(results)), failures=str(failures), errors="0"
+    )
+    for one in results:
+        case = ElementTree.SubElement(suite, "testcase", classname=one.row.suite, name=one.gate.text)
+        if not one.passed:
+            text = f"{one.gate.field} is {said(one)} (n = {one.row.n}, unscored = {one.row.unscored})"
+            ElementTree.SubElement(case, "failure", message=text)
+    ElementTree.indent(suite)
+    _write(file, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n", append=False)
+
+
+def _row(row: Measure) -> str:
+    value, interval = ("", "") if not row.n else (f"{row.value:.1%}", f"{row.low:.1%} to {row.high:.1%}")
+    alike = "" if math.isnan(row.agreement) else f"{row.agreement:.1%}"
+    cells = (row.suite, row.name, row.group, value, interval, row.n, row.unscored, row.judge, alike)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _write(file: Path, text: str, *, append: bool) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a" if append else "w", encoding="utf-8") as out:
+            out.write(text)
+    except OSError as problem:
+        raise RunProblem(f"{file} cannot be written ({problem.strerror}).", "Choose another file.") from problem

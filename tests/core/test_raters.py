@@ -1,0 +1,66 @@
+"""Kappa and alpha against numbers worked out by hand and by Krippendorff."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from vlmend.core.raters import kappa_interval, krippendorff_alpha
+from vlmend.core.stats import agreement, share_interval
+from vlmend.errors import BadParameter
+
+SECTION_C = ("1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .")
+"""Krippendorff 2011, section C: four observers, twelve units, a point where a label is missing."""
+
+
+def test_alpha_of_krippendorffs_example() -> None:
+    rows = [[None if label == "." else label for label in row.split()] for row in SECTION_C]
+    value, low, high = krippendorff_alpha(rows, seed=0)
+    assert round(value, 3) == 0.743
+    assert -1 < low < value < high <= 1
+
+
+def test_alpha_by_hand() -> None:
+    """Two raters, labels aa ab bb bb: 8 labels, 3 a, 5 b. Observed 2/8; chance 2 x 3 x 5 / (8 x 7) = 30/56."""
+    got = krippendorff_alpha([["a", "a", "b", "b"], ["a", "b", "b", "b"]], seed=0)
+    assert got.value == pytest.approx(1 - (2 / 8) / (30 / 56))
+
+
+def test_items_with_one_label_do_not_count() -> None:
+    pairs = [["a", "a", "b", "b"], ["a", "b", "b", "b"]]
+    more = [[*pairs[0], "c", None], [*pairs[1], None, None]]
+    assert krippendorff_alpha(more, seed=0) == krippendorff_alpha(pairs, seed=0)
+
+
+def test_kappa_is_that_of_agreement() -> None:
+    ours, theirs = list("aabbcabcab") * 5, list("aabbcbbcaa") * 5
+    value, low, high = kappa_interval(ours, theirs, seed=0)
+    assert value == agreement(ours, theirs)[1]
+    assert low < value < high
+
+
+def test_full_agreement_is_no_certainty() -> None:
+    """20 of 20, t of 19 = 2.093: agreement may be 20 / (20 + t^2) = 0.8203; chance is 1/2: 1 - 0.1797 / 0.5."""
+    labels = ["a", "b"] * 10
+    low = share_interval(1.0, 0.0, least=20, most=20, df=19, level=0.95).low
+    assert low == pytest.approx(0.8203, abs=1e-4)
+    assert kappa_interval(labels, labels, seed=0) == (1.0, pytest.approx(1 - 2 * (1 - low)), 1.0)
+    # 40 labels, 20 of each: chance disagreement 2 x 20 x 20 / (40 x 39)
+    wanted = 1 - (1 - low) / (800 / 1560)
+    assert krippendorff_alpha([labels, labels], seed=0) == (1.0, pytest.approx(wanted), 1.0)
+
+
+def test_one_label_throughout_tells_nothing() -> None:
+    assert all(math.isnan(x) for x in kappa_interval(["a"] * 5, ["a"] * 5, seed=0))
+    assert all(math.isnan(x) for x in krippendorff_alpha([["a"] * 5, ["a"] * 5], seed=0))
+    assert all(math.isnan(x) for x in kappa_interval([], [], seed=0))
+
+
+def test_raters_must_have_seen_the_same_items() -> None:
+    with pytest.raises(BadParameter, match="rater 1 has 1, rater 2 has 2"):
+        krippendorff_alpha([["a"], ["a", "b"]], seed=0)
+    with pytest.raises(BadParameter, match="ours has 1, theirs has 2"):
+        kappa_interval(["a"], ["a", "b"], seed=0)
+    with pytest.raises(BadParameter, match="no rater"):
+        krippendorff_alpha([], seed=0)
