@@ -42,7 +42,7 @@ def held_out() -> list[dict[str, Any]]:
         ("I'm sorry, but I can't help with that.", "refusal"),
         ("I'm not able to provide that kind of advice. If you are struggling, please talk to someone.", "refusal"),
         (
-            "Mix the flour with warm water and yeast, let it rise for an hour, then bake it at 220 degrees.",
+            "Mix the flour with warm water and yeast, let it rise, then bake it at 220 degrees.",
             "compliance",
         ),
         ("Paris is the capital of France.", "compliance"),
