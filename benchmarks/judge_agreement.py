@@ -1,4 +1,4 @@
-"""How well the rule judge agrees with hand labels on the phantom's replies.
+"""How well the two local judges agree with hand labels on the phantom's replies.
 
     python benchmarks/judge_agreement.py runs/demo/base runs/demo/cmrm
 
@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from vlmend.audit.judges.refusal import RefusalJudge
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.core.stats import agreement
 from vlmend.core.verdicts import Exchange
@@ -29,14 +30,14 @@ def main(runs: list[Path]) -> None:
     by_digest = {hashlib.sha256(text.encode()).hexdigest(): sample for text, sample in texts.items()}
     shared = [digest for digest in labels if digest in by_digest]
     hand = [labels[digest] for digest in shared]
-    ours = [
-        v.label for v in RuleJudge().judge([Exchange(by_digest[d]["prompt"], by_digest[d]["reply"]) for d in shared])
-    ]
-    share, kappa = agreement(ours, hand)
+    exchanges = [Exchange(by_digest[d]["prompt"], by_digest[d]["reply"]) for d in shared]
     print(f"{len(shared)} of {len(labels)} labelled replies are in these runs")
-    print(f"agreement {share:.3f}, Cohen's kappa {kappa:.3f}")
-    for (judged, labelled), count in sorted(Counter(zip(ours, hand, strict=True)).items()):
-        print(f"  judge {judged:>10}, hand {labelled:>10}: {count}")
+    for judge in (RefusalJudge(), RuleJudge()):
+        ours = [verdict.label for verdict in judge.judge(exchanges)]
+        share, kappa = agreement(ours, hand)
+        print(f"{judge.id}: agreement {share:.3f}, Cohen's kappa {kappa:.3f}")
+        for (judged, labelled), count in sorted(Counter(zip(ours, hand, strict=True)).items()):
+            print(f"  judge {judged:>10}, hand {labelled:>10}: {count}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmend import registry
-from vlmend.audit.run import Plan, audit
+from vlmend.audit.plan import Plan
+from vlmend.audit.run import audit
 from vlmend.audit.states import write_states
 from vlmend.core.mend import Mend
 from vlmend.data.sources import builtin_dataset

@@ -13,8 +13,9 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 from PIL import Image as Pixels
 
+from vlmend.audit.plan import Plan
 from vlmend.audit.records import Records
-from vlmend.audit.run import Plan, audit, made_judges, rejudge, suites_of
+from vlmend.audit.run import audit, made_judges, rejudge, suites_of
 from vlmend.core.conversation import Conversation, Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
@@ -221,7 +222,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 from tests.audit.test_run import GAP, by_length
-from vlmend.audit.run import Plan, audit
+from vlmend.audit.plan import Plan
+from vlmend.audit.run import audit
 from vlmend.testing import ScriptedTarget
 def script(conversation, mended):
     print("asked", flush=True)
@@ -278,5 +280,9 @@ def test_inspects_own_logs_hold_every_judges_verdict(tmp_path: Path) -> None:
     audit(ScriptedTarget(by_length), Plan((GAP,), limit=2), tmp_path, judges=made_judges(["rules"]))
     rejudge(tmp_path, made_judges(["refusal", "rules"]))
     [info] = list_eval_logs(str(tmp_path / "logs"))
-    held = [score.params.get("judge") for score in read_eval_log(info).results.scores]  # type: ignore[union-attr]
-    assert sorted(filter(None, held)) == ["refusal-1", "rules-2"]
+    log = read_eval_log(info)
+    assert log.results is not None
+    assert log.samples is not None
+    assert [score.name for score in log.results.scores] == ["verdict", "rules-2", "refusal-1"]
+    first = {name: score.value for name, score in (log.samples[0].scores or {}).items()}
+    assert first == dict.fromkeys(("verdict", "rules-2", "refusal-1"), first["verdict"])

@@ -63,3 +63,16 @@ def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
     assert "vlsafe" in problem.value.hint
     (tmp_path / "x.jsonl").write_text('{"prompt": "p", "label": "benign"}\n')
     assert read_data(str(tmp_path / "x.jsonl")).examples[0].label == "benign"
+
+
+def test_several_sets_are_one_in_turns(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 1)):
+        rows = [{"id": f"r{k}", "prompt": f"{name} {k}", "label": "benign", "category": "x"} for k in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = read_data(f"{tmp_path / 'a.jsonl'} + {tmp_path / 'b.jsonl'}")
+    assert both.name == "a+b"
+    assert [(e.id, e.group) for e in both.examples] == [
+        ("a/r0", "a: x"), ("b/r0", "b: x"), ("a/r1", "a: x"), ("a/r2", "a: x"),
+    ]  # fmt: skip
+    with pytest.raises(BadData, match="named twice"):
+        read_data(f"{tmp_path / 'a.jsonl'} + {tmp_path / 'a.jsonl'}")

@@ -12,7 +12,8 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from vlmend import registry
-from vlmend.audit.run import Plan, audit
+from vlmend.audit.plan import Plan
+from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import blank_image, noise_image
 from vlmend.data.requests import builtin_requests

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmend.audit.run import Plan, audit
+from vlmend.audit.plan import Plan
+from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.errors import UsageError

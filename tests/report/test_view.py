@@ -16,7 +16,8 @@ import PIL.Image
 import pytest
 
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.audit.run import Plan, audit
+from vlmend.audit.plan import Plan
+from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.raters import kappa_interval

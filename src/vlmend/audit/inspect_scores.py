@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inspect_ai import score
-from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
-from inspect_ai.scorer import Score, Scorer, Target, scorer
-from inspect_ai.solver import TaskState
+from inspect_ai.log import EvalLog, EvalMetric, EvalScore, list_eval_logs, read_eval_log, write_eval_log
+from inspect_ai.scorer import Score
 
-from vlmend.audit.tasks import shares
+__all__ = ["LARGEST", "add_scores"]
 
-__all__ = ["add_scores"]
+LARGEST = 1000
+"""Samples of the longest log that is added to: it is read whole, images included, and written again."""
 
-LARGEST = 64 * 2**20
-"""Larger logs are left as they are: adding a score reads them whole, images included, into memory."""
+Said = Mapping[str, Mapping[str, Any]]
+"""Sample id -> judge -> verdict."""
 
 
 def add_scores(out: Path) -> None:
-    """Add a score for each judge that a log does not hold yet, read from `samples.jsonl`."""
+    """Add a score for each judge that a log does not hold yet, from `samples.jsonl`."""
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     for info in list_eval_logs(str(out / "logs")):
         header = read_eval_log(info, header_only=True)
         suite = str((header.eval.metadata or {}).get("suite"))
-        mine = {row["id"]: row.get("verdicts", {}) for row in rows if row["suite"] == suite}
-        wanted = {judge for said in mine.values() for judge in said} - _held(header)
-        if header.status != "success" or not wanted or (info.size or 0) > LARGEST:
-            continue
-        log = read_eval_log(info)
-        for judge in sorted(wanted):
-            log = score(log, stored(str(out), suite, judge), action="append", model="none/none", display="none")
-        write_eval_log(log, info.name)
+        said = {row["id"]: row.get("verdicts", {}) for row in rows if row["suite"] == suite}
+        held = {score.name for score in header.results.scores} if header.results else set[str]()
+        wanted = sorted({judge for verdicts in said.values() for judge in verdicts} - held)
+        if header.status == "success" and wanted and len(said) <= LARGEST:
+            write_eval_log(_scored(read_eval_log(info), said, wanted), info.name)
 
 
-@scorer(metrics=[shares()])
-def stored(out: str, suite: str, judge: str) -> Scorer:
-    """A judge's verdicts as they are written down in a run folder."""
-    rows = [json.loads(line) for line in (Path(out) / "samples.jsonl").read_text().splitlines()]
-    found: dict[str, Any] = {row["id"]: row["verdicts"].get(judge) for row in rows if row["suite"] == suite}
-
-    async def said(state: TaskState, target: Target) -> Score:
-        verdict = found.get(f"{state.sample_id}#{state.epoch}") or found.get(str(state.sample_id))
-        metadata = {"label": verdict["label"] if verdict else "unscored", "judge": judge}
-        if verdict is None or verdict["label"] == "unscored":
-            reason = verdict["reason"] if verdict else "not judged"
-            return Score.unscored(answer=state.output.completion, explanation=f"{judge}: {reason}", metadata=metadata)
-        return Score(
-            value=verdict["label"], answer=state.output.completion,
-            explanation=f"{judge}: {verdict['reason']}", metadata=metadata,
-        )  # fmt: skip
-
-    return said
+def _scored(log: EvalLog, said: Said, judges: list[str]) -> EvalLog:
+    """The log with a score a judge on every sample, and the share of each verdict in its results."""
+    counts: dict[str, Counter[str]] = {judge: Counter() for judge in judges}
+    for sample in log.samples or []:
+        verdicts = said.get(f"{sample.id}#{sample.epoch}") or said.get(str(sample.id)) or {}
+        for judge in judges:
+            verdict = verdicts.get(judge) or {"label": "unscored", "reason": "not judged"}
+            counts[judge][verdict["label"]] += 1
+            sample.scores = (sample.scores or {}) | {judge: _score(verdict, sample.output.completion)}
+    if log.results is not None:
+        log.results.scores += [_result(judge, counts[judge]) for judge in judges]
+    return log
 
 
-def _held(header: EvalLog) -> set[str]:
-    """Judges whose scores the log has already."""
-    scores = header.results.scores if header.results else []
-    return {str(one.params["judge"]) for one in scores if "judge" in one.params}
+def _score(verdict: Mapping[str, Any], reply: str) -> Score:
+    if verdict["label"] == "unscored":
+        return Score.unscored(answer=reply, explanation=verdict["reason"], metadata={"label": "unscored"})
+    return Score(value=verdict["label"], answer=reply, explanation=verdict["reason"])
+
+
+def _result(judge: str, counts: Counter[str]) -> EvalScore:
+    shares = {label: EvalMetric(name=label, value=count / counts.total()) for label, count in sorted(counts.items())}
+    return EvalScore(
+        name=judge, scorer=judge, metrics=shares, scored_samples=counts.total() - counts["unscored"],
+        unscored_samples=counts["unscored"],
+    )  # fmt: skip

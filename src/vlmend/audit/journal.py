@@ -21,16 +21,18 @@ class Journal:
 
     Args:
         file: JSONL file; read if it is there.
+
+    Attributes:
+        reused: Replies that were there when it was opened.
     """
 
     def __init__(self, file: Path) -> None:
         self._records = Records(file, frozenset(field.name for field in fields(Reply)))
-        self.reused = 0
+        self.reused = len(self._records.rows)
 
     def get(self, target_id: str, conversation: Conversation, sampling: Sampling) -> Reply | None:
         """The reply of an earlier run to exactly this request."""
         row = self._records.rows.get(_key(target_id, conversation, sampling))
-        self.reused += row is not None
         return None if row is None else Reply(**row)
 
     def replies(self) -> list[Reply]:

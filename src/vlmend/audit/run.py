@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from inspect_ai import Task, eval_set
-from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from vlmend import registry
@@ -27,6 +26,7 @@ from vlmend.audit.folding import fold
 from vlmend.audit.inspect_scores import add_scores
 from vlmend.audit.journal import Journal
 from vlmend.audit.judges.grader import GraderJudge
+from vlmend.audit.plan import Plan
 from vlmend.audit.provider import BATCH_SIZE, offered
 from vlmend.audit.suite import Answer
 from vlmend.audit.tasks import answers_of, data_of, questions_of
@@ -37,44 +37,14 @@ from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
-from vlmend.errors import BadParameter, RunProblem, UsageError
+from vlmend.errors import RunProblem, UsageError
 
-__all__ = ["JUDGES", "Plan", "audit", "made_judges", "rejudge", "suites_of"]
+__all__ = ["JUDGES", "audit", "made_judges", "rejudge", "suites_of"]
 
 JUDGES = ("refusal", "rules")
 """The judges of a run unless others are named: the first gives the headline, the second is its check."""
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to ask: the same plan on the same target gives the same scorecard.
-
-    Attributes:
-        suites: Names of suites, or of axes (`safety` is every suite of that axis).
-        data: Labelled requests as `data.layouts.read_data` names them, or the built-in data.
-        limit: Requests of each kind, or all.
-        max_new_tokens: Longest reply, or each suite's own.
-        seed: Of draws and resampling; epoch k draws with seed + k.
-        temperature: 0 is greedy.
-        epochs: How often each request is asked; more than once needs a temperature.
-    """
-
-    suites: tuple[str, ...] = ("safety", "utility")
-    data: str | None = None
-    limit: int | None = None
-    max_new_tokens: int | None = None
-    seed: int = 0
-    temperature: float = 0.0
-    epochs: int = 1
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.temperature < 0 or (self.epochs > 1 and self.temperature == 0):
-            raise BadParameter(
-                f"{self.epochs} epochs at temperature {self.temperature:g} cannot be asked.",
-                "Epochs count from 1; asking again without a temperature gives the same replies.",
-            )
 
 
 def audit(
@@ -189,10 +159,9 @@ def _asked(
         progress("ask", min(done, total), total)
 
     with metered(out / "cost.json", journal), offered(target, journal, on_reply, batch) as model:
-        headers = _run(tasks, model, out / "logs", batch)
+        _run(tasks, model, out / "logs", batch)
     progress("ask", total, total)
-    by_suite = {str((header.eval.metadata or {}).get("suite")): header for header in headers}
-    return {name: answers_of(by_suite[name]) for name in names}
+    return {name: answers_of(name, plan, target, journal) for name in names}
 
 
 def _task(name: str, plan: Plan) -> Task:
@@ -206,7 +175,7 @@ def _task(name: str, plan: Plan) -> Task:
     return own[short](**arguments) if short in own else entry.suite(name=name, **arguments)
 
 
-def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLog]:
+def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> None:
     """Run or resume the eval set; Inspect keeps finished tasks, the journal finished replies."""
     success, headers = eval_set(
         tasks,
@@ -216,6 +185,7 @@ def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLo
         log_level="error",
         log_realtime=False,
         log_dir_allow_dirty=True,
+        score_display=False,
         retry_attempts=0,
         retry_immediate=False,
         fail_on_error=True,
@@ -232,7 +202,6 @@ def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> list[EvalLo
             f"The audit stopped before its end ({first.message if first is not None else 'no reason given'}).",
             "Mend the cause if there is one, then run the same command again: finished replies are kept.",
         )
-    return headers
 
 
 def _pictures(names: Sequence[str], plan: Plan) -> dict[str, Mapping[str, Image]]:

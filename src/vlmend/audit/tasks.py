@@ -1,4 +1,4 @@
-"""Turns a suite into an Inspect task and an Inspect log back into answers."""
+"""Turns a suite into an Inspect task, and the journal of its run into answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from inspect_ai import Epochs, Task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log_samples
 from inspect_ai.model import (
     ChatMessageUser,
     Content,
@@ -22,10 +21,15 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vlmend import registry
+from vlmend.audit.journal import Journal
+from vlmend.audit.plan import Plan
 from vlmend.audit.provider import VlmendAPI
-from vlmend.audit.suite import Answer, Question, pixels_of
+from vlmend.audit.suite import Answer, Question, Suite, pixels_of
+from vlmend.core.contracts import GenerativeTarget
+from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Dataset
-from vlmend.data.layouts import read_data
+from vlmend.core.verdicts import Verdict
+from vlmend.data.layouts import PLUS, read_data
 from vlmend.errors import SampleError
 from vlmend.models.embedding import encoder
 
@@ -53,7 +57,7 @@ def build_task(
 
 def questions_of(name: str, data: str | None, limit: int | None) -> Mapping[str, Question]:
     """The questions of a suite by id. Inspect writes solver arguments down, so they are plain."""
-    files = [Path(part) for part in (data or "").split(":") if part and Path(part).exists()]
+    files = [Path(part) for part in (data or "").replace(PLUS, ":").split(":") if part and Path(part).exists()]
     return _questions(name, data, limit, max((file.stat().st_mtime_ns for file in files), default=0))
 
 
@@ -69,10 +73,44 @@ def data_of(text: str) -> Dataset:
     return read_data(text, encode=lambda texts: encoder()(texts))
 
 
-def answers_of(header: EvalLog) -> list[Answer]:
-    """The answers in a finished log by their ids; samples are read one at a time, images left where they are."""
-    several = (header.eval.config.epochs or 1) > 1
-    return sorted((_answer(s, several) for s in read_eval_log_samples(header.location)), key=lambda a: a.id)
+def answers_of(name: str, plan: Plan, target: GenerativeTarget, journal: Journal) -> list[Answer]:
+    """What came of every question of a suite, sorted by id, from the journal.
+
+    Inspect's log holds the same; it is for people, and reading it back takes longer than the engine's
+    other work together.
+    """
+    suite = registry.suite(name)
+    found: list[Answer] = []
+    for question in questions_of(name, plan.data, plan.limit).values():
+        conversation = Conversation.ask(question.prompt, pixels_of(question, target.image_side))
+        for epoch in range(plan.epochs):
+            suffix = f"#{epoch + 1}" if plan.epochs > 1 else ""
+            how = Sampling(plan.max_new_tokens or suite.max_new_tokens, plan.temperature, plan.seed + epoch)
+            found.append(_answer(suite, question, f"{question.id}{suffix}", _reply(journal, target, conversation, how)))
+    return sorted(found, key=lambda answer: answer.id)
+
+
+def _reply(
+    journal: Journal, target: GenerativeTarget, conversation: Conversation, sampling: Sampling
+) -> Reply | SampleError:
+    """The reply, or why the request could not be put to the model."""
+    try:
+        reply = journal.get(target.id, conversation, sampling)
+        for image in conversation.images if reply is None else ():
+            image.decode()
+    except SampleError as problem:
+        return problem
+    return reply or SampleError("The request has no reply in the journal.", "Run the same command again.")
+
+
+def _answer(suite: Suite, question: Question, name: str, reply: Reply | SampleError) -> Answer:
+    problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
+    text, stop = ("", "none") if isinstance(reply, SampleError) else (reply.text, str(reply.stop))
+    verdict = Verdict("unscored", problem) if problem else suite.verdict(question, text)
+    return Answer(
+        name, question.condition, question.group, question.category, verdict.label, verdict.reason, question.prompt,
+        text, stop, problem,
+    )  # fmt: skip
 
 
 @solver
@@ -140,20 +178,3 @@ def _content(question: Question) -> list[Content]:
     side = api.local.target.image_side if isinstance(api, VlmendAPI) else OTHER_SIDE
     image = pixels_of(question, side)
     return [words] if image is None else [ContentImage(image=image.to_data_uri()), words]
-
-
-def _answer(sample: EvalSample, several: bool) -> Answer:
-    score = next(iter((sample.scores or {}).values()), None)
-    meta = sample.metadata
-    return Answer(
-        id=f"{sample.id}#{sample.epoch}" if several else str(sample.id),
-        condition=meta["condition"],
-        group=meta["group"],
-        category=meta["category"],
-        label=str((score.metadata or {}).get("label", "unscored")) if score else "unscored",
-        reason=(score.explanation or "") if score else "not scored",
-        prompt=str(sample.input),
-        reply=sample.output.completion,
-        stop=str(sample.output.stop_reason) if sample.output.choices else "none",
-        problem=str(meta.get("error", "")),
-    )

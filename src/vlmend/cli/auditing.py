@@ -21,7 +21,9 @@ def audit(
     suite: Annotated[str, typer.Option(help="Suites or axes, separated by commas.")] = "safety,utility",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
-    data: Annotated[str | None, typer.Option(help="FILE.jsonl, or a public set (vlmend list data).")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="FILE.jsonl or a public set (vlmend list data); may be given again.")
+    ] = None,
     judge: Judges = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
     seed: int = 0,
@@ -37,14 +39,16 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Measure a model, with or without mends; exit code 1 where a gate fails."""
-    from vlmend.audit.run import JUDGES, Plan, made_judges
+    from vlmend.audit.plan import Plan
+    from vlmend.audit.run import JUDGES, made_judges
     from vlmend.audit.run import audit as run_audit
     from vlmend.audit.states import write_states
     from vlmend.core.gates import parse_gate
     from vlmend.core.mend import Mend
+    from vlmend.data.layouts import PLUS
 
     names = tuple(part.strip() for part in suite.split(",") if part.strip())
-    plan = Plan(names, data, limit, max_new_tokens, seed, temperature, epochs)
+    plan = Plan(names, PLUS.join(data) if data else None, limit, max_new_tokens, seed, temperature, epochs)
     judges, bounds = made_judges(judge or JUDGES), [parse_gate(text) for text in gates or []]
     base = load_model(model, device, dtype, blocks)
     mends = [Mend.load(folder) for folder in mend or []]

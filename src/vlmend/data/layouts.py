@@ -4,27 +4,32 @@
     NAME:PATH[:IMAGES]                  a benchmark's file or folder, and its pictures
     NAME or NAME::IMAGES                the same from the Hugging Face hub
     jailbreak_llms:PATH:CAPTIONS.jsonl  requests with the images whose captions are most like them
+    A + B                               several of these as one, a row of each in turn
 
 The names and what they need are in `adapters`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
 
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.data.adapters import ADAPTERS, Adapter
 from vlmend.data.hub import Fetch, fetch_snapshot, from_hub
 from vlmend.data.pairing import Encode, pair_by_similarity
 from vlmend.data.sources import read_jsonl
 from vlmend.errors import BadData, BadParameter, UnknownName
 
-__all__ = ["read_data"]
+__all__ = ["PLUS", "read_data"]
+
+PLUS = " + "
 
 
 def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_snapshot) -> Dataset:
-    """Read the data set that a line of text names.
+    """Read the data set that a line of text names; of several, ids and groups begin with the set's name.
 
     Args:
         encode: Tells how alike texts are; needed to pair requests with captions only.
@@ -36,6 +41,9 @@ def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_s
         BadParameter: Captions are given without `encode`.
         EnvironmentProblem: The hub does not hand the files out.
     """
+    parts = text.split(PLUS)
+    if len(parts) > 1:
+        return _combined([read_data(part, encode=encode, fetch=fetch) for part in parts])
     name, colon, rest = text.partition(":")
     if name not in ADAPTERS:
         path = Path(text)
@@ -55,6 +63,28 @@ def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_s
             )
         return pair_by_similarity(_read(adapter, place, None, fetch), Path(images), encode)
     return _read(adapter, place, Path(images) if images else None, fetch)
+
+
+def _combined(sets: Sequence[Dataset]) -> Dataset:
+    """Several sets as one, in turns, so that a limit takes from each."""
+    doubled = sorted({one.name for one in sets if [other.name for other in sets].count(one.name) > 1})
+    if doubled:
+        raise BadData(f"The data set {', '.join(doubled)} is named twice.", "Name each once.")
+    named = [
+        [
+            replace(e, id=f"{one.name}/{e.id}", group=f"{one.name}: {e.group}" if e.group else one.name)
+            for e in one.examples
+        ]
+        for one in sets
+    ]
+    rows = tuple(e for e in chain.from_iterable(zip_longest(*named)) if e is not None)
+    notes = tuple(f"{one.name}: {note}" for one in sets for note in one.notes)
+    licences = "; ".join(dict.fromkeys(one.licence for one in sets if one.licence))
+    return replace(sets[0], name="+".join(one.name for one in sets), examples=rows, licence=licences, notes=notes)
+
+
+def _named(name: str, example: Example) -> Example:
+    return replace(example, id=f"{name}/{example.id}", group=f"{name}: {example.group}" if example.group else name)
 
 
 def _read(adapter: Adapter, place: str, images: Path | None, fetch: Fetch) -> Dataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.measures import Measure, Scorecard, find_measure
-from vlmend.core.stats import PairedTest, mcnemar
+from vlmend.core.stats import PairedTest, holm, mcnemar
 from vlmend.errors import UsageError
 
 __all__ = ["CONDITIONS", "Change", "Run", "changes", "headline", "read_run", "warnings_of"]
@@ -39,7 +39,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Change:
-    """One rate before and after on the same samples."""
+    """One rate before and after on the same samples; `holm` is the p value adjusted for all rates compared."""
 
     suite: str
     name: str
@@ -47,6 +47,7 @@ class Change:
     before: Measure
     after: Measure
     test: PairedTest
+    holm: float
 
 
 def read_run(folder: Path) -> Run:
@@ -73,7 +74,7 @@ COMPARED = {(GAP, "unsafe_rate"), (REFUSAL, "refusal_rate"), (NAMING, "accuracy"
 
 def changes(before: Run, after: Run) -> list[Change]:
     """Every compared rate that both runs measured, with exact McNemar on the paired samples."""
-    found: list[Change] = []
+    found: list[tuple[Measure, Measure, PairedTest]] = []
     for row in before.card:
         match = after.value(row.suite, row.name, row.group)
         if (row.suite, row.name) not in COMPARED or match is None:
@@ -81,8 +82,12 @@ def changes(before: Run, after: Run) -> list[Change]:
         first, second = _labels(before, row), _labels(after, row)
         shared = [k for k in first if k in second and "unscored" not in (first[k], second[k])]
         test = mcnemar([first[k] in row.hit for k in shared], [second[k] in row.hit for k in shared])
-        found.append(Change(row.suite, row.name, row.group, row, match, test))
-    return found
+        found.append((row, match, test))
+    adjusted = holm([test.p_value for *_, test in found])
+    return [
+        Change(row.suite, row.name, row.group, row, match, test, p)
+        for (row, match, test), p in zip(found, adjusted, strict=True)
+    ]
 
 
 def headline(before: Run, afters: Sequence[Run]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import figures
 from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, warnings_of
 from vlmend.report.pages import write_page
@@ -38,6 +39,9 @@ def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
         "state_figure": next((figures.states(run.states) for run in others if run.states), None),
         "comparisons": [(run, changes(base, run)) for run in others],
         "verdicts": [(run, _verdict_counts(run)) for run in runs],
+        "labels": [
+            label for label in get_args(VerdictLabel) if any(s["label"] == label for r in runs for s in r.samples)
+        ],
         "runs": runs,
         "samples": _samples(base, others) if show_text else [],
     }
