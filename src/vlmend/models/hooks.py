@@ -28,6 +28,9 @@ from vlmend.models.anatomy import Anatomy
 
 __all__ = ["RowShift", "Rows", "adapting", "capturing", "chasing", "editing", "precise", "score"]
 
+STEPS = ("last", "all", "reply")
+"""Scopes that cover generated tokens."""
+
 Change = Callable[[Float[Tensor, "n width"], Int[Tensor, " n"]], Float[Tensor, "n width"]]
 """New states of n positions, from their states and the rows that they belong to."""
 
@@ -157,12 +160,21 @@ def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row
 def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor, " row"]) -> Callable[..., None]:
     change = _change(edit)
     prefilled = False
+    each_step: Tensor | None = None
+    touched = 0
 
     def hook(module: nn.Module, args: object, output: Any) -> None:
-        nonlocal prefilled
+        nonlocal prefilled, each_step, touched
         hidden = _hidden(output)
+        if prefilled and isinstance(edit, AddVector | RowShift):
+            if each_step is None:  # every gate has spoken once the prefill is over
+                each_step, touched = _step_vectors(edit, open_rows, hidden)
+            if touched:
+                hidden[:, -1] += each_step
+                rows.fired[edit.site] += touched
+            return
         at_prefill, prefilled = not prefilled, True
-        if not at_prefill and edit.tokens not in ("last", "all", "reply"):
+        if not at_prefill and edit.tokens not in STEPS:
             return
         if not open_rows.any():
             return
@@ -172,6 +184,18 @@ def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor,
         hidden[where] = change(hidden[where], where[0]).to(hidden.dtype)
 
     return hook
+
+
+def _step_vectors(
+    edit: AddVector | RowShift, open_rows: Bool[Tensor, " row"], hidden: Float[Tensor, "row token width"]
+) -> tuple[Float[Tensor, "row width"], int]:
+    """What a constant edit adds to the last token of each row in every step, and how many rows it touches.
+
+    Made once a call: with 30 blocks a step has 30 such edits, and one addition each is all they may cost.
+    """
+    vectors = edit.vectors if isinstance(edit, RowShift) else edit.vector
+    opened = open_rows.to(hidden.device)[:, None] if edit.tokens in STEPS else torch.zeros_like(hidden[:, -1, :1])
+    return vectors.to(hidden.device, hidden.dtype) * opened, int(opened.sum())
 
 
 def _positions(
