@@ -47,22 +47,26 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
     if as_json:
         print((out / "scorecard.json").read_text())
         return
-    names = ("suite", "measure", "group", "value", "95 % interval", "n", "unscored", "judge", "others say", "alike")
-    table = Table(*names, box=None, pad_edge=False)
-    for row in card:
-        interval = f"{row.low:.1%} to {row.high:.1%}" if row.n else ""
-        value = f"{row.value:.1%}" if row.n else "unscored"
-        also = [o for o in card.others if (o.suite, o.name, o.group) == (row.suite, row.name, row.group)]
-        said = ", ".join(f"{one.judge} {one.value:.1%}" if one.n else f"{one.judge} unscored" for one in also)
-        alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
-        table.add_row(
-            row.suite, row.name, row.group, value, interval, str(row.n), str(row.unscored), row.judge, said, alike
-        )
-    out_console.print(table)
+    for suite in dict.fromkeys(row.suite for row in card):
+        judges = list(dict.fromkeys(row.judge for row in (*card.rows, *card.others) if row.suite == suite))
+        names = ("measure", "group", "value, 95 %", "n", "unscored", "second", "alike")
+        table = Table(*names, box=None, pad_edge=False)
+        second = {(o.name, o.group): o for o in card.others if o.suite == suite and o.judge in judges[1:2]}
+        for row in (row for row in card if row.suite == suite):
+            value = f"{row.value:.0%} \\[{row.low:.0%}, {row.high:.0%}]" if row.n else "unscored"
+            also = second.get((row.name, row.group))
+            said = f"{also.value:.0%}" if also is not None and also.n else ""
+            alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
+            table.add_row(row.name.replace("_", " "), row.group, value, str(row.n), str(row.unscored), said, alike)
+        then = f", second {', '.join(judges[1:])}" if judges[1:] else ""
+        out_console.print(f"{suite}   judge {judges[0]}{then}", highlight=False, markup=False, soft_wrap=True)
+        out_console.print(table)
     for note in (card.provenance.get("data") or {}).get("notes", []):
         out_console.print(f"data: {note}", highlight=False, markup=False, soft_wrap=True)
-    for pair in card.judges:
-        kappa = "" if pair["kappa"] is None else f", kappa {pair['kappa']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+    for pair in (pair for pair in card.judges if pair["n"]):
+        kappa = (
+            "" if math.isnan(pair["kappa"]) else f", kappa {pair['kappa']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+        )
         out_console.print(
             f"{pair['suite']}: {pair['a']} and {pair['b']} agree on {pair['agreement']:.1%} of {pair['n']}{kappa}",
             highlight=False, markup=False,
