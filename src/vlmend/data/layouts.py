@@ -70,13 +70,7 @@ def _combined(sets: Sequence[Dataset]) -> Dataset:
     doubled = sorted({one.name for one in sets if [other.name for other in sets].count(one.name) > 1})
     if doubled:
         raise BadData(f"The data set {', '.join(doubled)} is named twice.", "Name each once.")
-    named = [
-        [
-            replace(e, id=f"{one.name}/{e.id}", group=f"{one.name}: {e.group}" if e.group else one.name)
-            for e in one.examples
-        ]
-        for one in sets
-    ]
+    named = [[_named(one.name, example) for example in one.examples] for one in sets]
     rows = tuple(e for e in chain.from_iterable(zip_longest(*named)) if e is not None)
     notes = tuple(f"{one.name}: {note}" for one in sets for note in one.notes)
     licences = "; ".join(dict.fromkeys(one.licence for one in sets if one.licence))
