@@ -113,7 +113,8 @@ def show_defences(content: dict[str, Any]) -> None:
     base = content["rows"][0]
     out_console.print(
         f"On text the model answers {base['unsafe_text']['value']:.0%} of the harmful requests and declines "
-        f"{base['lookalike_text']['value']:.0%} of the look-alikes. *: on the Pareto front."
+        f"{base['lookalike_text']['value']:.0%} of the look-alikes. *: on the Pareto front. "
+        f"Judge: {content['judge']}."
     )
 
 

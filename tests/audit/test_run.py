@@ -13,9 +13,10 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 from PIL import Image as Pixels
 
+from vlmend.audit.judging import made_judges
 from vlmend.audit.plan import Plan
 from vlmend.audit.records import Records
-from vlmend.audit.run import audit, made_judges, rejudge, suites_of
+from vlmend.audit.run import audit, rejudge, suites_of
 from vlmend.core.conversation import Conversation, Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure

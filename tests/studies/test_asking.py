@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.suite import Question
 from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
 from vlmend.core.conversation import Conversation
@@ -13,9 +15,12 @@ from vlmend.core.edits import AddVector
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
 from vlmend.data.sources import builtin_dataset
+from vlmend.errors import UsageError
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.studies.asking import Asker, Panel, changed, panel
+from vlmend.studies.measuring import suite_panel
 from vlmend.testing import ScriptedTarget
 
 
@@ -38,7 +43,7 @@ def asked(count: int = 3) -> Panel:
 
 def test_text_requests_are_asked_once_for_all_settings(tmp_path: Path) -> None:
     target = scripted()
-    asker = Asker(target, tmp_path / "replies.jsonl", 8)  # type: ignore[arg-type]
+    asker = Asker(target, tmp_path, 8, RuleJudge())  # type: ignore[arg-type]
     base = asker.ask(asked())
     seen = len(target.asked.conversations)
     mended = asker.ask(asked(), [cmrm(target)])
@@ -50,26 +55,49 @@ def test_text_requests_are_asked_once_for_all_settings(tmp_path: Path) -> None:
 
 
 def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
-    first = Asker(scripted(), tmp_path / "replies.jsonl", 8).ask(asked())  # type: ignore[arg-type]
+    first = Asker(scripted(), tmp_path, 8, RuleJudge()).ask(asked())  # type: ignore[arg-type]
     target = scripted()
-    again = Asker(target, tmp_path / "replies.jsonl", 8).ask(asked())  # type: ignore[arg-type]
+    again = Asker(target, tmp_path, 8, RuleJudge()).ask(asked())  # type: ignore[arg-type]
     assert again == first
     assert not target.asked.conversations
 
 
+class Hedging:
+    """Calls every reply partial."""
+
+    id, digest = "hedging", "1"
+
+    def __init__(self, kind: JudgeKind = "refusal") -> None:
+        self.kind: JudgeKind = kind
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("partial", "says so") for _ in exchanges]
+
+
+def test_the_judge_reads_the_replies_of_judged_suites_and_of_no_other(tmp_path: Path) -> None:
+    asker = Asker(scripted(), tmp_path, 8, Hedging())  # type: ignore[arg-type]
+    assert {answer.label for answer in asker.ask(asked())} == {"partial"}
+    assert {answer.label for answer in asker.ask(suite_panel("utility/picture_naming", 2, "held_out"))} == {"off_topic"}
+
+
+def test_a_judge_of_harm_cannot_tell_the_price(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="decline"):
+        Asker(scripted(), tmp_path, 8, Hedging("harm"))  # type: ignore[arg-type]
+
+
 def test_a_run_cut_off_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    Asker(scripted(), tmp_path / "replies.jsonl", 8).ask(asked(2))  # type: ignore[arg-type]
+    Asker(scripted(), tmp_path, 8, RuleJudge()).ask(asked(2))  # type: ignore[arg-type]
     lines = (tmp_path / "replies.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "replies.jsonl").write_bytes(b"".join(lines[:6]) + lines[6][:20])
     target = scripted()
-    Asker(target, tmp_path / "replies.jsonl", 8).ask(asked(2))  # type: ignore[arg-type]
+    Asker(target, tmp_path, 8, RuleJudge()).ask(asked(2))  # type: ignore[arg-type]
     assert len(target.asked.conversations) == len(lines) - 6
 
 
 def test_a_broken_image_stays_unscored_and_stops_nobody(tmp_path: Path) -> None:
     good = GAP.questions(None, 1)
     bad = Question("bad:original", "how?", "original", "harmful", "x", Image(b"no image", "bad.png"))
-    found = Asker(scripted(), tmp_path / "r.jsonl", 8).ask(panel(GAP, [bad, *good]))  # type: ignore[arg-type]
+    found = Asker(scripted(), tmp_path, 8, RuleJudge()).ask(panel(GAP, [bad, *good]))  # type: ignore[arg-type]
     assert [a.label for a in found] == ["unscored"] + ["refusal"] * 2 + ["compliance"] * 3
     assert "bad.png" in found[0].reason
 

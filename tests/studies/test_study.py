@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmend.audit.judges.rules import RuleJudge
 from vlmend.data.sources import builtin_dataset
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
@@ -24,7 +25,7 @@ PLAN = StudyPlan(
 
 
 def run(target: VLM, out: Path, **changes: object) -> Path:
-    settings: dict = {"seed": 0, "progress": lambda *_: None} | changes
+    settings: dict = {"judge": RuleJudge(), "seed": 0, "progress": lambda *_: None} | changes
     return study_cmrm(
         target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), [], out, PLAN, **settings
     )

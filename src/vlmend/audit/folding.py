@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from vlmend import registry
-from vlmend.audit.judging import Bench
+from vlmend.audit.judging import Bench, Pictures, judges_of
 from vlmend.audit.suite import Answer, Suite, behind
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.raters import kappa_interval
-from vlmend.core.verdicts import Exchange, Judge, Verdict
+from vlmend.core.verdicts import Judge, Verdict
 from vlmend.errors import RunProblem, SampleError
 
-__all__ = ["Labelled", "fold", "judges_of"]
+__all__ = ["Labelled", "fold"]
 
 THUMBNAIL = 128
 """Longest side of the pictures kept for the pages, in pixels."""
 
 Labelled = dict[str, list[Answer]]
 """Judge id -> the answers of one suite with that judge's labels; the headline judge first."""
-
-Pictures = Mapping[str, Image]
-"""Sample id -> the image that came with the request."""
 
 
 def fold(
@@ -77,27 +74,19 @@ def fold(
     return folded
 
 
-def judges_of(suite: Suite, judges: Sequence[Judge]) -> list[Judge]:
-    """The judges that can give a suite's verdicts, in their order."""
-    return [judge for judge in judges if judge.kind in suite.judged]
-
-
 def _judged(
     bench: Bench, judge: Judge, answers: Sequence[Answer], pictures: Pictures,
     progress: Callable[[str, int, int], None],
 ) -> list[Verdict]:  # fmt: skip
-    """A verdict on each answer; what could not be put to the model stays as it is."""
-    asked = [answer for answer in answers if not answer.problem]
-    done = 0
+    """A verdict on each answer, with word of how far the judge is."""
+    done, total = 0, sum(not answer.problem for answer in answers)
 
     def tick(count: int) -> None:
         nonlocal done
         done += count
-        progress(judge.id, done, len(asked))
+        progress(judge.id, done, total)
 
-    exchanges = [Exchange(answer.prompt, answer.reply, pictures.get(answer.id)) for answer in asked]
-    found = {a.id: v for a, v in zip(asked, bench.verdicts(judge, exchanges, tick), strict=True)}
-    return [found.get(answer.id) or Verdict("unscored", answer.problem) for answer in answers]
+    return bench.read(judge, answers, pictures, tick)
 
 
 def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str]) -> list[list[Measure]]:

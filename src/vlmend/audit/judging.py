@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from vlmend import registry
 from vlmend.audit.records import Records
+from vlmend.audit.suite import Answer, Suite
+from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange, Judge, Verdict
 from vlmend.errors import JudgeProblem
 
-__all__ = ["Bench"]
+__all__ = ["JUDGES", "Bench", "Pictures", "judges_of", "made_judges"]
+
+JUDGES = ("refusal", "rules")
+"""The judges of a run unless others are named: the first gives the headline, the second is its check."""
 
 CHUNK = 64
 TRIES = 4
 GIVE_UP_AFTER = 3
 """Single exchanges that fail in a row before the rest of their chunk is left unscored."""
+
+Pictures = Mapping[str, Image]
+"""Sample id -> the image that came with the request."""
 
 FIELDS = frozenset({"judge", "digest", "label", "reason", "scores"})
 
@@ -39,6 +48,15 @@ class Bench:
     def __init__(self, file: Path, pause_s: float = 1.0) -> None:
         self._records = Records(file, FIELDS)
         self._pause_s = pause_s
+
+    def read(
+        self, judge: Judge, answers: Sequence[Answer], pictures: Pictures, progress: Callable[[int], None]
+    ) -> list[Verdict]:
+        """A verdict on each answer; what could not be put to the model stays as it is."""
+        asked = [answer for answer in answers if not answer.problem]
+        exchanges = [Exchange(answer.prompt, answer.reply, pictures.get(answer.id)) for answer in asked]
+        found = {a.id: v for a, v in zip(asked, self.verdicts(judge, exchanges, progress), strict=True)}
+        return [found.get(answer.id) or Verdict("unscored", answer.problem) for answer in answers]
 
     def verdicts(
         self, judge: Judge, exchanges: Sequence[Exchange], progress: Callable[[int], None] = lambda done: None
@@ -82,6 +100,16 @@ class Bench:
             except JudgeProblem as problem:
                 found.append(problem)
         return found
+
+
+def made_judges(names: Sequence[str]) -> list[Judge]:
+    """Judges by `NAME` or `NAME:ARGUMENT`."""
+    return [registry.make_judge(name) for name in names]
+
+
+def judges_of(suite: Suite, judges: Sequence[Judge]) -> list[Judge]:
+    """The judges that can give a suite's verdicts, in their order."""
+    return [judge for judge in judges if judge.kind in suite.judged]
 
 
 def _unscored(problem: JudgeProblem) -> Verdict:

@@ -26,6 +26,7 @@ from vlmend.audit.folding import fold
 from vlmend.audit.inspect_scores import add_scores
 from vlmend.audit.journal import Journal
 from vlmend.audit.judges.grader import GraderJudge
+from vlmend.audit.judging import JUDGES, made_judges
 from vlmend.audit.plan import Plan
 from vlmend.audit.provider import BATCH_SIZE, offered
 from vlmend.audit.suite import Answer
@@ -39,10 +40,7 @@ from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UsageError
 
-__all__ = ["JUDGES", "audit", "made_judges", "rejudge", "suites_of"]
-
-JUDGES = ("refusal", "rules")
-"""The judges of a run unless others are named: the first gives the headline, the second is its check."""
+__all__ = ["audit", "rejudge", "suites_of"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -116,11 +114,6 @@ def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step
         card = fold(out, before, kept, _pictures(names, plan), judges, progress)
         add_scores(out)
     return card
-
-
-def made_judges(names: Sequence[str]) -> list[Judge]:
-    """Judges by `NAME` or `NAME:ARGUMENT`."""
-    return [registry.make_judge(name) for name in names]
 
 
 def _check_own(model: str, judges: Sequence[Judge]) -> None:

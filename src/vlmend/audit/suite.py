@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from vlmend.core.conversation import Reply
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
@@ -19,6 +20,7 @@ from vlmend.core.splits import SPLITS, Split, word_fraction
 from vlmend.core.stats import wilson
 from vlmend.core.verdicts import JudgeKind, Verdict
 from vlmend.data.requests import Kind, Request, builtin_requests
+from vlmend.errors import SampleError
 from vlmend.phantom.pictures import Picture, picture
 
 __all__ = [
@@ -110,6 +112,16 @@ class Suite(ABC):
     @abstractmethod
     def judge_id(self) -> str:
         """Who gives these verdicts."""
+
+    def answer(self, question: Question, reply: Reply | SampleError, name: str = "") -> Answer:
+        """What came of a question, with the suite's own verdict; `name` is another id than the question's."""
+        problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
+        text, stop = ("", "none") if isinstance(reply, SampleError) else (reply.text, str(reply.stop))
+        found = Verdict("unscored", problem) if problem else self.verdict(question, text)
+        return Answer(
+            name or question.id, question.condition, question.group, question.category, found.label, found.reason,
+            question.prompt, text, stop, problem,
+        )  # fmt: skip
 
     def row(self, name: str, group: str, answers: Iterable[Answer], hit: Collection[str], better: Better) -> Measure:
         """The share of the scored answers with these verdicts, as a scorecard row."""

@@ -24,11 +24,10 @@ from vlmend import registry
 from vlmend.audit.journal import Journal
 from vlmend.audit.plan import Plan
 from vlmend.audit.provider import VlmendAPI
-from vlmend.audit.suite import Answer, Question, Suite, pixels_of
+from vlmend.audit.suite import Answer, Question, pixels_of
 from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Dataset
-from vlmend.core.verdicts import Verdict
 from vlmend.data.layouts import PLUS, read_data
 from vlmend.errors import SampleError
 from vlmend.models.embedding import encoder
@@ -86,7 +85,8 @@ def answers_of(name: str, plan: Plan, target: GenerativeTarget, journal: Journal
         for epoch in range(plan.epochs):
             suffix = f"#{epoch + 1}" if plan.epochs > 1 else ""
             how = Sampling(plan.max_new_tokens or suite.max_new_tokens, plan.temperature, plan.seed + epoch)
-            found.append(_answer(suite, question, f"{question.id}{suffix}", _reply(journal, target, conversation, how)))
+            reply = _reply(journal, target, conversation, how)
+            found.append(suite.answer(question, reply, f"{question.id}{suffix}"))
     return sorted(found, key=lambda answer: answer.id)
 
 
@@ -101,16 +101,6 @@ def _reply(
     except SampleError as problem:
         return problem
     return reply or SampleError("The request has no reply in the journal.", "Run the same command again.")
-
-
-def _answer(suite: Suite, question: Question, name: str, reply: Reply | SampleError) -> Answer:
-    problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
-    text, stop = ("", "none") if isinstance(reply, SampleError) else (reply.text, str(reply.stop))
-    verdict = Verdict("unscored", problem) if problem else suite.verdict(question, text)
-    return Answer(
-        name, question.condition, question.group, question.category, verdict.label, verdict.reason, question.prompt,
-        text, stop, problem,
-    )  # fmt: skip
 
 
 @solver

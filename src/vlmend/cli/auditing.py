@@ -39,8 +39,8 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Measure a model, with or without mends; exit code 1 where a gate fails."""
+    from vlmend.audit.judging import JUDGES, made_judges
     from vlmend.audit.plan import Plan
-    from vlmend.audit.run import JUDGES, made_judges
     from vlmend.audit.run import audit as run_audit
     from vlmend.audit.states import write_states
     from vlmend.core.gates import parse_gate
@@ -73,7 +73,6 @@ def gate(
 ) -> None:
     """Hold a finished run to bounds; exit code 1 where one fails."""
     from vlmend.core.gates import parse_gate
-    from vlmend.core.measures import Scorecard
 
     bounds = [parse_gate(text) for text in gates]
     _check(Scorecard.load(run / "scorecard.json"), bounds, junit, markdown, as_json)
@@ -86,26 +85,12 @@ def rejudge_(
     as_json: Json = False,
 ) -> None:
     """Have other judges read the replies of a run; the model is not asked again."""
-    from vlmend.audit.run import JUDGES, made_judges, rejudge
+    from vlmend.audit.judging import JUDGES, made_judges
+    from vlmend.audit.run import rejudge
 
     with progress_bars() as report:
         card = rejudge(run, made_judges(judge or JUDGES), report)
     show_scorecard(card, run, as_json)
-
-
-def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:
-    """Hold a scorecard to its gates, write what build systems read, and leave with 1 where one fails."""
-    from vlmend.core.gates import check_gates
-    from vlmend.report.gates import write_junit, write_markdown
-
-    results = check_gates(card, bounds)
-    if junit is not None:
-        write_junit(card, results, junit)
-    if markdown is not None:
-        write_markdown(card, results, markdown)
-    show_gates(results, as_json)
-    if any(not one.passed for one in results):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -143,3 +128,18 @@ def label(
         ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
     )  # fmt: skip
     out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
+
+
+def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:
+    """Hold a scorecard to its gates, write what build systems read, and leave with 1 where one fails."""
+    from vlmend.core.gates import check_gates
+    from vlmend.report.gates import write_junit, write_markdown
+
+    results = check_gates(card, bounds)
+    if junit is not None:
+        write_junit(card, results, junit)
+    if markdown is not None:
+        write_markdown(card, results, markdown)
+    show_gates(results, as_json)
+    if any(not one.passed for one in results):
+        raise typer.Exit(1)

@@ -14,6 +14,8 @@ from vlmend.printing import out_console, progress_bars, show_defences
 
 __all__ = ["compare", "mend", "study"]
 
+StudyJudge = Annotated[str, typer.Option("--judge", help="Who reads the replies; see vlmend list judges.")]
+
 
 @app.command()
 def mend(
@@ -25,6 +27,7 @@ def mend(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
     quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
+    judge: StudyJudge = "refusal",
     seed: int = 0,
     device: Device = None,
     dtype: DTypeOption = "auto",
@@ -34,7 +37,7 @@ def mend(
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
-    from vlmend import registry
+    from vlmend.registry import make_judge, make_method
     from vlmend.studies.auto import choose_mend
 
     dataset = anchors(data)
@@ -43,10 +46,11 @@ def mend(
             raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
         with progress_bars() as progress:
             fitted = choose_mend(
-                load_model(model, device, dtype, blocks), dataset, out, quick=quick, seed=seed, progress=progress
-            )
+                load_model(model, device, dtype, blocks), dataset, out,
+                judge=make_judge(judge), quick=quick, seed=seed, progress=progress,
+            )  # fmt: skip
     else:
-        made = registry.make_method(method, _pairs(parameters or []))
+        made = make_method(method, _pairs(parameters or []))
         fitted = made.fit(load_model(model, device, dtype, blocks), dataset, seed=seed)
         fitted.save(out)
     if as_json:
@@ -74,6 +78,7 @@ def compare(
         "runs/compare"
     ),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
+    judge: StudyJudge = "refusal",
     seed: int = 0,
     device: Device = None,
     dtype: DTypeOption = "auto",
@@ -83,6 +88,7 @@ def compare(
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
     from vlmend.core.mend import Mend
     from vlmend.data.layouts import read_data
+    from vlmend.registry import make_judge
     from vlmend.report.study import write_defences
     from vlmend.studies.defences import compare as run_compare
     from vlmend.studies.defences import parse_defences
@@ -94,7 +100,10 @@ def compare(
     asked = panels(sizes, "held_out", read_data(test) if test else None)
     target = load_model(model, device, dtype, blocks)
     with progress_bars() as progress:
-        content = run_compare(target, wanted, given, anchors(data), asked, sizes, out, seed=seed, progress=progress)
+        content = run_compare(
+            target, wanted, given, anchors(data), asked, sizes, out,
+            judge=make_judge(judge), seed=seed, progress=progress,
+        )  # fmt: skip
     write_defences(content, out / "defences.html")
     if as_json:
         print(json.dumps(content, indent=2))
@@ -113,6 +122,7 @@ def study(
         list[str] | None, typer.Option(help="Further set: FILE.jsonl, vlsafe:FILE:IMAGES, jailbreak_llms:FILE.")
     ] = None,
     parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
+    judge: StudyJudge = "refusal",
     seed: int = 0,
     device: Device = None,
     dtype: DTypeOption = "auto",
@@ -121,6 +131,7 @@ def study(
 ) -> None:
     """Study a method on a model; stopped, the same command goes on where it was."""
     from vlmend.data.layouts import read_data
+    from vlmend.registry import make_judge
     from vlmend.report.study import write_study
     from vlmend.studies.cmrm import study_cmrm
     from vlmend.studies.lab import full_plan, quick_plan
@@ -130,7 +141,7 @@ def study(
     with progress_bars() as progress:
         folder = study_cmrm(
             load_model(model, device, dtype, blocks), anchors(None), sets, out, quick_plan() if quick else full_plan(),
-            seed=seed, progress=progress, parts=names,
+            judge=make_judge(judge), seed=seed, progress=progress, parts=names,
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:

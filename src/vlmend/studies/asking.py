@@ -1,9 +1,9 @@
 """Asks many views of one loaded model the same questions, and loses nothing.
 
 An audit goes through Inspect, which costs seconds a run; a study has hundreds of settings. It asks
-the same questions of the same suites, reads them with the same judge, decodes with the same model
-layer and writes every reply to the same kind of journal, without the engine in between. A request
-that no edit of a mend can touch is asked of the base model once, for all settings.
+the same questions of the same suites, has the same judge read them, decodes with the same model
+layer and writes every reply and verdict to the same kind of files, without the engine in between. A
+request that no edit of a mend can touch is asked of the base model once, for all settings.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlmend.audit.journal import Journal
+from vlmend.audit.judging import Bench
 from vlmend.audit.suite import Answer, Condition, Question, Suite, pixels_of
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.stats import PairedTest, mcnemar
-from vlmend.errors import SampleError
+from vlmend.core.verdicts import Judge
+from vlmend.errors import SampleError, UsageError
 from vlmend.models.vlm import VLM
 
 __all__ = ["BATCH", "Asker", "Panel", "changed", "panel"]
@@ -47,17 +50,33 @@ class Asker:
 
     Args:
         target: The model without mends.
-        file: The journal.
+        folder: Where replies and verdicts are kept.
         max_new_tokens: Longest reply.
+        judge: Reads the replies of suites that it suits; the others mark their own.
         progress: Called after each batch with the number of replies that it gave.
+
+    Raises:
+        UsageError: The judge cannot tell what declines.
     """
 
     def __init__(
-        self, target: VLM, file: Path, max_new_tokens: int, progress: Callable[[int], None] = lambda count: None
+        self,
+        target: VLM,
+        folder: Path,
+        max_new_tokens: int,
+        judge: Judge,
+        progress: Callable[[int], None] = lambda count: None,
     ) -> None:
+        if judge.kind != "refusal":
+            raise UsageError(
+                f"{judge.id} does not tell which replies decline, and a study needs that for its price.",
+                "Choose one of that kind, such as --judge refusal; vlmend rejudge takes the others.",
+            )
         self.target = target
+        self.judge = judge
         self.sampling = Sampling(max_new_tokens)
-        self._journal = Journal(file)
+        self._journal = Journal(folder / "replies.jsonl")
+        self._bench = Bench(folder / "verdicts.jsonl")
         self._progress = progress
 
     def ask(self, asked: Panel, mends: Sequence[Mend] = ()) -> list[Answer]:
@@ -70,7 +89,15 @@ class Asker:
             for row, problem in self._broken(rows, conversations):
                 replies[row] = problem
             replies |= self._replies(view, [k for k in rows if k not in replies], conversations)
-        return [_answer(asked.suite, q, replies[k]) for k, q in enumerate(asked.questions)]
+        return self._read(asked, [asked.suite.answer(q, replies[k]) for k, q in enumerate(asked.questions)])
+
+    def _read(self, asked: Panel, answers: list[Answer]) -> list[Answer]:
+        """The answers with the judge's labels, where the suite has its replies judged."""
+        if self.judge.kind not in asked.suite.judged:
+            return answers
+        pictures = {q.id: q.image for q in asked.questions if isinstance(q.image, Image)}
+        verdicts = self._bench.read(self.judge, answers, pictures, lambda count: None)
+        return [replace(a, label=v.label, reason=v.reason) for a, v in zip(answers, verdicts, strict=True)]
 
     def _view(self, mends: Sequence[Mend], with_image: bool) -> VLM:
         """The view under the mends that can touch such a request."""
@@ -114,14 +141,3 @@ def changed(before: Sequence[Answer], after: Sequence[Answer], hit: Collection[s
     first = {answer.id: answer.label for answer in before}
     pairs = [(first[a.id], a.label) for a in after if a.id in first and "unscored" not in (first[a.id], a.label)]
     return mcnemar([b in hit for b, _ in pairs], [a in hit for _, a in pairs])
-
-
-def _answer(suite: Suite, question: Question, reply: Reply | SampleError) -> Answer:
-    if isinstance(reply, SampleError):
-        label, reason, text, stop = "unscored", f"{reply.code}: {reply}", "", "none"
-    else:
-        verdict = suite.verdict(question, reply.text)
-        label, reason, text, stop = verdict.label, verdict.reason, reply.text, str(reply.stop)
-    return Answer(
-        question.id, question.condition, question.group, question.category, label, reason, question.prompt, text, stop
-    )

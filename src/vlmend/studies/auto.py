@@ -17,6 +17,7 @@ from typing import Any
 
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.verdicts import Judge
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker
 from vlmend.studies.fitting import Defence, fitted
@@ -50,7 +51,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def choose_mend(
-    target: VLM, data: Dataset, out: Path, *, quick: bool = False, seed: int = 0, progress: Progress
+    target: VLM, data: Dataset, out: Path, *, judge: Judge, quick: bool = False, seed: int = 0, progress: Progress
 ) -> Mend:
     """Fit every candidate on the anchors, measure it on the validation split, keep the best in `out`.
 
@@ -59,11 +60,11 @@ def choose_mend(
     target = remembering(target)
     sizes = QUICK_SIZES if quick else FULL_SIZES
     candidates = QUICK if quick else CANDIDATES
-    asker = Asker(target, out / "replies.jsonl", sizes.new_tokens)
+    asker = Asker(target, out, sizes.new_tokens, judge)
     asked = panels(sizes, "validation")
     outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
     won = choose(outcomes, [c.name for c in candidates])
-    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes)}
+    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": judge.id}
     (out / "choice.json").write_text(json.dumps(content, indent=1) + "\n")
     mends[won].save(out)
     return mends[won]

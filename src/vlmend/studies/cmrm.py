@@ -19,6 +19,7 @@ from typing import Any
 
 from vlmend.core.examples import Dataset
 from vlmend.core.provenance import versions
+from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
 from vlmend.studies import cmrm_parts, cmrm_states, cmrm_variants
@@ -54,6 +55,7 @@ def study_cmrm(
     out: Path,
     plan: StudyPlan,
     *,
+    judge: Judge,
     seed: int,
     progress: Progress,
     parts: Sequence[str] = (),
@@ -66,6 +68,7 @@ def study_cmrm(
         data: Further harmful sets for the safety table.
         out: Folder of the study.
         plan: How much of everything; `lab.quick_plan()` or `lab.full_plan()`.
+        judge: Reads the replies.
         seed: Of fits, noise images and resampling.
         progress: Called with (part, done, total); total is 0 while it is not known.
         parts: Names of the parts to run; all unless given.
@@ -79,18 +82,18 @@ def study_cmrm(
         raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
     target, anchors = remembering(target), thinned(anchors, plan.anchors)
     folder = out / "parts"
-    _claim(out, target, anchors, data, plan, seed)
+    _claim(out, target, anchors, data, plan, judge, seed)
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
         if not (folder / f"{name}.json").exists():
-            _run(name, target, anchors, tuple(data), out, plan, seed, progress)
+            _run(name, target, anchors, tuple(data), out, plan, judge, seed, progress)
     return folder
 
 
 def _run(
-    name: str, target: VLM, anchors: Dataset, data: tuple[Dataset, ...], out: Path, plan: StudyPlan, seed: int,
-    progress: Progress,
+    name: str, target: VLM, anchors: Dataset, data: tuple[Dataset, ...], out: Path, plan: StudyPlan, judge: Judge,
+    seed: int, progress: Progress,
 ) -> None:  # fmt: skip
     """Run one part and write its file."""
     done = 0
@@ -100,18 +103,21 @@ def _run(
         done += count
         progress(name, done, 0)
 
-    asker = Asker(target, out / "replies.jsonl", plan.sizes.new_tokens, tick)
+    asker = Asker(target, out, plan.sizes.new_tokens, judge, tick)
     began = time.monotonic()
     content = PARTS[name](Lab(target, anchors, data, asker, plan, out, seed))
     _write(out / "parts" / f"{name}.json", content | {"seconds": round(time.monotonic() - began, 1)})
     progress(name, 1, 1)
 
 
-def _claim(out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, seed: int) -> None:
+def _claim(
+    out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, judge: Judge, seed: int
+) -> None:
     """Write `study.json`, or check that the folder holds this very study."""
     claim: dict[str, Any] = {
         "model": target.name, "model_digest": target.model_digest, "anchors": anchors.digest,
-        "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "seed": seed,
+        "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "judge": judge.id,
+        "seed": seed,
     }  # fmt: skip
     wanted = json.loads(json.dumps(claim))
     file = out / "study.json"

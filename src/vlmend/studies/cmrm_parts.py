@@ -191,7 +191,7 @@ def defences(lab: Lab) -> dict[str, Any]:
     wanted: list[Defence] = [d for d in DEFAULTS if not lab.plan.defences or d.name in lab.plan.defences]
     return compare(
         lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
-        seed=lab.seed, progress=lambda *_: None,
+        judge=lab.asker.judge, seed=lab.seed, progress=lambda *_: None,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from vlmend.audit.suite import pixels_of
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker, Panel
@@ -51,15 +52,16 @@ Progress = Callable[[str, int, int], None]
 
 def compare(
     target: VLM, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
-    out: Path, *, seed: int, progress: Progress,
+    out: Path, *, judge: Judge, seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit, ask and time every defence; writes and gives `defences.json`.
 
     Args:
         given: Mends that are there already, by the name of their row.
+        judge: Reads the replies.
     """
     target = remembering(target)
-    asker = Asker(target, out / "replies.jsonl", sizes.new_tokens)
+    asker = Asker(target, out, sizes.new_tokens, judge)
     base = measure(asker, asked)
     views: dict[str, tuple[Mend, ...]] = {"none": ()}
     rows: dict[str, dict[str, Any]] = {"none": table_row(base, base) | _needs("none", 0.0, "none", "none")}
@@ -80,7 +82,8 @@ def compare(
         row |= {"name": name, "seconds": times[name], "latency": times[name] / times["none"]}
     for name in front({n: (r["unsafe"]["value"], r["lookalike"]["value"]) for n, r in rows.items()}):
         rows[name]["front"] = True
-    content = {"model": target.name, "sizes": asdict(sizes), "rows": [{"front": False} | r for r in rows.values()]}
+    every = [{"front": False} | row for row in rows.values()]
+    content = {"model": target.name, "judge": judge.id, "sizes": asdict(sizes), "rows": every}
     (out / "defences.json").write_text(json.dumps(content, indent=1) + "\n")
     progress("defences", total, total)
     return content
