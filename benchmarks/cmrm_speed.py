@@ -34,7 +34,7 @@ from vlmend.methods._anchors import as_text, batches, sites_of, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.safety.cmrm_sample import CMRMSample
 from vlmend.models.contrast import Prefixes, row_shifts, sharing
-from vlmend.models.load import load
+from vlmend.models.load import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
 
@@ -76,7 +76,7 @@ def main() -> None:
 
 def model(tiny: bool) -> VLM:
     """The phantom; or a model so small that this script can be tried out in a minute."""
-    return tiny_vlm() if tiny else load(registry.model_folder("phantom"), name="phantom", device="cpu")
+    return tiny_vlm() if tiny else load(registry.model_folder("phantom"), name="phantom", options=LoadOptions("cpu"))
 
 
 def requests(count: int) -> list[Conversation]:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from timing import Table, machine, write_tables
 
+from vlmend.audit.judging import made_judges
 from vlmend.audit.plan import Plan
-from vlmend.audit.run import audit, made_judges
+from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
 from vlmend.core.provenance import versions
 from vlmend.testing import ScriptedTarget

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers, two cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["vlmend.core", "vlmend.models", "vlmend.methods", "vlmend.testing", "vlmend.training"], "beartype.beartype"
+    [f"vlmend.{name}" for name in ("core", "models", "methods", "testing", "training", "export")], "beartype.beartype"
 )
 
 import pytest  # noqa: E402

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from vlmend.cli import app
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.models.vlm import VLM
 
@@ -95,3 +99,34 @@ def test_a_gate_that_fails_exits_1_and_tells_the_row(tmp_path: Path) -> None:
     assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
     assert vlmend("gate", str(tmp_path), f"{bound}0.5").returncode == 0
     assert vlmend("gate", str(tmp_path), "nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("verb", ["audit", "mend", "compare", "study", "export", "doctor"])
+def test_every_verb_that_loads_a_model_takes_every_loading_option(verb: str) -> None:
+    told = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+    wanted = ["--device ", "--device-map", "--dtype", "--quantize", "--attention", "--trust-remote-code", "--revision",
+              "--allow-pickle", "--blocks"]  # fmt: skip
+    assert [option for option in wanted if told.count(option) != 1] == []
+    assert "loading" not in told.split("Options")[1].lower()
+
+
+def test_the_doctor_tells_what_a_model_is_and_what_works(folder: Path) -> None:
+    told = vlmend("doctor", str(folder), "--json", "--dtype", "bfloat16", "--attention", "eager")
+    assert told.returncode == 0, told.stderr
+    content = json.loads(told.stdout)
+    assert content["torch"].startswith(version("torch"))
+    found = {row["name"]: row for row in content["findings"]}
+    assert found["decoder blocks"]["value"].startswith("4 at model.language_model.layers")
+    assert (found["dtype"]["value"], found["attention"]["value"]) == ("bfloat16", "eager")
+    assert found["dataset-level mends (CMRM)"]["ok"] is True
+    assert found["hook-free export"]["ok"] is not None
+
+
+def test_the_doctor_says_why_a_model_does_not_load(folder: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "model.safetensors").unlink()
+    told = CliRunner().invoke(app, ["doctor", str(broken)])
+    assert told.exit_code == 3
+    assert "cores" in told.stdout
+    assert "loads  NO  " in told.stdout
+    assert "it has no weights" in told.stdout

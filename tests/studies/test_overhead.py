@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vlmend.core.conversation import Conversation
+from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import noise_image
 from vlmend.core.sites import Site
 from vlmend.studies.overhead import phase_times
@@ -17,6 +17,7 @@ BATCH = [Conversation.ask("what is it", noise_image(16, 1)), Conversation.ask("a
 def test_the_plain_sample_level_reads_three_times_even_on_a_model_that_remembers() -> None:
     """One warm-up and one round: prefill 2, reply 2, plain sample level 2 x 3 long reads."""
     target = remembering(tiny_vlm(seed=0))
+    target.generate(BATCH, Sampling(1))  # the trial of the decode loop reads too, once
     long_reads = 0
 
     def count(module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:

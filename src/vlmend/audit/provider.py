@@ -35,10 +35,10 @@ from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling, Turn
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
-from vlmend.errors import SampleError, UsageError
+from vlmend.errors import BadImage, SampleError, UsageError
+from vlmend.models.api import PREFIX, ApiTarget
 from vlmend.models.batching import Batcher
-from vlmend.models.load import load
-from vlmend.models.vlm import VLM
+from vlmend.models.load import LoadOptions, load
 
 __all__ = ["BATCH_SIZE", "Local", "VlmendAPI", "offered"]
 
@@ -55,11 +55,19 @@ class Local:
     on_reply: Callable[[], None] = lambda: None
 
     async def ask(self, conversation: Conversation, sampling: Sampling) -> Reply:
-        known = self.journal.get(self.target.id, conversation, sampling) if self.journal else None
-        if known is None:
-            known = await asyncio.wrap_future(self.batcher.submit(self.target, conversation, sampling))
+        request = (self.target.id, conversation, sampling)
+        known = self.journal.get(*request) if self.journal else None
+        problem = self.journal.problem(*request) if self.journal else None
+        if problem is not None:
+            raise problem
+        try:
+            found = known or await asyncio.wrap_future(self.batcher.submit(self.target, conversation, sampling))
+        except SampleError as new:
+            if self.journal and not isinstance(new, BadImage):
+                self.journal.note(*request, new)
+            raise
         self.on_reply()
-        return known
+        return found
 
 
 _offered: dict[str, Local] = {}
@@ -84,7 +92,7 @@ class VlmendAPI(ModelAPI):
     Args:
         model_name: NAME.
         mends: Folders of mends, separated by commas (`-M mends=mends/cmrm`).
-        model_args: Further arguments; `device` and `dtype` are known.
+        model_args: How it is loaded (`-M dtype=bfloat16`): the fields of `LoadOptions`.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class VlmendAPI(ModelAPI):
         local = _offered.get(model_name)
         if local is None:
             with _loading:
-                loaded, batcher = _loaded(model_name, **model_args)
+                loaded, batcher = _loaded(model_name, base_url, LoadOptions(**model_args))
             view = loaded
             for folder in filter(None, mends.split(",")):
                 view = view.with_mend(Mend.load(Path(folder)))
@@ -150,7 +158,9 @@ def _turn(message: ChatMessage) -> Turn:
 
 
 @cache
-def _loaded(name: str, device: str | None = None, dtype: str = "auto") -> tuple[VLM, Batcher]:
+def _loaded(name: str, base_url: str | None, options: LoadOptions) -> tuple[GenerativeTarget, Batcher]:
     """Each model is loaded once, however many views of it are asked."""
-    loaded = load(registry.model_folder(name), name=name, device=device, dtype=dtype)  # type: ignore[arg-type]
+    if name.startswith(PREFIX):
+        return ApiTarget.of(name, base_url), Batcher(BATCH_SIZE)
+    loaded = load(registry.model_folder(name), name=name, options=options)
     return loaded, Batcher(BATCH_SIZE)

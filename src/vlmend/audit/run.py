@@ -118,7 +118,8 @@ def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step
 
 def _check_own(model: str, judges: Sequence[Judge]) -> None:
     """No model grades itself; names are compared, so a folder and a hub name of the same weights pass."""
-    if any(isinstance(judge, GraderJudge) and judge.model in (model, f"vlmend/{model}") for judge in judges):
+    own = (model, f"vlmend/{model}", model.replace("api:", "openai/", 1))
+    if any(isinstance(judge, GraderJudge) and judge.model in own for judge in judges):
         raise UsageError(f"{model} would grade itself.", "Name another model after grader:.")
 
 

@@ -96,11 +96,12 @@ def _reply(
     """The reply, or why the request could not be put to the model."""
     try:
         reply = journal.get(target.id, conversation, sampling)
+        noted = journal.problem(target.id, conversation, sampling)
         for image in conversation.images if reply is None else ():
             image.decode()
     except SampleError as problem:
         return problem
-    return reply or SampleError("The request has no reply in the journal.", "Run the same command again.")
+    return reply or noted or SampleError("The request has no reply in the journal.", "Run the same command again.")
 
 
 @solver

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vlmend.cli.options import Blocks, Device, DTypeOption, Gates, Json, Judges, JUnit, Markdown, Model, app, load_model
+from vlmend.cli.options import (
+    ApiBase,
+    Gates,
+    Json,
+    Judges,
+    JUnit,
+    LoadOptions,
+    Markdown,
+    Model,
+    app,
+    load_target,
+    with_loading,
+)
 from vlmend.core.gates import Gate
 from vlmend.core.measures import Scorecard
 from vlmend.printing import out_console, progress_bars, show_gates, show_labels, show_scorecard
@@ -16,6 +28,7 @@ __all__ = ["audit", "gate", "label", "rejudge_"]
 
 
 @app.command()
+@with_loading
 def audit(
     model: Model,
     suite: Annotated[str, typer.Option(help="Suites or axes, separated by commas.")] = "safety,utility",
@@ -33,9 +46,8 @@ def audit(
     gates: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
-    device: Device = None,
-    dtype: DTypeOption = "auto",
-    blocks: Blocks = None,
+    loading: LoadOptions = LoadOptions(),
+    api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model, with or without mends; exit code 1 where a gate fails."""
@@ -50,14 +62,14 @@ def audit(
     names = tuple(part.strip() for part in suite.split(",") if part.strip())
     plan = Plan(names, PLUS.join(data) if data else None, limit, max_new_tokens, seed, temperature, epochs)
     judges, bounds = made_judges(judge or JUDGES), [parse_gate(text) for text in gates or []]
-    base = load_model(model, device, dtype, blocks)
+    base = load_target(model, loading, api_base)
     mends = [Mend.load(folder) for folder in mend or []]
     target = base
     for one in mends:
         target = target.with_mend(one)
     with progress_bars() as report:
         card = run_audit(target, plan, out, mends=mends, judges=judges, progress=report)
-    if mends:
+    if mends and base.layers:
         write_states(base, target, out / "states.json")
     show_scorecard(card, out, as_json)
     _check(card, bounds, junit, markdown, as_json)

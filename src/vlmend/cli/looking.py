@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from vlmend.cli.options import Json, app, load_model
-from vlmend.printing import listed, machine, out_console, progress_bars, show_runs
+from vlmend.cli.options import Json, LoadOptions, app, load_model, with_loading
+from vlmend.errors import VlmendError
+from vlmend.printing import err_console, listed, machine, out_console, progress_bars, show_runs
+
+if TYPE_CHECKING:
+    from vlmend.models.checkup import Finding
 
 __all__ = ["demo", "doctor", "list_", "power", "report", "view"]
 
@@ -112,24 +117,46 @@ def list_(
 
 
 @app.command()
+@with_loading
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="Also load this model and say what was found.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Also load this model, say what was found and try it.")] = None,
+    loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
-    """Say what this machine has, and what a model is made of."""
+    """Say what this machine has, what a model is made of, and what works with it."""
     found = machine()
-    if model is not None:
-        vlm = load_model(model, None, "auto", None)
-        found |= {
-            "model": model,
-            "class": type(vlm.model).__name__,
-            "decoder blocks": f"{vlm.layers} at {vlm.anatomy.blocks_path}, width {vlm.anatomy.width}",
-            "vision tower": vlm.anatomy.vision_path,
-            "image token": vlm.anatomy.image_token_id,
-            "fingerprint": vlm.model_digest,
-        }
+    findings, code = ([], 0) if model is None else _examined(model, loading)
     if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    for key, value in found.items():
-        out_console.print(f"{key:>18}  {value}", highlight=False)
+        told = {"model": model, "findings": [asdict(one) for one in findings]} if model else {}
+        print(json.dumps(found | told, indent=2))
+    else:
+        for key, value in found.items():
+            out_console.print(f"{key:>28}  {value}", highlight=False, markup=False, soft_wrap=True)
+        part = ""
+        for one in findings:
+            if one.part != part:
+                part = one.part
+                out_console.print(f"\n{part}", highlight=False)
+            mark = {None: "", True: "ok  ", False: "NO  "}[one.ok]
+            out_console.print(f"{one.name:>28}  {mark}{one.value}", highlight=False, markup=False, soft_wrap=True)
+    if code:
+        raise typer.Exit(code)
+
+
+def _examined(model: str, loading: LoadOptions) -> tuple[list[Finding], int]:
+    """The check-up of a model, and the exit code: that of the error where it does not even load."""
+    from vlmend.export.refusals import refusals
+    from vlmend.models.checkup import Finding, checkup, constant_view
+
+    try:
+        vlm = load_model(model, loading)
+    except VlmendError as problem:
+        return [Finding("structure", "loads", str(problem), False)], problem.exit_code
+    with err_console.status(f"trying {model}"):
+        findings = checkup(vlm)
+        try:
+            reasons = refusals(constant_view(vlm), always=False)
+        except Exception as problem:
+            reasons = [f"the check failed with {type(problem).__name__}: {problem}"]
+    exported = Finding("supported", "hook-free export", "; ".join(reasons) or "constant mends fold", not reasons)
+    return [*findings, exported], 0

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vlmend.cli.options import Blocks, Device, DTypeOption, Json, Model, anchors, app, load_model
+from vlmend.cli.options import ApiBase, Json, LoadOptions, Model, anchors, app, load_model, load_target, with_loading
 from vlmend.errors import UsageError
 from vlmend.printing import out_console, progress_bars, show_defences
 
@@ -18,6 +18,7 @@ StudyJudge = Annotated[str, typer.Option("--judge", help="Who reads the replies;
 
 
 @app.command()
+@with_loading
 def mend(
     method: Annotated[str, typer.Argument(help="See: vlmend list methods; auto chooses one on a validation split.")],
     model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
@@ -29,14 +30,14 @@ def mend(
     quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
     judge: StudyJudge = "refusal",
     seed: int = 0,
-    device: Device = None,
-    dtype: DTypeOption = "auto",
-    blocks: Blocks = None,
+    loading: LoadOptions = LoadOptions(),
+    api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
+    from vlmend.models.api import check_access
     from vlmend.registry import make_judge, make_method
     from vlmend.studies.auto import choose_mend
 
@@ -46,12 +47,14 @@ def mend(
             raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
         with progress_bars() as progress:
             fitted = choose_mend(
-                load_model(model, device, dtype, blocks), dataset, out,
+                load_model(model, loading), dataset, out,
                 judge=make_judge(judge), quick=quick, seed=seed, progress=progress,
             )  # fmt: skip
     else:
         made = make_method(method, _pairs(parameters or []))
-        fitted = made.fit(load_model(model, device, dtype, blocks), dataset, seed=seed)
+        target = load_target(model, loading, api_base)
+        check_access(target, made)
+        fitted = made.fit(target, dataset, seed=seed)
         fitted.save(out)
     if as_json:
         print(json.dumps(asdict(fitted.card), indent=2))
@@ -65,6 +68,7 @@ def mend(
 
 
 @app.command()
+@with_loading
 def compare(
     model: Model,
     methods: Annotated[
@@ -80,9 +84,7 @@ def compare(
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
     judge: StudyJudge = "refusal",
     seed: int = 0,
-    device: Device = None,
-    dtype: DTypeOption = "auto",
-    blocks: Blocks = None,
+    loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
@@ -98,7 +100,7 @@ def compare(
     given = {folder.name: Mend.load(folder) for folder in mend or []}
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", read_data(test) if test else None)
-    target = load_model(model, device, dtype, blocks)
+    target = load_model(model, loading)
     with progress_bars() as progress:
         content = run_compare(
             target, wanted, given, anchors(data), asked, sizes, out,
@@ -113,6 +115,7 @@ def compare(
 
 
 @app.command()
+@with_loading
 def study(
     what: Annotated[Literal["cmrm"], typer.Argument(help="cmrm: every table and figure of its paper.")],
     model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
@@ -124,9 +127,7 @@ def study(
     parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
     judge: StudyJudge = "refusal",
     seed: int = 0,
-    device: Device = None,
-    dtype: DTypeOption = "auto",
-    blocks: Blocks = None,
+    loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
     """Study a method on a model; stopped, the same command goes on where it was."""
@@ -140,7 +141,7 @@ def study(
     names = tuple(part.strip() for part in parts.split(",") if part.strip())
     with progress_bars() as progress:
         folder = study_cmrm(
-            load_model(model, device, dtype, blocks), anchors(None), sets, out, quick_plan() if quick else full_plan(),
+            load_model(model, loading), anchors(None), sets, out, quick_plan() if quick else full_plan(),
             judge=make_judge(judge), seed=seed, progress=progress, parts=names,
         )  # fmt: skip
     write_study(out, out / "study.html")

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.examples import Dataset
+from vlmend.errors import NeedsActivations, UsageError
+from vlmend.models.loading import LoadOptions
 from vlmend.printing import err_console
 
 if TYPE_CHECKING:
     from vlmend.models.vlm import VLM
 
 __all__ = [
-    "Blocks", "DTypeOption", "Device", "Gates", "JUnit", "Json", "Judges", "Markdown", "Model", "anchors", "app",
-    "load_model",
+    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "anchors", "app", "load_model",
+    "load_target", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
+ApiBase = Annotated[
+    str | None, typer.Option("--api-base", help="Address of an API model, api:NAME; OPENAI_BASE_URL unless given.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the GPU where there is one.")]
-DTypeOption = Annotated[Literal["auto", "float32", "float16", "bfloat16"], typer.Option(help="Of the weights.")]
-Blocks = Annotated[str | None, typer.Option(help="Path of the decoder blocks, where they cannot be told.")]
 Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="Who reads the replies; the first gives the headline. May be given again."),
@@ -38,15 +44,64 @@ Markdown = Annotated[
 ]
 
 
-def load_model(
-    model: str, device: str | None, dtype: Literal["auto", "float32", "float16", "bfloat16"], blocks: str | None
-) -> VLM:
-    """A target by name, with a word on the screen while it loads."""
+def with_loading(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the loading options in the place of its parameter `loading: LoadOptions`.
+
+    The options are declared once, as the parameters of `_loading`. One whose name the verb has itself, with a
+    meaning of its own, is left out.
+    """
+    own = inspect.signature(verb).parameters
+    options = {k: option for k, option in inspect.signature(_loading, eval_str=True).parameters.items() if k not in own}
+    types = get_type_hints(verb, include_extras=True)
+
+    @wraps(verb)
+    def spliced(**given: Any) -> None:
+        loading = _loading(**{name: given.pop(name) for name in options})
+        verb(**given, loading=loading)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        parameters += options.values() if name == "loading" else [parameter.replace(annotation=types[name])]
+    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    spliced.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    spliced.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
+    return spliced
+
+
+def load_model(model: str, loading: LoadOptions) -> VLM:
+    """A target by name, with a word on the screen while it loads.
+
+    Raises:
+        NeedsActivations: It is an API model, and this verb looks inside.
+    """
     from vlmend import registry
+    from vlmend.models.api import PREFIX
     from vlmend.models.load import load
 
+    if model.startswith(PREFIX):
+        raise NeedsActivations(
+            f"This verb looks inside the model, and {model} is an API.",
+            "Use audit, or mend with a method that needs replies; or take a model that vlmend loads itself.",
+        )
     with err_console.status(f"loading {model}"):
-        return load(registry.model_folder(model), name=model, device=device, dtype=dtype, blocks=blocks)
+        return load(registry.model_folder(model), name=model, options=loading)
+
+
+def load_target(model: str, loading: LoadOptions, api_base: str | None) -> GenerativeTarget:
+    """A model that vlmend loads, or `api:NAME` as a black box.
+
+    Raises:
+        UsageError: Options of the one kind with a model of the other.
+    """
+    from vlmend.models.api import PREFIX, ApiTarget
+
+    if not model.startswith(PREFIX):
+        if api_base:
+            raise UsageError(f"--api-base is for API models, and {model} is none.", f"Write {PREFIX}NAME.")
+        return load_model(model, loading)
+    if loading != LoadOptions():
+        raise UsageError(f"{model} is an API: it is not loaded.", "Leave out the options of loading.")
+    return ApiTarget.of(model, api_base)
 
 
 def anchors(data: Path | None) -> Dataset:
@@ -54,3 +109,33 @@ def anchors(data: Path | None) -> Dataset:
     from vlmend.data.sources import builtin_dataset, read_jsonl
 
     return read_jsonl(data) if data else builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+
+
+def _loading(
+    device: Annotated[str, typer.Option(help="cuda, cpu, ...; the GPU where there is one.")] = "",
+    device_map: Annotated[
+        Literal["auto"] | None, typer.Option(help="auto spreads the model over all GPUs (accelerate).")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        typer.Option(help="Of the weights; auto is float32 on the CPU, the checkpoint's own on a GPU."),
+    ] = "auto",
+    quantize: Annotated[
+        Literal["8bit", "4bit", "int8-torchao"] | None,
+        typer.Option(help="8bit, 4bit: bitsandbytes; int8-torchao: weights only, by torchao."),
+    ] = None,
+    attention: Annotated[
+        Literal["auto", "sdpa", "eager", "flash_attention_2"], typer.Option(help="How attention is computed.")
+    ] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the Python code that the checkpoint brings along.")
+    ] = False,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit on the hub; a folder ignores it.")] = "main",
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read .bin files, which can hold code, where safetensors lack.")
+    ] = False,
+    blocks: Annotated[str, typer.Option(help="Path of the decoder blocks, where they cannot be told.")] = "",
+) -> LoadOptions:
+    return LoadOptions(
+        device, dtype, device_map or "", quantize or "", attention, trust_remote_code, revision, allow_pickle, blocks
+    )

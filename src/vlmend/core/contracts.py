@@ -13,14 +13,18 @@ from torch import Tensor
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import Edit
 from vlmend.core.examples import Dataset
+from vlmend.core.images import Image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.sites import Site
 
-__all__ = ["AbstractMethod", "Access", "GenerativeTarget"]
+__all__ = ["AbstractMethod", "Access", "DualTarget", "GenerativeTarget", "PairKind"]
 
 Access = Literal["replies", "hidden", "gradients", "weights"]
 """How deep a method must look into a model."""
+
+PairKind = Literal["softmax", "sigmoid"]
+"""How logits of image-text pairs become probabilities: over the texts (CLIP), or pair by pair (SigLIP)."""
 
 
 @runtime_checkable
@@ -62,13 +66,60 @@ class GenerativeTarget(Protocol):
         ...
 
     def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-        """One reply for each conversation, in order."""
+        """One reply for each conversation, in order.
+
+        Raises:
+            BatchProblem: Some have none; it carries the replies of the others.
+        """
         ...
 
     def hidden(
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> Mapping[Site, Float[Tensor, "example width"]]:
         """States at the last prompt position, after this target's mends, in float32 on the CPU."""
+        ...
+
+
+@runtime_checkable
+class DualTarget(Protocol):
+    """A model that puts images and texts into one space, and shows its states."""
+
+    @property
+    def id(self) -> str:
+        """Two targets that can embed differently have different ids."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Name of the base model."""
+        ...
+
+    @property
+    def model_digest(self) -> str:
+        """Fingerprint of the base model."""
+        ...
+
+    @property
+    def kind(self) -> PairKind:
+        """How logits become probabilities."""
+        ...
+
+    def embed_images(self, images: Sequence[Image]) -> Float[Tensor, "image width"]:
+        """Embeddings of length 1, float32 on the CPU."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
+        """Embeddings of length 1, float32 on the CPU."""
+        ...
+
+    def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
+        """scale * cosine + bias, with the model's own scale and bias."""
+        ...
+
+    def hidden(
+        self, batch: Sequence[Image] | Sequence[str], sites: Sequence[Site]
+    ) -> Mapping[Site, Float[Tensor, "example width"]]:
+        """States of images at vision sites or of texts at text sites, where the embedding is read."""
         ...
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vlmend.core.images import Image
@@ -109,6 +110,7 @@ class Reply:
         prompt_tokens: True length of the prompt, image tokens included, padding left out.
         new_tokens: Generated tokens, the end token included.
         seconds: Wall-clock share of the batch, in seconds.
+        fired: How often mends edited this request's states, by site: the proof of fire.
     """
 
     text: str
@@ -116,3 +118,4 @@ class Reply:
     prompt_tokens: int
     new_tokens: int
     seconds: float
+    fired: Mapping[str, int] = field(default_factory=dict[str, int])

@@ -15,6 +15,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from vlmend.core.conversation import Conversation
 from vlmend.core.images import Image
 from vlmend.core.shifts import Mode
 from vlmend.core.sites import Site
@@ -160,6 +161,12 @@ class RewritePrompt:
     system: str = ""
     strength: float = 1.0
     when: When = "always"
+
+    def put(self, conversation: Conversation) -> Conversation:
+        """A request in these words, where it is meant."""
+        if self.when == "always" or conversation.has_image:
+            return conversation.rewritten(self.before, self.after, self.system)
+        return conversation
 
     def scaled(self, factor: float) -> RewritePrompt:
         return replace(self, strength=self.strength * factor)

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 __all__ = ["fingerprint", "versions"]
 
@@ -35,7 +36,8 @@ def fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
+        wrapped: bool = is_traceable_wrapper_subclass(tensor)  # as torchao's quantised weights are
+        flat = (tensor.dequantize() if wrapped else tensor).detach().reshape(-1)
         step = max(1, flat.numel() // SAMPLED)
         values = flat[::step][:SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name}:{tuple(tensor.shape)}:".encode() + values.numpy().tobytes())

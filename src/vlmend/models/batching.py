@@ -1,7 +1,8 @@
 """One queue and one worker per loaded model: single requests in, batches through the model.
 
-Requests wait at most `WAIT_S` for company, wake on arrival, and share a batch only with requests
-to the same view with the same sampling. Sorted by length, so that padding is small.
+Requests wait at most `WAIT_S` for company, wake on arrival, and share a batch with requests of the same
+sampling to the same view, or to other views of the same model where their mends allow it (`vlm.mixes`). What
+a batch holds at once, and in which order, the model decides (`decoding`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 
 from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.errors import BatchProblem, VlmendError
+from vlmend.models.vlm import VLM, answer_together, mixes
 
 __all__ = ["WAIT_S", "Batcher"]
 
@@ -102,7 +105,7 @@ class Batcher:
     def _take(self, waiting: list[_Job]) -> list[_Job]:
         """The next batch: the oldest job's kind, its nearest lengths first."""
         first = waiting[0]
-        same = [j for j in waiting if (j.target.id, j.sampling) == (first.target.id, first.sampling)]
+        same = [j for j in waiting if j.sampling == first.sampling and _may_share(first.target, j.target)]
         batch = sorted(same, key=lambda job: abs(job.length - first.length))[: self._size]
         waiting[:] = [job for job in waiting if job not in batch]
         return batch
@@ -112,13 +115,38 @@ class Batcher:
         if not batch:
             return
         try:
-            replies = batch[0].target.generate([job.conversation for job in batch], batch[0].sampling)
-            if self._on_batch is not None:
-                rows = [(j.target.id, j.conversation, j.sampling, r) for j, r in zip(batch, replies, strict=True)]
+            found = list(zip(batch, _outcomes(batch), strict=True))
+            rows = [(j.target.id, j.conversation, j.sampling, one) for j, one in found if isinstance(one, Reply)]
+            if self._on_batch is not None and rows:
                 self._on_batch(rows)
         except BaseException as problem:
             for job in batch:
                 job.future.set_exception(problem)
         else:
-            for job, reply in zip(batch, replies, strict=True):
-                job.future.set_result(reply)
+            for job, one in found:
+                if isinstance(one, Reply):
+                    job.future.set_result(one)
+                else:
+                    job.future.set_exception(one)
+
+
+def _may_share(one: GenerativeTarget, other: GenerativeTarget) -> bool:
+    if isinstance(one, VLM) and isinstance(other, VLM) and one.id != other.id:
+        return one.model is other.model and mixes(one) and mixes(other)
+    return one.id == other.id
+
+
+def _outcomes(batch: list[_Job]) -> list[Reply | VlmendError]:
+    """A reply for each job; or, where the target says that only some have none, their own errors."""
+    try:
+        return [*_answers(batch)]
+    except BatchProblem as problem:
+        return [one for one in problem.outcomes if isinstance(one, Reply | VlmendError)]
+
+
+def _answers(batch: list[_Job]) -> list[Reply]:
+    conversations, sampling = [job.conversation for job in batch], batch[0].sampling
+    views = [job.target for job in batch if isinstance(job.target, VLM)]
+    if len({job.target.id for job in batch}) > 1:
+        return answer_together(views, conversations, sampling)
+    return batch[0].target.generate(conversations, sampling)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +29,7 @@ from vlmend.core.sites import Site
 from vlmend.models.hooks import RowShift, capturing, chasing
 from vlmend.models.reader import Reader
 
-__all__ = ["Prefixes", "row_shifts", "sharing"]
+__all__ = ["Prefix", "Prefixes", "Rest", "forward_after", "rest_of", "row_shifts", "sharing"]
 
 KEPT = 8
 """Prefixes kept at once; the oldest goes."""
@@ -53,6 +53,23 @@ class Prefix:
     length: int
     images: int
     layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """What follows the prefix in each row, padded between the two, so that all rows end together.
+
+    Attributes:
+        ids: Token ids, "row token".
+        real: 1 at tokens, 0 at padding, "row token".
+    """
+
+    ids: Int[Tensor, "row token"]
+    real: Int[Tensor, "row token"]
+
+    def mask(self, prefix: Prefix) -> Int[Tensor, "row longer"]:
+        """What each row may look back at, prefix included."""
+        return torch.cat([torch.ones((len(self.real), prefix.length), dtype=torch.long), self.real], dim=1)
 
 
 @dataclass(eq=False)
@@ -142,27 +159,36 @@ def _run(reader: Reader, prefixes: Prefixes | None, batch: Sequence[Conversation
     """One forward call over the batch: from the shared prefix where all rows have it, else in full."""
     if prefixes is not None and len({conversation.with_words("").digest for conversation in batch}) == 1:
         prefix = prefixes.of(reader, batch[0])
-        rows = _written(reader, batch)
-        if prefix.layers and all(_starts_with(row, prefix) for row in rows):
-            _forward_after(reader, prefix, [row[len(prefix.written) :] for row in rows])
+        rest = rest_of(reader, prefix, batch)
+        if rest is not None:
+            forward_after(reader, prefix, rest)
             return
     reader.forward(reader.inputs(batch))
 
 
-def _forward_after(reader: Reader, prefix: Prefix, rest: Sequence[Tensor]) -> None:
-    """Read what follows the prefix in each row, padded between the two, so that all rows end together."""
+def rest_of(reader: Reader, prefix: Prefix, batch: Sequence[Conversation]) -> Rest | None:
+    """What follows the prefix in each request; None where one does not begin with it, or nothing is shared."""
+    rows = reader.written(batch)
+    if not prefix.layers or not all(_starts_with(row, prefix) for row in rows):
+        return None
+    rest = [row[len(prefix.written) :] for row in rows]
     longest = max(len(row) for row in rest)
     ids = torch.full((len(rest), longest), int(rest[0][-1]))
     real = torch.zeros((len(rest), longest), dtype=torch.long)
     for k, row in enumerate(rest):
         ids[k, longest - len(row) :] = row
         real[k, longest - len(row) :] = 1
-    positions = prefix.length + (real.cumsum(1) - 1).clamp_min(0)
-    mask = torch.cat([torch.ones((len(rest), prefix.length), dtype=torch.long), real], dim=1)
+    return Rest(ids, real)
+
+
+def forward_after(reader: Reader, prefix: Prefix, rest: Rest) -> Any:
+    """Read what follows the prefix in each row; gives the model's output, its cache whole."""
+    positions = prefix.length + (rest.real.cumsum(1) - 1).clamp_min(0)
     device = reader.model.device
-    reader.model(
-        input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions.to(device),
-        past_key_values=_cache(prefix, len(rest)), use_cache=True, logits_to_keep=1,
+    return reader.asked({})(
+        input_ids=rest.ids.to(device), attention_mask=rest.mask(prefix).to(device),
+        position_ids=positions.to(device), past_key_values=_cache(prefix, len(rest.ids)), use_cache=True,
+        logits_to_keep=1,
     )  # fmt: skip
 
 
@@ -180,14 +206,14 @@ def _cache(prefix: Prefix, rows: int) -> DynamicCache:
 def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
     """Find what two requests of this shape have in common, and read it once."""
     probes = [conversation.with_words(words) for words in ("A", "Zebras sing")]
-    written = _common(*_written(reader, probes))
+    written = _common(*reader.written(probes))
     inputs = [reader.inputs([probe]) for probe in probes]
     ids = inputs[0]["input_ids"][0]
     common = _common(ids, inputs[1]["input_ids"][0])
     token = reader.anatomy.image_token_id
-    images = int((common == token).sum()) if token is not None else 0
-    whole = token is None or images == int((ids == token).sum())
-    same_rest = torch.equal(ids[len(common) :].cpu(), _written(reader, probes)[0][len(written) :])
+    images = int((common == token).sum())
+    whole = images == int((ids == token).sum())
+    same_rest = torch.equal(ids[len(common) :].cpu(), reader.written(probes)[0][len(written) :])
     nothing = Prefix(written, len(common), images, ())
     if not (len(common) and whole and same_rest) or len(common) == len(ids):
         return nothing
@@ -195,7 +221,7 @@ def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
         key: value[:, : len(common)] if value.shape[:2] == inputs[0]["input_ids"].shape else value
         for key, value in inputs[0].items()
     }
-    cache = reader.model(**cut, use_cache=True, logits_to_keep=1).past_key_values
+    cache = reader.asked(cut)(**cut, use_cache=True, logits_to_keep=1).past_key_values
     read = [layer for layer in getattr(cache, "layers", ()) if isinstance(layer, DynamicLayer)]
     if not read or len(read) != len(cache.layers) or any(type(layer) is not DynamicLayer for layer in read):
         return nothing
@@ -206,23 +232,18 @@ def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
 def _checked(reader: Reader, conversation: Conversation, prefix: Prefix) -> Prefix:
     """The prefix, or one that shares nothing where a shared read differs from a plain one."""
     nothing = Prefix(prefix.written, prefix.length, prefix.images, ())
-    (row,) = _written(reader, [conversation])
-    if not prefix.layers or not _starts_with(row, prefix):
+    rest = rest_of(reader, prefix, [conversation])
+    if rest is None:
         return nothing
     sites = [Site("language", layer) for layer in range(len(reader.anatomy.blocks))]
     plain = reader.states([conversation], sites)
     try:
         with capturing(reader.anatomy, sites) as shared:
-            _forward_after(reader, prefix, [row[len(prefix.written) :]])
+            forward_after(reader, prefix, rest)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return nothing  # a family that cannot go on from a cache this way
     off = max(float((shared[site] - plain[site]).norm() / plain[site].norm()) for site in sites)
     return prefix if off <= TOLERANCE.get(reader.model.dtype, HALF_TOLERANCE) else nothing
-
-
-def _written(reader: Reader, batch: Sequence[Conversation]) -> list[Tensor]:
-    """Token ids of each request as the template writes it, images not yet spread out."""
-    return [torch.tensor(ids) for ids in reader.processor.tokenizer(reader.rendered(batch)).input_ids]
 
 
 def _common(first: Int[Tensor, " a"], second: Int[Tensor, " b"]) -> Int[Tensor, " c"]:

@@ -10,10 +10,9 @@ the whole prompt for the sake of its last token would cost more than all edits t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,7 +25,10 @@ from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
 from vlmend.models.anatomy import Anatomy
 
-__all__ = ["RowShift", "Rows", "adapting", "capturing", "chasing", "editing", "precise", "score"]
+__all__ = [
+    "STEPS", "Aimed", "Change", "RowShift", "Rows", "adapting", "block", "capturing", "change_of", "chasing", "editing",
+    "precise", "score", "state_of",
+]  # fmt: skip
 
 STEPS = ("last", "all", "reply")
 """Scopes that cover generated tokens."""
@@ -43,13 +45,17 @@ class Rows:
         real: True at real tokens of the prompt, "row token".
         image: True at image placeholders, "row token".
         has_image: True for rows whose request has an image, "row".
-        fired: Rows touched per site, counted while the call runs: the proof of fire.
+        fired: How often each row's states were edited at a site, "row" by site: the proof of fire.
     """
 
     real: Bool[Tensor, "row token"]
     image: Bool[Tensor, "row token"]
     has_image: Bool[Tensor, " row"]
-    fired: Counter[Site] = field(default_factory=Counter)
+    fired: dict[Site, Int[Tensor, " row"]] = field(default_factory=dict[Site, Tensor])
+
+    def fire(self, site: Site, rows: Bool[Tensor, " row"]) -> None:
+        """Note that these rows were edited there."""
+        self.fired[site] = self.fired.get(site, torch.zeros(len(rows), dtype=torch.long)) + rows.cpu()
 
     def meant(self, when: When) -> Bool[Tensor, " row"]:
         """Rows that an edit of this kind is for."""
@@ -69,17 +75,24 @@ class RowShift:
     when: When
 
 
+@dataclass(frozen=True, eq=False)
+class Aimed:
+    """An edit and the rows of a batch that it is for, "row"; its gate closes some of them at the prefill."""
+
+    edit: ActivationEdit | RowShift
+    rows: Bool[Tensor, " row"]
+
+
 @contextmanager
-def editing(anatomy: Anatomy, edits: Sequence[ActivationEdit | RowShift], rows: Rows) -> Generator[None]:
+def editing(anatomy: Anatomy, aimed: Sequence[Aimed], rows: Rows) -> Generator[None]:
     """Apply edits to every forward call inside the block; the first call is the prefill."""
     with ExitStack() as stack:
-        for edit in edits:
-            open_rows = rows.meant(edit.when)
+        for one in aimed:
+            edit = one.edit
             if isinstance(edit, AddVector) and edit.gate is not None:
-                gate = block(anatomy, edit.gate.site).register_forward_hook(_gate_reader(edit.gate, open_rows))
+                gate = block(anatomy, edit.gate.site).register_forward_hook(_gate_reader(edit.gate, one.rows))
                 stack.callback(gate.remove)
-            handle = block(anatomy, edit.site).register_forward_hook(_editor(edit, rows, open_rows))
-            stack.callback(handle.remove)
+            stack.callback(block(anatomy, edit.site).register_forward_hook(_editor(one, rows)).remove)
         yield
 
 
@@ -103,7 +116,8 @@ def capturing(anatomy: Anatomy, sites: Sequence[Site]) -> Generator[dict[Site, F
     states: dict[Site, Tensor] = {}
     with ExitStack() as stack:
         for site in sites:
-            stack.callback(block(anatomy, site).register_forward_hook(_reader(site, states)).remove)
+            for source in _sources(anatomy, site):
+                stack.callback(block(anatomy, source).register_forward_hook(_reader(site, states)).remove)
         yield states
 
 
@@ -119,7 +133,7 @@ def chasing(
 
     def chase(layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: object, output: Any) -> None:
-            last = _hidden(output)[:, -1]
+            last = state_of(output)[:, -1]
             left = precise(last) - wanted[Site("language", layer)].to(last.device)
             taken[layer] = capped(strength * left, precise(last).norm(dim=-1), cap)
             last -= taken[layer].to(last)
@@ -157,21 +171,22 @@ def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row
     return states.to(gate.weight) @ gate.weight + gate.bias
 
 
-def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor, " row"]) -> Callable[..., None]:
-    change = _change(edit)
+def _editor(aimed: Aimed, rows: Rows) -> Callable[..., None]:
+    edit, open_rows = aimed.edit, aimed.rows
+    change = change_of(edit)
     prefilled = False
     each_step: Tensor | None = None
-    touched = 0
+    touched = torch.zeros_like(open_rows)
 
     def hook(module: nn.Module, args: object, output: Any) -> None:
         nonlocal prefilled, each_step, touched
-        hidden = _hidden(output)
+        hidden = state_of(output)
         if prefilled and isinstance(edit, AddVector | RowShift):
             if each_step is None:  # every gate has spoken once the prefill is over
                 each_step, touched = _step_vectors(edit, open_rows, hidden)
-            if touched:
+            if touched.any():
                 hidden[:, -1] += each_step
-                rows.fired[edit.site] += touched
+                rows.fire(edit.site, touched)
             return
         at_prefill, prefilled = not prefilled, True
         if not at_prefill and edit.tokens not in STEPS:
@@ -179,7 +194,7 @@ def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor,
         if not open_rows.any():
             return
         where = _positions(edit.tokens, rows, open_rows, at_prefill, hidden.shape[1])
-        rows.fired[edit.site] += len(where[0].unique()) if at_prefill else len(where[0])
+        rows.fire(edit.site, torch.isin(torch.arange(len(open_rows)), where[0]))
         where = tuple(index.to(hidden.device) for index in where)
         hidden[where] = change(hidden[where], where[0]).to(hidden.dtype)
 
@@ -188,14 +203,14 @@ def _editor(edit: ActivationEdit | RowShift, rows: Rows, open_rows: Bool[Tensor,
 
 def _step_vectors(
     edit: AddVector | RowShift, open_rows: Bool[Tensor, " row"], hidden: Float[Tensor, "row token width"]
-) -> tuple[Float[Tensor, "row width"], int]:
-    """What a constant edit adds to the last token of each row in every step, and how many rows it touches.
+) -> tuple[Float[Tensor, "row width"], Bool[Tensor, " row"]]:
+    """What a constant edit adds to the last token of each row in every step, and the rows that it touches.
 
     Made once a call: with 30 blocks a step has 30 such edits, and one addition each is all they may cost.
     """
     vectors = edit.vectors if isinstance(edit, RowShift) else edit.vector
-    opened = open_rows.to(hidden.device)[:, None] if edit.tokens in STEPS else torch.zeros_like(hidden[:, -1, :1])
-    return vectors.to(hidden.device, hidden.dtype) * opened, int(opened.sum())
+    opened = open_rows if edit.tokens in STEPS else torch.zeros_like(open_rows)
+    return vectors.to(hidden.device, hidden.dtype) * opened.to(hidden.device)[:, None], opened
 
 
 def _positions(
@@ -209,7 +224,8 @@ def _positions(
     return (covered & open_rows[:, None]).nonzero(as_tuple=True)
 
 
-def _change(edit: ActivationEdit | RowShift) -> Change:
+def change_of(edit: ActivationEdit | RowShift) -> Change:
+    """The rule of an edit, for some positions at its site."""
     match edit:
         case AddVector():
             return lambda h, row: h + edit.vector.to(h.device, h.dtype)
@@ -242,7 +258,7 @@ def _gate_reader(gate: Gate, open_rows: Bool[Tensor, " row"]) -> Callable[..., N
     def hook(module: nn.Module, args: object, output: Any) -> None:
         nonlocal read
         if not read:
-            open_rows.logical_and_((score(gate, _hidden(output)[:, -1]) > 0).cpu())
+            open_rows.logical_and_((score(gate, state_of(output)[:, -1]) > 0).cpu())
             read = True
 
     return hook
@@ -258,11 +274,19 @@ def _adapter(adapter: LoadAdapter) -> Callable[..., Tensor]:
 
 def _reader(site: Site, states: dict[Site, Tensor]) -> Callable[..., None]:
     def hook(module: nn.Module, args: object, output: Any) -> None:
-        states[site] = precise(_hidden(output)[:, -1]).clone()
+        states[site] = precise(state_of(output)[:, -1]).clone()
 
     return hook
 
 
-def _hidden(output: Any) -> Tensor:
-    """Blocks return a bare tensor in transformers 5 and a tuple in some families."""
+def _sources(anatomy: Anatomy, site: Site) -> list[Site]:
+    """The site itself; before a layer that text-only requests skip, the one whose state then passes through it."""
+    before = site.layer
+    while before in anatomy.crossing:
+        before -= 1
+    return [site] if before in (site.layer, -1) else [replace(site, layer=before), site]
+
+
+def state_of(output: Any) -> Float[Tensor, "row token width"]:
+    """What a block returns: blocks return a bare tensor in transformers 5 and a tuple in some families."""
     return output if isinstance(output, Tensor) else output[0]

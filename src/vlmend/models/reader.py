@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
+from jinja2 import TemplateError
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.sites import Site
+from vlmend.errors import ModelProblem
 from vlmend.models.anatomy import Anatomy
+from vlmend.models.compiling import check_compiled
 from vlmend.models.hooks import Rows, capturing
+from vlmend.models.rowwise import needs_images, rowwise, writes_placeholders
 
 __all__ = ["Reader"]
 
@@ -32,31 +36,59 @@ class Reader:
     anatomy: Anatomy
 
     def rendered(self, batch: Sequence[Conversation]) -> list[str]:
-        """Each conversation through the model's chat template, ready for the reply, lead included."""
-        return [
-            self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False) + c.lead
-            for c in batch
-        ]
+        """Each conversation through the model's chat template, ready for the reply, lead included.
+
+        Raises:
+            ModelProblem: The template has no place for one of the turns.
+        """
+        try:
+            return [
+                self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False) + c.lead
+                for c in batch
+            ]
+        except TemplateError as problem:
+            raise ModelProblem(
+                f"The chat template of this model refuses the conversation: {problem}",
+                "Leave that turn out, or put its words into the user's turn.",
+            ) from problem
+
+    def written(self, batch: Sequence[Conversation]) -> list[Tensor]:
+        """Token ids of each request as the template writes it, images not yet spread out."""
+        return [torch.tensor(ids) for ids in self.processor.tokenizer(self.rendered(batch)).input_ids]
 
     def inputs(self, batch: Sequence[Conversation]) -> dict[str, Any]:
-        """Model inputs, padded on the left, floating point in the model's dtype."""
-        images = [image.decode() for conversation in batch for image in conversation.images]
-        inputs = self.processor(
-            text=self.rendered(batch), images=images or None, return_tensors="pt", padding=True, padding_side="left"
-        )
-        inputs = inputs.to(self.model.device)
-        return {
-            key: value.to(self.model.dtype) if torch.is_floating_point(value) else value
-            for key, value in inputs.items()
-        }
+        """Model inputs, padded on the left, floating point in the model's dtype.
+
+        Images go in as one list a conversation, empty lists included: every processor takes that form, and some
+        tell by it whose an image is (LLaVA-OneVision cuts a lone image into tiles, but not one of several).
+
+        Raises:
+            ModelProblem: The processor refuses the requests; the message holds its reason.
+        """
+        texts = self.rendered(batch)
+        images = [[image.decode() for image in conversation.images] for conversation in batch]
+        alone = writes_placeholders(self.processor) or (not all(images) and needs_images(self.processor))
+        try:
+            if alone:
+                made = rowwise(self.processor, texts, images, self.anatomy.image_token_id)
+            else:
+                made = self.processor(
+                    text=texts, images=images if any(images) else None, return_tensors="pt",
+                    padding=True, padding_side="left",
+                )  # fmt: skip
+        except ValueError as problem:
+            raise ModelProblem(
+                f"{type(self.processor).__name__} refuses these requests: {problem}",
+                "Change what it names, for example the number or the shape of the images.",
+            ) from problem
+        return {key: self._placed(value) for key, value in made.items() if key != "labels"}
 
     def rows(self, batch: Sequence[Conversation], inputs: Mapping[str, Tensor]) -> Rows:
         """What edits must know of these inputs."""
         ids = inputs["input_ids"].cpu()
-        token = self.anatomy.image_token_id
         return Rows(
             real=inputs["attention_mask"].cpu().bool(),
-            image=torch.zeros_like(ids, dtype=torch.bool) if token is None else ids == token,
+            image=ids == self.anatomy.image_token_id,
             has_image=torch.tensor([conversation.has_image for conversation in batch]),
         )
 
@@ -64,13 +96,39 @@ class Reader:
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> dict[Site, Float[Tensor, "example width"]]:
         """States of the bare model at the last prompt position, in float32 or better, on its device."""
+        if self.anatomy.alone and len(batch) > 1:
+            parts = [self.states([conversation], sites) for conversation in batch]
+            return {site: torch.cat([part[site] for part in parts]) for site in sites}
+        check_compiled(self.model, self.anatomy)
         with capturing(self.anatomy, sites) as states:
             self.forward(self.inputs(batch))
         return states
 
     def forward(self, inputs: Mapping[str, Any]) -> Float[Tensor, "example vocabulary"]:
         """One forward call for the last position's next-token logits; nothing is cached."""
-        return self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return self.asked(inputs)(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+
+    def asked(self, inputs: Mapping[str, Any]) -> Any:
+        """The model that reads these inputs: the whole one, or its language model alone where that must be."""
+        if self.anatomy.text_path and "pixel_values" not in inputs:
+            return self.model.get_submodule(self.anatomy.text_path)
+        return self.model
+
+    def forget(self) -> None:
+        """Drop what M-RoPE families keep of the last request on the model.
+
+        `generate` and `forward` do not look at it; a decoding loop of one's own does, from its second step on.
+        """
+        for module in self.anatomy.shifted:
+            module.rope_deltas = cast("Any", None)
+
+    def _placed(self, value: Any) -> Any:
+        """On the model's device, in its dtype; lists of tensors of unlike shapes stay lists."""
+        if isinstance(value, list):
+            return [self._placed(part) for part in cast("list[Any]", value)]
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
 
 
 def _messages(conversation: Conversation) -> list[dict[str, Any]]:

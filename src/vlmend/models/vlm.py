@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor
 
-from vlmend.core.conversation import Conversation, Reply, Sampling, StopReason
+from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import (
     ActivationEdit,
     AddVector,
@@ -27,15 +24,18 @@ from vlmend.core.edits import (
 )
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
-from vlmend.errors import BadParameter, ModelProblem
+from vlmend.errors import ModelProblem
 from vlmend.models.anatomy import Anatomy
 from vlmend.models.answering import answer, captioned
-from vlmend.models.contrast import Prefixes, row_shifts
-from vlmend.models.hooks import Rows, RowShift, adapting, capturing, editing, precise
+from vlmend.models.compiling import check_compiled
+from vlmend.models.contrast import row_shifts
+from vlmend.models.generating import Contrast, decode_rows, decode_whole, why_whole
+from vlmend.models.hooks import Aimed, Rows, RowShift, adapting, capturing, editing, precise
 from vlmend.models.lens import lens_score
+from vlmend.models.prefilling import Workings
 from vlmend.models.reader import Reader
 
-__all__ = ["VLM", "VisionCounter"]
+__all__ = ["VLM", "VisionCounter", "answer_together", "mixes"]
 
 
 @dataclass
@@ -59,7 +59,7 @@ class VLM:
         model_digest: Fingerprint of the weights.
         mends: What this view applies, in order.
         vision: Counter shared by all views.
-        prefixes: What sample-level mends read once, shared by all views.
+        workings: What all views share: prefixes, image features, the budget of a batch.
     """
 
     name: str
@@ -69,7 +69,7 @@ class VLM:
     model_digest: str
     mends: tuple[Mend, ...] = ()
     vision: VisionCounter = field(default_factory=VisionCounter)
-    prefixes: Prefixes = field(default_factory=Prefixes)
+    workings: Workings = field(default_factory=Workings)
 
     @property
     def id(self) -> str:
@@ -107,7 +107,7 @@ class VLM:
         """The bare model, for reads without any mend."""
         return Reader(self.model, self.processor, self.anatomy)
 
-    @cached_property
+    @property
     def edits(self) -> tuple[Edit, ...]:
         """Every edit that does something, in the order of the mends."""
         return tuple(edit for mend in self.mends for edit in mend.edits if not idle(edit))
@@ -124,45 +124,35 @@ class VLM:
 
     @torch.inference_mode()
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-        """One pass of decoding under the edits of prompt, states, weights and logits."""
-        began = time.monotonic()
-        asked, pairs = self._asked(batch)
-        if pairs and sampling.temperature > 0:
-            raise BadParameter("A mend that contrasts logits decodes greedily only.", "Set temperature to 0.")
-        inputs = self.reader.inputs(asked)
-        rows = self.reader.rows(asked, inputs)
-        torch.manual_seed(sampling.seed)
-        with self._installed(asked, rows):
-            out = self.model.generate(
-                **inputs, generation_config=self._generation(sampling), logits_processor=[_Contrast(pairs)]
-            )
-        new = out[: len(batch), inputs["input_ids"].shape[1] :].cpu()
-        seconds = (time.monotonic() - began) / len(batch)
-        real = rows.real[: len(batch)].sum(1).tolist()
-        return [
-            self._reply(tokens, prompt, seconds, conversation.lead)
-            for tokens, prompt, conversation in zip(new, real, batch, strict=True)
-        ]
+        """Decoding under the edits of prompt, states, weights and logits, in batches that fit."""
+        if any(isinstance(edit, ContrastLogits) for edit in self.edits) or why_whole(replace(self, mends=())):
+            return decode_whole(self, batch, sampling)
+        return decode_rows([self] * len(batch), batch, sampling)
 
     @torch.inference_mode()
     def hidden(
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> Mapping[Site, Float[Tensor, "example width"]]:
         """States at the last prompt position, after this view's mends, float32 on the CPU."""
-        asked = self._rewritten(batch)
+        if self.anatomy.alone and len(batch) > 1:
+            each = [self.hidden([conversation], sites) for conversation in batch]
+            return {site: torch.cat([found[site] for found in each]) for site in sites}
+        asked = self.rewritten(batch)
         inputs = self.reader.inputs(asked)
-        with self._installed(asked, self.reader.rows(asked, inputs)), capturing(self.anatomy, sites) as states:
+        with self.installed(asked, self.reader.rows(asked, inputs)), capturing(self.anatomy, sites) as states:
             self.reader.forward(inputs)
         return {site: state.float().cpu() for site, state in states.items()}
 
     @torch.inference_mode()
     def logits(self, batch: Sequence[Conversation]) -> Float[Tensor, "example vocabulary"]:
         """Next-token logits after the prompt, at least float32, on the CPU."""
-        asked, pairs = self._asked(batch)
+        if self.anatomy.alone and len(batch) > 1:
+            return torch.cat([self.logits([conversation]) for conversation in batch])
+        asked, pairs = self.asked(batch)
         inputs = self.reader.inputs(asked)
-        with self._installed(asked, self.reader.rows(asked, inputs)):
+        with self.installed(asked, self.reader.rows(asked, inputs)):
             found = precise(self.reader.forward(inputs))
-        return _Contrast(pairs)(inputs["input_ids"], found)[: len(batch)].cpu()
+        return Contrast(pairs)(inputs["input_ids"], found)[: len(batch)].cpu()
 
     def lens(
         self, batch: Sequence[Conversation], layers: Sequence[int], token_ids: Sequence[int]
@@ -176,20 +166,17 @@ class VLM:
             states = self.reader.states(batch, [Site("language", layer) for layer in layers])
             return lens_score(self.model, self.anatomy, list(states.values()), token_ids).float().cpu()
 
-    def _rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]:
+    def rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]:
         """The batch in the words that the mends put it."""
         asked = list(batch)
         for edit in self.edits:
             if isinstance(edit, RewritePrompt):
-                asked = [
-                    c.rewritten(edit.before, edit.after, edit.system) if edit.when == "always" or c.has_image else c
-                    for c in asked
-                ]
+                asked = [edit.put(conversation) for conversation in asked]
         return asked
 
-    def _asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], list[ContrastLogits]]:
+    def asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], list[ContrastLogits]]:
         """What the model is asked: every request, then once more for each contrast of logits."""
-        plain = self._rewritten(batch)
+        plain = self.rewritten(batch)
         seen = any(conversation.has_image for conversation in plain)
         pairs = [e for e in self.edits if isinstance(e, ContrastLogits) and (seen or e.when == "always")]
         guided = [
@@ -199,6 +186,39 @@ class VLM:
         ]
         return plain + guided, pairs
 
+    def aimed(self, batch: Sequence[Conversation], rows: Rows, mine: Sequence[int]) -> list[Aimed]:
+        """This view's edits of states, aimed at its rows `mine` of a batch; sample-level ones are read here."""
+        own = torch.zeros(len(batch), dtype=torch.bool)
+        own[list(mine)] = True
+        fixed = [edit for edit in self.edits if isinstance(edit, ActivationEdit)]
+        shifts = [_spread(shift, mine, len(batch)) for shift in self._row_shifts([batch[k] for k in mine])]
+        return [Aimed(edit, rows.meant(edit.when) & own) for edit in (*fixed, *shifts)]
+
+    @contextmanager
+    def watching(self, aimed: Sequence[Aimed], rows: Rows) -> Generator[None]:
+        """Check on the way out that images were seen, and that ungated edits for image rows fired."""
+        before = self.vision.calls + self.workings.seen.reused
+        counter = self.anatomy.vision.register_forward_hook(self._count)
+        try:
+            yield
+        finally:
+            counter.remove()
+        if rows.has_image.any():
+            self._check(self.vision.calls + self.workings.seen.reused > before, aimed, rows)
+
+    def adapted(self) -> AbstractContextManager[None]:
+        """This view's adapters on the model, for as long as the block lasts."""
+        adapters = [edit for edit in self.edits if isinstance(edit, LoadAdapter)]
+        check_compiled(self.model, self.anatomy, [adapter.module for adapter in adapters])
+        return adapting(self.model, adapters)
+
+    @contextmanager
+    def installed(self, batch: Sequence[Conversation], rows: Rows) -> Generator[None]:
+        """Every edit of this view for one call, and the checks on the way out."""
+        aimed = self.aimed(batch, rows, range(len(batch)))
+        with self.adapted(), self.watching(aimed, rows), editing(self.anatomy, aimed, rows):
+            yield
+
     def _row_shifts(self, batch: Sequence[Conversation]) -> list[RowShift]:
         """The extra reads of sample-level edits, on the bare model."""
         shifts: list[RowShift] = []
@@ -207,37 +227,22 @@ class VLM:
                 told = [conversation.without_images() for conversation in batch]
                 if edit.unseen == "caption":
                     told = captioned(replace(self, mends=()), batch)
-                shifts += row_shifts(self.reader, self.prefixes, edit, batch, told)
+                shifts += row_shifts(self.reader, self.workings.prefixes, edit, batch, told)
         return shifts
 
-    def _installed(self, batch: Sequence[Conversation], rows: Rows) -> ExitStack:
-        """Edits and the vision counter for one call; checks on the way out that both did their work."""
-        fixed = [edit for edit in self.edits if isinstance(edit, ActivationEdit)]
-        adapters = [edit for edit in self.edits if isinstance(edit, LoadAdapter)]
-        with ExitStack() as stack:
-            counter = self.anatomy.vision.register_forward_hook(self._count)
-            stack.callback(counter.remove)
-            shifts = self._row_shifts(batch)
-            seen = self.vision.calls
-
-            def check(kind: type[BaseException] | None, *_: object) -> None:
-                if kind is None and rows.has_image.any():
-                    self._check(self.vision.calls > seen, [*fixed, *shifts], rows)
-
-            stack.push(check)
-            stack.enter_context(adapting(self.model, adapters))
-            stack.enter_context(editing(self.anatomy, [*fixed, *shifts], rows))
-            return stack.pop_all()
-
-    def _check(self, saw: bool, edits: Sequence[ActivationEdit | RowShift], rows: Rows) -> None:
+    def _check(self, saw: bool, aimed: Sequence[Aimed], rows: Rows) -> None:
         """Images must have been seen, and ungated edits for image rows must have fired."""
         if not saw:
             raise ModelProblem(
                 f"{self.name}: the images of this batch never reached the vision tower ({self.anatomy.vision_path}).",
                 "The processor and the model do not fit together; check the processor's files.",
             )
-        silent = [e for e in edits if e.when == "with_image" and not _gated(e) and not rows.fired[e.site]]
-        if silent and silent[0].tokens != "reply":
+        silent = [
+            one.edit for one in aimed
+            if one.edit.when == "with_image" and one.edit.tokens != "reply" and not _gated(one.edit)
+            and (one.rows & rows.has_image).any() and not rows.fired.get(one.edit.site, one.rows.new_zeros(1)).any()
+        ]  # fmt: skip
+        if silent:
             raise ModelProblem(
                 f"{self.name}: the mend never fired at {silent[0].site}.",
                 "A parent module bypasses the hooks of its blocks; this family cannot be mended here.",
@@ -246,57 +251,25 @@ class VLM:
     def _count(self, *_: object) -> None:
         self.vision.calls += 1
 
-    def _generation(self, sampling: Sampling) -> GenerationConfig:
-        """Decoding as asked; a checkpoint's own sampling settings and penalties do not leak in."""
-        own = self.model.generation_config
-        drawn = sampling.temperature > 0
-        return GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            min_new_tokens=sampling.least or None,
-            do_sample=drawn,
-            temperature=sampling.temperature if drawn else None,
-            top_k=0 if drawn else None,
-            top_p=1.0 if drawn else None,
-            num_beams=1,
-            repetition_penalty=1.0,
-            eos_token_id=own.eos_token_id,
-            pad_token_id=own.pad_token_id if own.pad_token_id is not None else _first(own.eos_token_id),
-        )
 
-    def _reply(self, tokens: Int[Tensor, " token"], prompt: int, seconds: float, lead: str) -> Reply:
-        ends = {*_all(self.model.generation_config.eos_token_id)}
-        ids: list[int] = tokens.tolist()
-        length = next((k + 1 for k, token in enumerate(ids) if token in ends), None)
-        stop: StopReason = "length" if length is None else "stop"
-        kept = ids if length is None else ids[:length]
-        text: str = self.processor.tokenizer.decode(kept, skip_special_tokens=True)
-        return Reply((lead + text).strip(), stop, prompt, len(kept), seconds)
+def mixes(view: VLM) -> bool:
+    """Whether its rows may share a batch with those of other views of the model: its mends edit words and states."""
+    kinds = (ActivationEdit, ContrastShift, RewritePrompt)
+    return all(isinstance(edit, kinds) for edit in view.edits) and not why_whole(replace(view, mends=()))
 
 
-@dataclass(frozen=True)
-class _Contrast(LogitsProcessor):
-    """Mixes the logits of plain rows with those of their guided twins, which follow them in the batch.
-
-    Plain and guided rows get the same logits, so that greedy decoding keeps them in step.
-    """
-
-    pairs: Sequence[ContrastLogits]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if not self.pairs:
-            return scores
-        plain, *guided = scores.chunk(len(self.pairs) + 1)
-        mixed = plain + sum(e.strength * (g - plain) for e, g in zip(self.pairs, guided, strict=True))
-        return mixed.repeat(len(self.pairs) + 1, 1)
+@torch.inference_mode()
+def answer_together(views: Sequence[VLM], batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+    """Replies to requests under different mends of one model, in one batch; every view `mixes`."""
+    return decode_rows(views, batch, sampling)
 
 
 def _gated(edit: ActivationEdit | RowShift) -> bool:
     return isinstance(edit, AddVector) and edit.gate is not None
 
 
-def _all(token: int | list[int] | None) -> list[int]:
-    return [] if token is None else [token] if isinstance(token, int) else list(token)
-
-
-def _first(token: int | list[int] | None) -> int | None:
-    return next(iter(_all(token)), None)
+def _spread(shift: RowShift, mine: Sequence[int], size: int) -> RowShift:
+    """A shift of some rows as one of the whole batch, zero for the others."""
+    vectors = shift.vectors.new_zeros((size, shift.vectors.shape[1]))
+    vectors[list(mine)] = shift.vectors
+    return replace(shift, vectors=vectors)

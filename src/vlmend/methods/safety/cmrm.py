@@ -31,7 +31,8 @@ from vlmend.methods._anchors import Anchors, anchors_of, as_text, batches, read_
 
 __all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
 
-Scope = Literal["prefill", "every_step"]
+Scope = Literal["prefill", "every_step", "every_token"]
+TOKENS: dict[Scope, Tokens] = {"prefill": "last_prompt", "every_step": "last", "every_token": "all"}
 
 SEQUENTIAL_ANCHORS = 16
 """A sequential fit reads its anchors once a layer, so it takes at most this many, evenly spread."""
@@ -47,7 +48,8 @@ class CMRM(AbstractMethod):
         corrupt: The content-free image I': `white`, `black`, `mean_colour` or `noise` (seeded).
         mode: What each layer takes out, see `vlmend.core.shifts.Mode`.
         scope: `prefill`: the last prompt token only; the cache carries it on. `every_step`: every
-            generated token too.
+            generated token too. `every_token`: the whole prompt too, which is not the paper's rule but what
+            weights can hold (`vlmend export hf`).
         aggregate: `mean` of the anchors' shifts, or `direction`: their first uncentred principal
             direction with the sign of the mean, as long as their mean projection on it.
         cap: Largest |edit| / |state| of a layer; none unless given.
@@ -104,7 +106,7 @@ class CMRM(AbstractMethod):
 
     def edit(self, layer: int, step: Float[Tensor, " width"], size: Float[Tensor, ""]) -> AddVector:
         """One layer's edit: minus `alpha` times the step, within the cap."""
-        tokens: Tokens = "last_prompt" if self.scope == "prefill" else "last"
+        tokens = TOKENS[self.scope]
         when = "with_image" if self.only_with_image else "always"
         return AddVector(Site("language", layer), -capped(self.alpha * step, size, self.cap), tokens, when)
 

@@ -12,7 +12,7 @@ The fit only measures the dose on the data. What the two reads share between req
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
 from vlmend.core.edits import ContrastShift
@@ -20,7 +20,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import Mode, layers_of
-from vlmend.methods.safety.cmrm import CMRM, Scope
+from vlmend.methods.safety.cmrm import CMRM
 
 __all__ = ["METHOD", "CMRMSample"]
 
@@ -48,7 +48,7 @@ class CMRMSample(AbstractMethod):
     layers: str = "all"
     corrupt: Corrupt = "white"
     mode: Mode = "increment"
-    scope: Scope = "prefill"
+    scope: Literal["prefill", "every_step"] = "prefill"
     cap: float | None = None
 
     def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:

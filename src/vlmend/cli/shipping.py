@@ -1,0 +1,56 @@
+"""Verbs that take a mended model elsewhere: export."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vlmend.cli.options import Json, LoadOptions, Model, app, load_model, with_loading
+from vlmend.printing import out_console
+
+__all__ = ["export"]
+
+
+@app.command()
+@with_loading
+def export(
+    runtime: Annotated[Literal["hf"], typer.Argument(help="hf: a stock transformers checkpoint without hooks.")],
+    model: Model,
+    mend: Annotated[list[Path], typer.Option(help="Folder of a mend; may be given again.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint; must not exist yet.")],
+    always: Annotated[
+        bool, typer.Option("--always", help="Let edits meant for image requests act on text-only requests too.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="Of the saved weights; the proof is in float32.")
+    ] = "float32",
+    loading: LoadOptions = LoadOptions(),
+    as_json: Json = False,
+) -> None:
+    """Fold mends into the weights, prove it equal to the hooks, and write a checkpoint."""
+    from vlmend.core.mend import Mend
+    from vlmend.export.hf import export_hf
+
+    mends = [Mend.load(folder) for folder in mend]
+    view = load_model(model, replace(loading, dtype="float32"))
+    for one in mends:
+        view = view.with_mend(one)
+    made = export_hf(view, out, always=always, dtype=dtype)
+    if as_json:
+        print(json.dumps(asdict(made) | {"folder": str(made.folder)}, indent=2))
+        return
+    out_console.print(
+        f"{out}: {model} with {', '.join(made.mends)} in {len(made.layers)} layers, "
+        f"{made.error:.1e} of the largest logit away from its hooks",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if made.always:
+        out_console.print(
+            f"note: text-only requests are edited too (the logits of one moved by up to {made.text_moved:.3g}); "
+            "audit this checkpoint, not the mend",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
