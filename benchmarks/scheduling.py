@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +31,14 @@ from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.sites import Site
 from vlmend.data.requests import builtin_requests
+from vlmend.data.sources import builtin_dataset
+from vlmend.methods.safety.cmrm import CMRM
 from vlmend.models.contrast import Prefix, Prefixes
 from vlmend.models.hooks import capturing
 from vlmend.models.load import LoadOptions, load
 from vlmend.models.prefilling import Workings
 from vlmend.models.reader import Reader
+from vlmend.models.recall import Recall
 from vlmend.models.seeing import Seen
 from vlmend.models.vlm import VLM
 
@@ -150,42 +152,56 @@ class NothingShared(Prefixes):
 
     def of(self, reader: Reader, conversation: Conversation) -> Prefix:
         """A prefix that shares nothing."""
-        empty = torch.empty(0, dtype=torch.long)
-        return Prefix(empty, 0, 0, ())
+        return Prefix(torch.empty(0, dtype=torch.long), 0, 0, ())
 
 
-class NothingKept(Seen):
+class NothingSeen(Seen):
     """Forgets every image at once."""
 
     def keep(self, key: str, features: Tensor) -> None:
         """Keep nothing."""
-        self.kept = OrderedDict()
+
+
+class NothingRecalled(Recall):
+    """Forgets every prompt at once."""
+
+    def keep(self, digests: Sequence[str], last: Tensor, layers: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> None:
+        """Keep nothing."""
 
 
 def audit(vlm: VLM, count: int, rounds: int) -> Table:
-    """The five conditions with and without what requests share."""
+    """The five conditions with and without what requests share: of one model, and of it and its mended view."""
     questions = GAP.questions(None, max(4, count // 5))
     batch = [Conversation.ask(q.prompt, pixels_of(q, vlm.image_side)) for q in questions]
+    anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+    few = replace(anchors, examples=anchors.examples[:16])
+    mended = vlm.with_mend(CMRM(alpha=0.6).fit(vlm, few, seed=0))
     vlm.generate(batch[:2], Sampling(2))
 
-    def run(prefixes: Callable[[], Prefixes], seen: Callable[[], Seen]) -> Callable[[], object]:
+    def run(views: Sequence[VLM], workings: Callable[[], Workings]) -> Callable[[], object]:
         def work() -> object:
-            fresh = Workings(prefixes(), seen(), whole=vlm.workings.whole)
-            return replace(vlm, workings=fresh).generate(batch, Sampling(TOKENS))
+            fresh = workings()
+            return [replace(view, workings=fresh).generate(batch, Sampling(TOKENS)) for view in views]
 
         return work
 
-    cases = [
-        Case("nothing shared", run(NothingShared, NothingKept)),
-        Case("prefixes and image features", run(Prefixes, Seen)),
-    ]
-    seconds = interleaved(cases, rounds)
-    rows = [
-        (name, f"{len(batch) / median(found):.2f}", shown_ratio(ratios(seconds, "nothing shared", name)))
-        for name, found in seconds.items()
-    ]
-    note = f"{len(batch)} requests: {len(batch) // 5} in five conditions, {TOKENS} new tokens. Target: 1.5 times."
-    return Table("five conditions", ("shared", "requests/s", "speed, ratio"), tuple(rows), (note, machine(rounds)))
+    def nothing() -> Workings:
+        return Workings(NothingShared(), NothingSeen(), NothingRecalled(), whole=vlm.workings.whole)
+
+    def everything() -> Workings:
+        return Workings(whole=vlm.workings.whole)
+
+    rows: list[tuple[str, ...]] = []
+    for name, views in (("one run", [vlm]), ("before and after", [vlm, mended])):
+        plain = Case("nothing shared", run(views, nothing))
+        shared = Case("prefixes, images, prompts shared", run(views, everything))
+        seconds = interleaved([plain, shared], rounds)
+        for kind, found in seconds.items():
+            speed = shown_ratio(ratios(seconds, plain.name, kind))
+            rows.append((name, kind, f"{len(views) * len(batch) / median(found):.2f}", speed))
+    note = f"{len(batch)} requests a run: {len(batch) // 5} in five conditions, {TOKENS} new tokens. Target: 1.5 times."
+    columns = ("audit", "what requests share", "requests/s", "speed, ratio")
+    return Table("five conditions", columns, tuple(rows), (note, machine(rounds)))
 
 
 def capture(vlm: VLM, count: int, rounds: int) -> Table:

@@ -18,11 +18,13 @@ from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
+from vlmend.models import recall as recall_module
 from vlmend.models import seeing as seeing_module
 from vlmend.models.batching import Batcher
 from vlmend.models.decoding import Budget, Prefilled, Waiting, decode, in_budget
 from vlmend.models.generating import decode_rows, decode_whole, why_whole
 from vlmend.models.growing import growing, joined
+from vlmend.models.prefilling import Workings
 from vlmend.models.vlm import VLM, answer_together, mixes
 from vlmend.testing import tiny_vlm
 
@@ -60,8 +62,8 @@ def plain(replies: Sequence[Reply]) -> list[Reply]:
 
 
 def small(vlm: VLM, tokens: int) -> VLM:
-    """The model with room for so many tokens a batch."""
-    return replace(vlm, workings=replace(vlm.workings, budget=Budget(tokens)))
+    """The model with room for so many tokens a batch, and nothing known of earlier requests."""
+    return replace(vlm, workings=Workings(budget=Budget(tokens), whole=why_whole(replace(vlm, mends=()))))
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -123,19 +125,62 @@ def test_a_reply_tells_how_often_each_layer_was_edited() -> None:
 
 
 def test_requests_about_one_image_share_its_prefix() -> None:
-    vlm = tiny_vlm(seed=0)
-    asked = [Conversation.ask("say " + word, blank_image(16)) for word in ("a", "bb", "ccc", "dd d", "e")]
-    alone = [decode_whole(vlm, [conversation], GREEDY)[0] for conversation in asked]
-    assert not why_whole(vlm)
-    vlm.workings.prefixes.known.clear()
-    vlm.workings.seen.kept.clear()
-    before = vlm.vision.calls
-    assert plain(vlm.generate(asked, GREEDY)) == plain(alone)
+    vlm = small(tiny_vlm(seed=0), 4096)
+    many = [Conversation.ask(f"say {k}" + "!" * (k % 3), blank_image(16)) for k in range(60)]
+    first, later = many[:48], many[48:]
+    alone = [decode_whole(vlm, [conversation], GREEDY)[0] for conversation in many]
+    lengths: list[int] = []
+    counter = vlm.anatomy.blocks[0].register_forward_hook(lambda m, args, out: lengths.append(args[0].shape[1]))
+    assert plain(vlm.generate(first, GREEDY)) == plain(alone[:48])
     assert len(vlm.workings.prefixes.known) == 1
-    calls = vlm.vision.calls - before
-    again = vlm.generate([Conversation.ask("say f", blank_image(16)), *asked], GREEDY)
-    assert plain(again[1:]) == plain(alone)
-    assert vlm.vision.calls - before == calls  # neither the tower nor the prefix is read again
+    calls = vlm.vision.calls
+    lengths.clear()
+    assert plain(vlm.generate(later, GREEDY)) == plain(alone[48:])
+    counter.remove()
+    assert vlm.vision.calls == calls  # neither the tower nor the prefix is read again
+    assert max(lengths) == len("say 25!![assistant]")
+
+
+def test_a_prefix_that_does_not_pay_is_not_read() -> None:
+    vlm = small(tiny_vlm(seed=0), 4096)
+    vlm.generate([Conversation.ask("say " + word, blank_image(16)) for word in ("a", "bb", "ccc")], GREEDY)
+    assert not vlm.workings.prefixes.known
+
+
+def test_a_request_that_was_read_before_is_gone_on_from_its_last_token() -> None:
+    vlm = tiny_vlm(seed=0)
+    base, mended, gated, *_ = (small(one, 4096) for one in views(vlm))
+    base.generate(MANY, GREEDY)
+    lengths: list[int] = []
+    counter = vlm.anatomy.blocks[0].register_forward_hook(lambda m, args, out: lengths.append(args[0].shape[1]))
+    for one in (mended, gated):
+        known = replace(one, workings=base.workings)
+        assert plain(known.generate(MANY, GREEDY)) == plain(decode_rows([one] * len(MANY), MANY, GREEDY))
+        one.workings.recall.known.clear()
+    counter.remove()
+    assert sum(length > 1 for length in lengths) == 2  # each view without the base's memory reads in full, once
+    assert base.workings.recall.reused == 2 * len(MANY)
+
+
+def test_what_a_mend_touched_is_not_recalled() -> None:
+    vlm = tiny_vlm(seed=0)
+    touching = view(vlm, AddVector(Site("language", 1), vector(1), "all"))
+    touching.generate(MANY, GREEDY)
+    assert not vlm.workings.recall.known
+    vlm.generate(MANY, GREEDY)
+    fresh = small(touching, 4096)
+    assert plain(touching.generate(MANY, GREEDY)) == plain(fresh.generate(MANY, GREEDY))
+
+
+def test_remembered_prompts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = tiny_vlm(seed=0)
+    vlm.generate(MANY[:1], GREEDY)
+    size = vlm.workings.recall.bytes
+    monkeypatch.setattr(recall_module, "KEPT_BYTES", 3 * size)
+    vlm.generate(MANY, GREEDY)
+    recall = vlm.workings.recall
+    assert 0 < recall.bytes <= 3 * size
+    assert recall.bytes == sum(p.keys.nbytes + p.values.nbytes for p in recall.known.values())
 
 
 def test_a_mend_that_edits_the_image_shares_no_prefix() -> None:

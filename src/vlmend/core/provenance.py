@@ -36,7 +36,7 @@ def fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        wrapped: bool = is_traceable_wrapper_subclass(tensor)  # as torchao's quantised weights are
+        wrapped = bool(is_traceable_wrapper_subclass(tensor))  # as torchao's quantised weights are
         flat = (tensor.dequantize() if wrapped else tensor).detach().reshape(-1)
         step = max(1, flat.numel() // SAMPLED)
         values = flat[::step][:SAMPLED].to("cpu", torch.bfloat16).view(torch.int16)

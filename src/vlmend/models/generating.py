@@ -66,11 +66,12 @@ def decode_rows(views: Sequence[Speaker], batch: Sequence[Conversation], samplin
     began = time.monotonic()
     first = views[0]
     asked = [view.rewritten([conversation])[0] for view, conversation in zip(views, batch, strict=True)]
-    waiting = _waiting(views, asked, sampling.seed)
+    share = all(_untouched(view.edits) for view in dict.fromkeys(views))
+    waiting = _waiting(first, asked, sampling.seed, share)
     groups = {one.index: one.group for one in waiting}
 
     def prefill(rows: Sequence[int]) -> Any:
-        return prefilled([views[k] for k in rows], [asked[k] for k in rows], share=bool(groups[rows[0]]))
+        return prefilled([views[k] for k in rows], [asked[k] for k in rows], groups[rows[0]], share)
 
     ends = _ends(first.reader.model)
     with first.adapted():
@@ -89,7 +90,7 @@ def decode_whole(view: Speaker, batch: Sequence[Conversation], sampling: Samplin
     pairs = view.asked(batch[:1])[1]
     if sampling.temperature > 0 and any(isinstance(edit, ContrastLogits) for edit in view.edits):
         raise BadParameter("A mend that contrasts logits decodes greedily only.", "Set temperature to 0.")
-    waiting = _waiting([view] * len(batch), view.rewritten(batch), sampling.seed, share=False)
+    waiting = _waiting(view, view.rewritten(batch), sampling.seed, share=False)
     alone = bool(view.anatomy.alone) or sampling.temperature > 0  # draws must not depend on who shares a batch
     budget = _room(view)
     replies: dict[int, Reply] = {}
@@ -135,19 +136,21 @@ class Contrast(LogitsProcessor):
         return mixed.repeat(len(self.pairs) + 1, 1)
 
 
-def _waiting(views: Sequence[Speaker], asked: Sequence[Conversation], seed: int, share: bool = True) -> list[Waiting]:
-    """The requests, those that share a prefix side by side, short ones first."""
-    first = views[0]
-    lengths = _lengths(first, asked)
-    untouched = all(
-        edit.tokens in UNTOUCHED if isinstance(edit, ActivationEdit) else not isinstance(edit, LoadAdapter)
-        for view in dict.fromkeys(views)
-        for edit in view.edits
-    )
-    groups = groups_of(first, asked, lengths) if share and untouched else [""] * len(asked)
+def _waiting(view: Speaker, asked: Sequence[Conversation], seed: int, share: bool) -> list[Waiting]:
+    """The requests, those that share something side by side, short ones first."""
+    lengths = _lengths(view, asked)
+    groups = groups_of(view, asked, lengths) if share else [""] * len(asked)
     seeds = seeds_of([conversation.digest for conversation in asked], seed)
     rows = [Waiting(k, lengths[k], groups[k], seeds[k]) for k in range(len(asked))]
     return sorted(rows, key=lambda one: (one.group, one.length, one.index))
+
+
+def _untouched(edits: Sequence[Edit]) -> bool:
+    """Whether everything before the last prompt token stays as the model alone reads it."""
+    return all(
+        edit.tokens in UNTOUCHED if isinstance(edit, ActivationEdit) else not isinstance(edit, LoadAdapter)
+        for edit in edits
+    )
 
 
 def _lengths(view: Speaker, batch: Sequence[Conversation]) -> list[int]:
@@ -236,7 +239,7 @@ def _trial(view: Speaker) -> str:
     ]
     try:
         tokens, wanted = zip(*(_reference(view, one) for one in asked), strict=True)
-        first, others = prefilled([view], asked[:1], share=False), prefilled([view] * 2, asked[1:], share=False)
+        first, others = prefilled([view], asked[:1], "", False), prefilled([view] * 2, asked[1:], "", False)
         if not first.layers or not others.layers:
             return "its cache is not one key and value a token in every layer"
         running = Running(view.reader.asked({}), view.anatomy, first)

@@ -1,13 +1,13 @@
 """The prefill of a batch whose rows may be seen through different views, with what views share.
 
 Shared by every view of one loaded model (`Workings`): the keys and values of prefixes (system text,
-template, image), the features of images, the budget of a batch, and whether the model's rows can be decoded
-step by step by our own loop at all. A prefix is shared where it saves enough and no edit touches it.
+template, image) and of whole prompts, the features of images, the budget of a batch, and whether the
+model's rows can be decoded by our own loop at all. What an edit touches is not shared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -19,16 +19,20 @@ from vlmend.core.conversation import Conversation
 from vlmend.models.anatomy import Anatomy
 from vlmend.models.contrast import Prefixes, forward_after, rest_of
 from vlmend.models.decoding import Budget, Prefilled, out_of_memory
-from vlmend.models.growing import plain_layers
+from vlmend.models.growing import growing, plain_layers
 from vlmend.models.hooks import Aimed, Rows, editing, precise
 from vlmend.models.reader import Reader
+from vlmend.models.recall import Recall
 from vlmend.models.seeing import Seen, seeing
 from vlmend.models.stepping import steps_of
 
 __all__ = ["View", "Workings", "groups_of", "prefilled"]
 
-WORTH = 0.15
-"""A prefix is shared where that saves this share of a group's tokens."""
+KNOWN = "known"
+"""The group of requests that were read before."""
+PASS, READS = 32, 4
+"""A forward pass over a few tokens takes as long as so many more tokens in a large one (phantom, two cores:
+50 ms, 1.6 ms a token); a new prefix is read, and checked, in so many passes."""
 UNTOUCHED = ("last_prompt", "last", "reply")
 """Scopes that leave all but the last prompt token as it is."""
 
@@ -40,6 +44,7 @@ class Workings:
     Attributes:
         prefixes: Read prefixes.
         seen: Image features.
+        recall: Prompts that were read before.
         budget: Of a batch; made at first use.
         whole: Why replies are decoded by transformers' own loop, or "" where ours does; None while not known.
         image_tokens: Tokens of one image more than its placeholder; None while not known.
@@ -47,6 +52,7 @@ class Workings:
 
     prefixes: Prefixes = field(default_factory=Prefixes)
     seen: Seen = field(default_factory=Seen)
+    recall: Recall = field(default_factory=Recall)
     budget: Budget | None = None
     whole: str | None = None
     image_tokens: int | None = None
@@ -80,75 +86,117 @@ class View(Protocol):
         ...
 
 
-def prefilled(views: Sequence[View], batch: Sequence[Conversation], share: bool) -> Prefilled:
+def prefilled(views: Sequence[View], batch: Sequence[Conversation], group: str, keep: bool) -> Prefilled:
     """Read a batch, each row under its own view.
 
     Args:
         views: Of each row; all of one loaded model.
         batch: The requests, as their views put them.
-        share: Whether the rows share a prefix that is worth it (`groups_of`).
+        group: What the rows share (`groups_of`).
+        keep: Whether what is read before the last token may be kept: no edit touches it.
     """
     first = views[0]
-    prefix = first.workings.prefixes.of(first.reader, batch[0]) if share else None
-    rest = rest_of(first.reader, prefix, batch) if prefix is not None else None
-    inputs = {} if rest is not None else first.reader.inputs(batch)
-    if prefix is not None and rest is not None:
-        mask = rest.mask(prefix)
-        rows = Rows(mask.bool(), torch.zeros_like(mask, dtype=torch.bool), _with_image(batch))
-    else:
-        mask, rows = inputs["attention_mask"], first.reader.rows(batch, inputs)
+    read = (_recalled(first, batch) if group == KNOWN else _after_prefix(first, batch) if group else None) or _in_full(
+        first, batch
+    )
     aimed: list[Aimed] = []
     for view in dict.fromkeys(views):
-        aimed += view.aimed(batch, rows, [k for k, one in enumerate(views) if one is view])
-
-    with first.watching(aimed, rows), editing(first.anatomy, aimed, rows):
-        if prefix is not None and rest is not None:
-            first.workings.seen.reused += int(rows.has_image.sum())
-            out = forward_after(first.reader, prefix, rest)
-        else:
-            out = _read(first, batch, inputs)
-    logits = precise(out.logits[:, -1])
+        aimed += view.aimed(batch, read.rows, [k for k, one in enumerate(views) if one is view])
+    with first.watching(aimed, read.rows), editing(first.anatomy, aimed, read.rows):
+        out = read.run()
+    logits, layers = precise(out.logits[:, -1]), plain_layers(out.past_key_values)
+    mask = read.mask.to(logits.device)
+    if keep and group != KNOWN and layers:
+        first.workings.recall.keep([conversation.digest for conversation in batch], read.last, layers, mask)
     steps = steps_of(aimed, len(batch), first.anatomy.width, out.logits)
-    device = logits.device
-    return Prefilled(
-        logits, plain_layers(out.past_key_values), mask.to(device), mask.sum(1).tolist(), steps, rows.fired
-    )
+    return Prefilled(logits, layers, mask, mask.sum(1).tolist(), steps, read.rows.fired)
 
 
 def groups_of(view: View, batch: Sequence[Conversation], lengths: Sequence[int]) -> list[str]:
-    """A name for the rows that should share a prefix, "" for the others."""
-    found = [""] * len(batch)
-    if not batch:
-        return found
-    known = view.workings.prefixes
-    keys = [c.with_words("").digest for c in batch]
+    """What each row shares with others: `KNOWN` where it was read before, the key of a prefix, or ""."""
+    known, prefixes = view.workings.recall.known, view.workings.prefixes
+    found = [KNOWN if conversation.digest in known else "" for conversation in batch]
+    keys = [conversation.with_words("").digest for conversation in batch]
     for key in dict.fromkeys(keys):
-        rows = [k for k, one in enumerate(keys) if one == key]
-        new = int(key not in known.known)
-        if len(rows) <= new:
+        rows = [k for k, one in enumerate(keys) if one == key and not found[k]]
+        new = int(key not in prefixes.known)
+        if len(rows) <= new or not _pays(min(lengths[k] for k in rows), len(rows), new):
             continue
         try:
-            prefix = known.of(view.reader, batch[rows[0]])
+            prefix = prefixes.of(view.reader, batch[rows[0]])
         except RuntimeError as problem:
             if not out_of_memory(problem):
                 raise
             continue  # whether the requests themselves fit, decoding finds out
-        saved = prefix.length * (len(rows) - new)
-        if prefix.layers and saved >= WORTH * sum(lengths[k] for k in rows):
+        if prefix.layers and _pays(prefix.length, len(rows), new):
             for k in rows:
                 found[k] = key
     return found
 
 
-def _read(view: View, batch: Sequence[Conversation], inputs: dict[str, Any]) -> Any:
-    """The forward call over whole prompts, positions counted from each row's first token."""
+def _pays(length: int, rows: int, new: int) -> bool:
+    """Whether a prefix of this length saves twice the tokens that a group of its own, and reading it, cost."""
+    return length * (rows - new) >= 2 * (PASS + new * READS * (PASS + length))
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A forward call to come: its rows, what they may look back at, their last tokens, and the call."""
+
+    rows: Rows
+    mask: Tensor
+    last: Tensor
+    run: Callable[[], Any]
+
+
+def _recalled(view: View, batch: Sequence[Conversation]) -> _Read | None:
+    """The last token of each request, after what was read of it before."""
+    found = view.workings.recall.gone_on([conversation.digest for conversation in batch])
+    if found is None:
+        return None
+    layers, mask, tokens = found
+
+    def run() -> Any:
+        view.workings.seen.reused += sum(len(conversation.images) for conversation in batch)
+        return view.reader.asked({})(
+            input_ids=tokens, attention_mask=mask, position_ids=mask.sum(1, keepdim=True) - 1,
+            past_key_values=growing(layers), use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+
+    return _Read(_rows(batch, mask), mask, tokens[:, 0], run)
+
+
+def _after_prefix(view: View, batch: Sequence[Conversation]) -> _Read | None:
+    """What follows the prefix that all rows share."""
+    prefix = view.workings.prefixes.of(view.reader, batch[0])
+    rest = rest_of(view.reader, prefix, batch)
+    if rest is None:
+        return None
+    mask = rest.mask(prefix)
+
+    def run() -> Any:
+        view.workings.seen.reused += sum(len(conversation.images) for conversation in batch)
+        return forward_after(view.reader, prefix, rest)
+
+    return _Read(_rows(batch, mask), mask, rest.ids[:, -1], run)
+
+
+def _in_full(view: View, batch: Sequence[Conversation]) -> _Read:
+    """Whole prompts, positions counted from each row's first token."""
+    inputs = view.reader.inputs(batch)
     mask: Tensor = inputs["attention_mask"]
     keys = [f"{image.digest}:{len(c.images)}" for c in batch for image in c.images]  # a lone image may be tiled
-    with seeing(view.reader.model, keys, view.workings.seen):
-        return view.reader.asked(inputs)(
-            **inputs, position_ids=(mask.cumsum(1) - 1).clamp_min(0), use_cache=True, logits_to_keep=1
-        )
+
+    def run() -> Any:
+        with seeing(view.reader.model, keys, view.workings.seen):
+            return view.reader.asked(inputs)(
+                **inputs, position_ids=(mask.cumsum(1) - 1).clamp_min(0), use_cache=True, logits_to_keep=1
+            )
+
+    return _Read(view.reader.rows(batch, inputs), mask, inputs["input_ids"][:, -1], run)
 
 
-def _with_image(batch: Sequence[Conversation]) -> Tensor:
-    return torch.tensor([conversation.has_image for conversation in batch])
+def _rows(batch: Sequence[Conversation], mask: Tensor) -> Rows:
+    """Rows of a call that begins after the images."""
+    with_image = torch.tensor([conversation.has_image for conversation in batch])
+    return Rows(mask.cpu().bool(), torch.zeros_like(mask.cpu(), dtype=torch.bool), with_image)

@@ -19,6 +19,7 @@ from vlmend.core.edits import AddVector
 from vlmend.core.mend import Mend
 from vlmend.errors import ModelProblem
 from vlmend.methods.safety.cmrm import CMRM
+from vlmend.models.generating import why_whole
 from vlmend.models.vlm import VLM
 
 __all__ = ["COLUMNS", "committed", "fitted", "rows", "table"]
@@ -28,7 +29,8 @@ BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
 COLUMNS = {
     "class": "Class", "processor": "Processor", "blocks": "Decoder blocks", "tower": "Vision tower",
-    "image": "The image enters", "tokens": "Tokens of an image", "batch": "Batches", "several": "Several images",
+    "image": "The image enters", "tokens": "Tokens of an image", "batch": "Batches", "loop": "Decode loop",
+    "several": "Several images",
     "system": "System turn", "cmrm": "CMRM", "notes": "Notes",
 }  # fmt: skip
 
@@ -66,6 +68,7 @@ def _row(name: str, vlm: VLM) -> dict[str, str]:
         "image": "through cross-attention" if anatomy.crossing else "as tokens",
         "tokens": str(small) if small == big else f"{small} to {big}",
         "batch": f"one by one: {anatomy.alone}" if anatomy.alone else _batched(vlm),
+        "loop": "transformers'" if why_whole(vlm) else "ours",
         "several": _differs(vlm, TWO),
         "system": _differs(vlm, SYSTEM),
         "cmrm": _cmrm(vlm, fitted(name)),
