@@ -76,6 +76,7 @@ class Prefilled:
         logits: For the first token of each reply, "row vocabulary".
         layers: Keys and values of each layer, "row head token size".
         mask: 1 at what each row may look back at, "row token".
+        offsets: How far each row's next position is from the number of its tokens (M-RoPE), "row".
         prompts: True length of each prompt, in tokens.
         steps: What edits do to the tokens that follow.
         fired: How often each row's states were edited so far, "row" by site.
@@ -84,6 +85,7 @@ class Prefilled:
     logits: Float[Tensor, "row vocabulary"]
     layers: Sequence[tuple[Tensor, Tensor]]
     mask: Int[Tensor, "row token"]
+    offsets: Int[Tensor, " row"]
     prompts: Sequence[int]
     steps: Steps
     fired: dict[Site, Tensor]
@@ -120,12 +122,12 @@ class Running:
 
     def __init__(self, model: Any, anatomy: Anatomy, begun: Prefilled) -> None:
         self._model, self._anatomy = model, anatomy
-        self.layers, self.mask, self.steps = begun.layers, begun.mask, begun.steps
+        self.layers, self.mask, self.offsets, self.steps = begun.layers, begun.mask, begun.offsets, begun.steps
         self._cache = growing(self.layers)
 
     def step(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row vocabulary"]:
         """Read one token a row; gives the logits for the next."""
-        positions = self.mask.sum(1, keepdim=True)
+        positions = self.mask.sum(1, keepdim=True) + self.offsets[:, None]
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         out = self._model(
             input_ids=tokens[:, None], attention_mask=self.mask, position_ids=positions,
@@ -137,7 +139,7 @@ class Running:
         """Go on with these rows only; columns that no row looks at any more are dropped."""
         mask = self.mask[rows]
         first = int(mask.any(0).int().argmax())
-        self.mask = mask[:, first:]
+        self.mask, self.offsets = mask[:, first:], self.offsets[rows]
         self.layers = kept(plain_layers(self._cache), rows, first)
         self.steps = self.steps.kept(rows.cpu())
         self._cache = growing(self.layers)
@@ -148,6 +150,7 @@ class Running:
         both = [torch.nn.functional.pad(mask, (longest - mask.shape[1], 0)) for mask in (self.mask, begun.mask)]
         self.layers = joined(plain_layers(self._cache), begun.layers)
         self.mask, self.steps = torch.cat(both), self.steps.joined(begun.steps)
+        self.offsets = torch.cat([self.offsets, begun.offsets])
         self._cache = growing(self.layers)
 
 

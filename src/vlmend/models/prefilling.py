@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,12 +104,13 @@ def prefilled(views: Sequence[View], batch: Sequence[Conversation], group: str, 
         aimed += view.aimed(batch, read.rows, [k for k, one in enumerate(views) if one is view])
     with first.watching(aimed, read.rows), editing(first.anatomy, aimed, read.rows):
         out = read.run()
+    offsets = read.offsets()
     logits, layers = precise(out.logits[:, -1]), plain_layers(out.past_key_values)
     mask = read.mask.to(logits.device)
     if keep and group != KNOWN and layers:
-        first.workings.recall.keep([conversation.digest for conversation in batch], read.last, layers, mask)
+        first.workings.recall.keep([c.digest for c in batch], read.last, layers, mask, offsets)
     steps = steps_of(aimed, len(batch), first.anatomy.width, out.logits)
-    return Prefilled(logits, layers, mask, mask.sum(1).tolist(), steps, read.rows.fired)
+    return Prefilled(logits, layers, mask, offsets, mask.sum(1).tolist(), steps, read.rows.fired)
 
 
 def groups_of(view: View, batch: Sequence[Conversation], lengths: Sequence[int]) -> list[str]:
@@ -141,12 +142,13 @@ def _pays(length: int, rows: int, new: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A forward call to come: its rows, what they may look back at, their last tokens, and the call."""
+    """A forward call to come: its rows, what they may look back at, their last tokens, the call, and then offsets."""
 
     rows: Rows
     mask: Tensor
     last: Tensor
     run: Callable[[], Any]
+    offsets: Callable[[], Tensor]
 
 
 def _recalled(view: View, batch: Sequence[Conversation]) -> _Read | None:
@@ -154,16 +156,17 @@ def _recalled(view: View, batch: Sequence[Conversation]) -> _Read | None:
     found = view.workings.recall.gone_on([conversation.digest for conversation in batch])
     if found is None:
         return None
-    layers, mask, tokens = found
+    layers, mask, tokens, offsets = found
+    positions = mask.sum(1, keepdim=True) - 1 + offsets[:, None]
 
     def run() -> Any:
         view.workings.seen.reused += sum(len(conversation.images) for conversation in batch)
         return view.reader.asked({})(
-            input_ids=tokens, attention_mask=mask, position_ids=mask.sum(1, keepdim=True) - 1,
+            input_ids=tokens, attention_mask=mask, position_ids=positions,
             past_key_values=growing(layers), use_cache=True, logits_to_keep=1,
         )  # fmt: skip
 
-    return _Read(_rows(batch, mask), mask, tokens[:, 0], run)
+    return _Read(_rows(batch, mask), mask, tokens[:, 0], run, lambda: offsets)
 
 
 def _after_prefix(view: View, batch: Sequence[Conversation]) -> _Read | None:
@@ -178,7 +181,7 @@ def _after_prefix(view: View, batch: Sequence[Conversation]) -> _Read | None:
         view.workings.seen.reused += sum(len(conversation.images) for conversation in batch)
         return forward_after(view.reader, prefix, rest)
 
-    return _Read(_rows(batch, mask), mask, rest.ids[:, -1], run)
+    return _Read(_rows(batch, mask), mask, rest.ids[:, -1], run, lambda: torch.zeros_like(mask[:, 0]))
 
 
 def _in_full(view: View, batch: Sequence[Conversation]) -> _Read:
@@ -187,13 +190,22 @@ def _in_full(view: View, batch: Sequence[Conversation]) -> _Read:
     mask: Tensor = inputs["attention_mask"]
     keys = [f"{image.digest}:{len(c.images)}" for c in batch for image in c.images]  # a lone image may be tiled
 
-    def run() -> Any:
-        with seeing(view.reader.model, keys, view.workings.seen):
-            return view.reader.asked(inputs)(
-                **inputs, position_ids=(mask.cumsum(1) - 1).clamp_min(0), use_cache=True, logits_to_keep=1
-            )
+    told = inputs  # M-RoPE families count the positions of images themselves, and keep how far they got
+    if not (view.anatomy.shifted and "pixel_values" in inputs):
+        told = inputs | {"position_ids": (mask.cumsum(1) - 1).clamp_min(0)}
 
-    return _Read(view.reader.rows(batch, inputs), mask, inputs["input_ids"][:, -1], run)
+    def run() -> Any:
+        view.reader.forget()
+        with seeing(view.reader.model, keys, view.workings.seen):
+            return view.reader.asked(inputs)(**told, use_cache=True, logits_to_keep=1)
+
+    def offsets() -> Tensor:
+        kept = [cast("Tensor | None", module.rope_deltas) for module in view.anatomy.shifted]
+        found = [one.reshape(-1) for one in kept if one is not None]
+        view.reader.forget()
+        return found[0] if found else torch.zeros_like(mask[:, 0])
+
+    return _Read(view.reader.rows(batch, inputs), mask, inputs["input_ids"][:, -1], run, offsets)
 
 
 def _rows(batch: Sequence[Conversation], mask: Tensor) -> Rows:

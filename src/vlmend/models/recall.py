@@ -28,11 +28,13 @@ class ReadPrompt:
     Attributes:
         keys, values: "layer head token size".
         last: The last token's id.
+        offset: How far its position is from the number of tokens before it (M-RoPE).
     """
 
     keys: Float[Tensor, "layer head token size"]
     values: Float[Tensor, "layer head token size"]
     last: int
+    offset: int = 0
 
     @property
     def length(self) -> int:
@@ -56,7 +58,7 @@ class Recall:
 
     def keep(
         self, digests: Sequence[str], last: Int[Tensor, " row"], layers: Sequence[tuple[Tensor, Tensor]],
-        mask: Int[Tensor, "row token"],
+        mask: Int[Tensor, "row token"], offsets: Int[Tensor, " row"],
     ) -> None:  # fmt: skip
         """Keep prompts that have just been read, each without its padding and its last token.
 
@@ -65,19 +67,20 @@ class Recall:
             last: Their last tokens.
             layers: Keys and values of each layer, "row head token size"; nothing is kept where layers differ.
             mask: 1 at real tokens, padded on the left.
+            offsets: How far positions are from numbers of tokens.
         """
         if len({keys.shape for keys, _ in layers} | {values.shape for _, values in layers}) != 1:
             return
         for row, digest in enumerate(digests):
             first = int(mask[row].argmax())
             keys, values = (torch.stack([layer[part][row, :, first:-1] for layer in layers]).clone() for part in (0, 1))
-            self._put(digest, ReadPrompt(keys, values, int(last[row])))
+            self._put(digest, ReadPrompt(keys, values, int(last[row]), int(offsets[row])))
 
-    def gone_on(self, digests: Sequence[str]) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor] | None:
-        """Keys and values of known prompts side by side, padded on the left, with their mask and last tokens.
+    def gone_on(self, digests: Sequence[str]) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor] | None:
+        """Keys and values of known prompts side by side, padded on the left, with mask, last tokens and offsets.
 
         None where one of them is not known any more. Shape: layers "row head token size", mask "row token" with
-        a 1 for the last token, last tokens "row 1".
+        a 1 for the last token, last tokens "row 1", offsets "row".
         """
         if any(digest not in self.known for digest in digests):
             return None
@@ -94,7 +97,8 @@ class Recall:
         self.reused += len(prompts)
         device = whole.device
         tokens = torch.tensor([[prompt.last] for prompt in prompts], device=device)
-        return list(zip(whole[0], whole[1], strict=True)), mask.to(device), tokens
+        offsets = torch.tensor([prompt.offset for prompt in prompts], device=device)
+        return list(zip(whole[0], whole[1], strict=True)), mask.to(device), tokens, offsets
 
     def _put(self, digest: str, prompt: ReadPrompt) -> None:
         size = prompt.keys.nbytes + prompt.values.nbytes
