@@ -63,10 +63,10 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
     tables = [SECTIONS[name](vlm, arguments.requests, arguments.rounds) for name in arguments.sections or SECTIONS]
-    if arguments.write:
-        write_tables(arguments.write, tables)
     for table in tables:
         print(f"\n### {table.name}\n\n{table.markdown}")
+    if arguments.write:
+        write_tables(arguments.write, tables)
 
 
 def requests(count: int) -> list[Conversation]:
@@ -99,8 +99,7 @@ def transformers_loop(size: int) -> Callable[[VLM, Sequence[Conversation]], list
 
 def ours(vlm: VLM, batch: Sequence[Conversation]) -> list[Tensor]:
     """`VLM.generate`, nothing known from an earlier call."""
-    fresh = replace(vlm, workings=Workings(whole=vlm.workings.whole))
-    replies = fresh.generate(batch, Sampling(TOKENS))
+    replies = vlm.forgetful().generate(batch, Sampling(TOKENS))
     return [torch.tensor(vlm.processor.tokenizer(reply.text).input_ids) for reply in replies]
 
 

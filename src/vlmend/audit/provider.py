@@ -128,6 +128,7 @@ class VlmendAPI(ModelAPI):
                 total_tokens=reply.prompt_tokens + reply.new_tokens,
             ),
             time=reply.seconds,
+            metadata={"fired": dict(reply.fired)},
         )
 
     def max_connections(self) -> int:

@@ -3,8 +3,8 @@
 Our loop (`decoding`) lets rows come and go, shares prefixes and image features, and takes rows under
 different mends into one batch. It is used for a model once it has given the same numbers as transformers'
 own loop on a small trial (`why_whole`). Models that do not pass (caches with windows or recurrent states,
-positions in three dimensions, cross-attention) and mends that mix logits go through transformers' loop, a
-batch that fits the budget at a time, or one request at a time where rows cannot share a batch.
+cross-attention) and mends that mix logits go through transformers' loop, a batch that fits the budget at a
+time, or one request at a time where rows cannot share a batch.
 """
 
 from __future__ import annotations
@@ -114,7 +114,6 @@ def why_whole(view: Speaker) -> str:
     """Why this model's replies come from transformers' own loop; "" where ours gives the same. Tried once."""
     workings = view.workings
     if workings.whole is None:
-        workings.whole = ""  # so that the trial itself can use what it tries
         workings.whole = _trial(view)
     return workings.whole
 

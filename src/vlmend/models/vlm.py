@@ -34,6 +34,8 @@ from vlmend.models.hooks import Aimed, Rows, RowShift, adapting, capturing, edit
 from vlmend.models.lens import lens_score
 from vlmend.models.prefilling import Workings
 from vlmend.models.reader import Reader
+from vlmend.models.recall import Recall
+from vlmend.models.seeing import Seen
 
 __all__ = ["VLM", "VisionCounter", "answer_together", "mixes"]
 
@@ -101,6 +103,10 @@ class VLM:
         """
         mend.check_base(self.name, self.model_digest)
         return replace(self, mends=(*self.mends, mend))
+
+    def forgetful(self) -> VLM:
+        """The same view with no request remembered, prefixes aside: for the time of a request that is new."""
+        return replace(self, workings=replace(self.workings, seen=Seen(), recall=Recall()))
 
     @property
     def reader(self) -> Reader:

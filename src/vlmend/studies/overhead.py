@@ -33,11 +33,11 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 def answer_times(
     target: VLM, views: Mapping[str, Sequence[Mend]], batch: Sequence[Conversation], tokens: int, rounds: int
 ) -> dict[str, float]:
-    """Seconds a request to answer a batch, everything included, for each setting."""
+    """Seconds a request to answer a batch that is new to the model, everything included, for each setting."""
 
     def answering(mends: Sequence[Mend]) -> Callable[[], object]:
         view = replace(target, mends=tuple(mends))
-        return lambda: view.generate(batch, Sampling(tokens))
+        return lambda: view.forgetful().generate(batch, Sampling(tokens))
 
     found = interleaved({name: answering(mends) for name, mends in views.items()}, rounds)
     return {name: seconds / len(batch) for name, seconds in found.items()}
@@ -55,15 +55,15 @@ def phase_times(
     calls: dict[str, Callable[[], object]] = {}
     for name, mends in views.items():
         view = replace(target, mends=tuple(mends))
-        calls[f"{name}:prefill"] = lambda view=view: view.decode(batch, Sampling(1))
-        calls[f"{name}:reply"] = lambda view=view: view.decode(batch, Sampling(tokens, least=tokens))
+        calls[f"{name}:prefill"] = lambda view=view: view.forgetful().decode(batch, Sampling(1))
+        calls[f"{name}:reply"] = lambda view=view: view.forgetful().decode(batch, Sampling(tokens, least=tokens))
     sites = [Site("language", layer) for layer in range(target.layers)]
 
     def naive() -> None:
         with torch.inference_mode():
             target.reader.states([c.without_images() for c in batch], sites)
             target.reader.states(batch, sites)
-        target.decode(batch, Sampling(1))
+        target.forgetful().decode(batch, Sampling(1))
 
     calls["naive:prefill"] = naive
     found = interleaved(calls, rounds)
