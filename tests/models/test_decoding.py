@@ -18,7 +18,6 @@ from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
-from vlmend.models import recall as recall_module
 from vlmend.models import seeing as seeing_module
 from vlmend.models.batching import Batcher
 from vlmend.models.decoding import Budget, Prefilled, Waiting, decode, in_budget
@@ -172,11 +171,11 @@ def test_what_a_mend_touched_is_not_recalled() -> None:
     assert plain(touching.generate(MANY, GREEDY)) == plain(fresh.generate(MANY, GREEDY))
 
 
-def test_remembered_prompts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_prompts_are_bounded() -> None:
     vlm = tiny_vlm(seed=0)
     vlm.generate(MANY[:1], GREEDY)
     size = vlm.workings.recall.bytes
-    monkeypatch.setattr(recall_module, "KEPT_BYTES", 3 * size)
+    vlm.workings.recall.limit = 3 * size
     vlm.generate(MANY, GREEDY)
     recall = vlm.workings.recall
     assert 0 < recall.bytes <= 3 * size

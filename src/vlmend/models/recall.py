@@ -16,9 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vlmend.models.loading import free_bytes
+
 __all__ = ["ReadPrompt", "Recall"]
 
-KEPT_BYTES = 512 * 2**20
+MOST_BYTES = 2 * 2**30
+SHARE = 8
+"""Prompts may take one part in so many of what is free when the first one is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +54,13 @@ class Recall:
         known: The prompts.
         bytes: Their size.
         reused: Prompts that were gone on from.
+        limit: Bytes that they may take; `MOST_BYTES` or a share of the free memory unless given.
     """
 
     known: OrderedDict[str, ReadPrompt] = field(default_factory=OrderedDict[str, ReadPrompt])
     bytes: int = 0
     reused: int = 0
+    limit: int | None = None
 
     def keep(
         self, digests: Sequence[str], last: Int[Tensor, " row"], layers: Sequence[tuple[Tensor, Tensor]],
@@ -69,12 +75,14 @@ class Recall:
             mask: 1 at real tokens, padded on the left.
             offsets: How far positions are from numbers of tokens.
         """
+        if self.limit is None:
+            self.limit = min(MOST_BYTES, (free_bytes(str(mask.device)) or 0) // SHARE)
         if len({keys.shape for keys, _ in layers} | {values.shape for _, values in layers}) != 1:
             return
         for row, digest in enumerate(digests):
             first = int(mask[row].argmax())
             keys, values = (torch.stack([layer[part][row, :, first:-1] for layer in layers]).clone() for part in (0, 1))
-            self._put(digest, ReadPrompt(keys, values, int(last[row]), int(offsets[row])))
+            self._put(digest, ReadPrompt(keys, values, int(last[row]), int(offsets[row])), self.limit)
 
     def gone_on(self, digests: Sequence[str]) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor] | None:
         """Keys and values of known prompts side by side, padded on the left, with mask, last tokens and offsets.
@@ -100,12 +108,12 @@ class Recall:
         offsets = torch.tensor([prompt.offset for prompt in prompts], device=device)
         return list(zip(whole[0], whole[1], strict=True)), mask.to(device), tokens, offsets
 
-    def _put(self, digest: str, prompt: ReadPrompt) -> None:
+    def _put(self, digest: str, prompt: ReadPrompt, limit: int) -> None:
         size = prompt.keys.nbytes + prompt.values.nbytes
-        if digest in self.known or size > KEPT_BYTES:
+        if digest in self.known or size > limit:
             return
         self.known[digest] = prompt
         self.bytes += size
-        while self.bytes > KEPT_BYTES:
+        while self.bytes > limit:
             oldest = self.known.popitem(last=False)[1]
             self.bytes -= oldest.keys.nbytes + oldest.values.nbytes
