@@ -164,7 +164,10 @@ class NothingSeen(Seen):
 class NothingRecalled(Recall):
     """Forgets every prompt at once."""
 
-    def keep(self, digests: Sequence[str], last: Tensor, layers: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> None:
+    def keep(
+        self, digests: Sequence[str], last: Tensor, layers: Sequence[tuple[Tensor, Tensor]], mask: Tensor,
+        offsets: Tensor,
+    ) -> None:  # fmt: skip
         """Keep nothing."""
 
 

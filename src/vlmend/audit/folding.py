@@ -86,7 +86,9 @@ def _judged(
         done += count
         progress(judge.id, done, total)
 
-    return bench.read(judge, answers, pictures, tick)
+    found = bench.read(judge, answers, pictures, tick)
+    progress(judge.id, total, total)  # equal exchanges are judged once, and counted once on the way
+    return found
 
 
 def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str]) -> list[list[Measure]]:

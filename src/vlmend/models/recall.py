@@ -81,7 +81,7 @@ class Recall:
             return
         for row, digest in enumerate(digests):
             first = int(mask[row].argmax())
-            keys, values = (torch.stack([layer[part][row, :, first:-1] for layer in layers]).clone() for part in (0, 1))
+            keys, values = (torch.stack([layer[part][row, :, first:-1] for layer in layers]) for part in (0, 1))
             self._put(digest, ReadPrompt(keys, values, int(last[row]), int(offsets[row])), self.limit)
 
     def gone_on(self, digests: Sequence[str]) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor] | None:
