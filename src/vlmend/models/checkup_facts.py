@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.images import noise_image
+from vlmend.models.generating import why_whole
 from vlmend.models.loading import size_told
 from vlmend.models.vlm import VLM
 
@@ -170,6 +171,7 @@ FACTS: dict[str, dict[str, Look]] = {
         "weights": lambda v: size_told(sum(map(_stored, [*v.model.parameters(), *v.model.buffers()]))),
         "cache": _cache,
         "batches": lambda v: f"one by one: {v.anatomy.alone}" if v.anatomy.alone else "together, padded on the left",
+        "decode loop": lambda v: f"transformers': {why_whole(v)}" if why_whole(v) else "ours: rows come and go",
     },
 }
 """Part and name of everything that is told."""
