@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.families import family
 from transformers import DynamicCache
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
@@ -21,7 +22,7 @@ from vlmend.errors import ModelProblem
 from vlmend.models import seeing as seeing_module
 from vlmend.models.batching import Batcher
 from vlmend.models.decoding import Budget, Prefilled, Waiting, decode, in_budget
-from vlmend.models.generating import decode_rows, decode_whole, why_whole
+from vlmend.models.generating import decode_rows, decode_whole, loop_of
 from vlmend.models.growing import growing, joined
 from vlmend.models.prefilling import Workings
 from vlmend.models.vlm import VLM, answer_together, mixes
@@ -62,17 +63,34 @@ def plain(replies: Sequence[Reply]) -> list[Reply]:
 
 def small(vlm: VLM, tokens: int) -> VLM:
     """The model with room for so many tokens a batch, and nothing known of earlier requests."""
-    return replace(vlm, workings=Workings(budget=Budget(tokens), whole=why_whole(replace(vlm, mends=()))))
+    return replace(vlm, workings=Workings(budget=Budget(tokens), loop=loop_of(vlm)))
 
 
 @pytest.mark.parametrize("place", range(5))
 def test_rows_that_come_and_go_get_the_replies_of_each_alone(place: int) -> None:
     one = views(tiny_vlm(seed=0))[place]
-    assert not why_whole(replace(one, mends=()))
+    assert loop_of(one).way == "refilled"
     alone = [decode_whole(one, [conversation], GREEDY)[0] for conversation in MANY]
     few = small(one, 220)  # four rows or so: most come in while others are under way
     assert plain(few.generate(MANY, GREEDY)) == plain(alone)
     assert len({reply.text for reply in alone}) > 5
+
+
+@pytest.mark.parametrize("name", ["llama4", "qwen3_5", "aya_vision"])
+@pytest.mark.parametrize("edits", [(), (AddVector(Site("language", 0), vector(1), "last"),)])
+def test_rows_leave_caches_that_cannot_be_joined(
+    name: str, edits: tuple[Edit, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = view(family(name), *edits)  # chunks and windows of 8 tokens, recurrent states
+    assert loop_of(one).way == "thinned"
+    many = [Conversation.ask("yes " * (1 + k % 4), None if k % 3 == 0 else noise_image(16, k % 4)) for k in range(10)]
+    tokenizer = one.processor.tokenizer
+    said = [tokenizer(reply.text, add_special_tokens=False).input_ids for reply in one.generate(many, GREEDY)]
+    end = max(sorted({i for ids in said for i in ids}), key=lambda i: len({(*ids, i).index(i) for ids in said}))
+    monkeypatch.setattr(one.model.generation_config, "eos_token_id", end)  # they come to it at different times
+    alone = [decode_whole(one, [conversation], GREEDY)[0] for conversation in many]
+    assert plain(small(one, 700).generate(many, GREEDY)) == plain(alone)
+    assert len({reply.new_tokens for reply in alone}) > 1
 
 
 def test_rows_under_different_mends_share_a_batch() -> None:
@@ -159,6 +177,18 @@ def test_a_request_that_was_read_before_is_gone_on_from_its_last_token() -> None
     counter.remove()
     assert sum(length > 1 for length in lengths) == 2  # each view without the base's memory reads in full, once
     assert base.workings.recall.reused == 2 * len(MANY)
+
+
+def test_prompts_that_were_read_after_a_shared_prefix_are_recalled_without_its_padding() -> None:
+    vlm = small(tiny_vlm(seed=0), 4096)
+    many = [Conversation.ask("say it" + "!" * (1 + k % 9), blank_image(16)) for k in range(9)] * 6
+    many = [replace(one, lead=str(k)) for k, one in enumerate(many)]
+    vlm.generate(many, GREEDY)
+    assert len(vlm.workings.prefixes.known) == 1
+    assert len(vlm.workings.recall.known) == len(many)
+    alone = [decode_whole(vlm, [conversation], GREEDY)[0] for conversation in many]
+    assert plain(vlm.generate(many, GREEDY)) == plain(alone)
+    assert vlm.workings.recall.reused == len(many)
 
 
 def test_what_a_mend_touched_is_not_recalled() -> None:
@@ -276,7 +306,7 @@ def test_a_failure_of_another_kind_is_not_taken_for_a_lack_of_memory() -> None:
 
     vlm = tiny_vlm(seed=0)
     with pytest.raises(RuntimeError, match="shapes"):
-        decode(vlm.model, vlm.anatomy, [Waiting(0, 3)], prefill, GREEDY, frozenset([1]), Budget(100))
+        decode(vlm.model, vlm.anatomy, [Waiting(0, 3)], prefill, GREEDY, frozenset([1]), Budget(100), joins=True)
 
 
 def test_decode_rows_puts_replies_in_the_order_of_the_requests() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from vlmend.audit.records import Records
@@ -30,7 +30,8 @@ class Journal:
     """
 
     def __init__(self, file: Path) -> None:
-        self._records = Records(file, frozenset(field.name for field in fields(Reply)))
+        later = frozenset(field.name for field in fields(Reply) if field.default_factory is not MISSING)
+        self._records = Records(file, frozenset(field.name for field in fields(Reply)) - later, optional=later)
         self._problems = Records(file.with_name("problems.jsonl"), frozenset({"message", "hint"}))
         self.reused = len(self._records.rows)
 

@@ -23,11 +23,12 @@ class Records:
     Args:
         file: Read if it is there; made at the first write.
         fields: What every good row holds besides its key.
+        optional: What it may hold: fields that earlier versions did not write.
     """
 
-    def __init__(self, file: Path, fields: frozenset[str]) -> None:
+    def __init__(self, file: Path, fields: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
         self._file = file
-        self._fields = fields
+        self._fields, self._optional = fields, optional
         self.rows: dict[str, dict[str, Any]] = {}
         if not file.exists():
             return
@@ -61,7 +62,8 @@ class Records:
             row = json.loads(line)
         except ValueError:
             return False
-        if not isinstance(row, dict) or {*map(str, row)} != {"key", *self._fields}:
+        needed = {"key", *self._fields}
+        if not isinstance(row, dict) or not needed <= {*map(str, row)} <= needed | self._optional:
             return False
         self._keep(row)
         return True

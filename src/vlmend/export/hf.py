@@ -121,7 +121,7 @@ def _compared(made: VLM, meant: VLM) -> tuple[float, float]:
             f"({TOLERANCE:.0e} is allowed); nothing was written.",
             "Keep the hooks for this model, and report its family: its blocks are not what they seem.",
         )
-    bare = replace(meant, mends=()).logits([text])
+    bare = meant.bare.logits([text])
     return error, float((pairs[0][0] - bare).abs().max())
 
 

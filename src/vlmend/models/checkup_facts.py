@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.images import noise_image
-from vlmend.models.generating import why_whole
+from vlmend.models.generating import loop_of
 from vlmend.models.loading import size_told
 from vlmend.models.vlm import VLM
 
@@ -126,6 +126,16 @@ def _image_tokens(vlm: VLM) -> str:
     return f"{', '.join(counts)}{by}"
 
 
+def _loop(vlm: VLM) -> str:
+    found = loop_of(vlm)
+    told = {
+        "refilled": "ours: rows come and go",
+        "thinned": f"ours: rows leave when they are finished, no others come in: {found.why}",
+        "generate": f"transformers': {found.why}",
+    }
+    return told[found.way]
+
+
 def _cache(vlm: VLM) -> str:
     inputs = vlm.reader.inputs([request(vlm)])
     cache = vlm.model(**inputs, use_cache=True, logits_to_keep=1).past_key_values
@@ -171,7 +181,7 @@ FACTS: dict[str, dict[str, Look]] = {
         "weights": lambda v: size_told(sum(map(_stored, [*v.model.parameters(), *v.model.buffers()]))),
         "cache": _cache,
         "batches": lambda v: f"one by one: {v.anatomy.alone}" if v.anatomy.alone else "together, padded on the left",
-        "decode loop": lambda v: f"transformers': {why_whole(v)}" if why_whole(v) else "ours: rows come and go",
+        "decode loop": _loop,
     },
 }
 """Part and name of everything that is told."""

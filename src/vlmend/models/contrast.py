@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import ContrastShift
 from vlmend.core.shifts import capped, steps_of
 from vlmend.core.sites import Site
+from vlmend.models.growing import growing, plain_layers
 from vlmend.models.hooks import RowShift, capturing, chasing
 from vlmend.models.reader import Reader
 
@@ -185,22 +184,12 @@ def forward_after(reader: Reader, prefix: Prefix, rest: Rest) -> Any:
     """Read what follows the prefix in each row; gives the model's output, its cache whole."""
     positions = prefix.length + (rest.real.cumsum(1) - 1).clamp_min(0)
     device = reader.model.device
+    size = (len(rest.ids), -1, -1, -1)
+    rows = [(keys.expand(size), values.expand(size)) for keys, values in prefix.layers]
     return reader.asked({})(
         input_ids=rest.ids.to(device), attention_mask=rest.mask(prefix).to(device),
-        position_ids=positions.to(device), past_key_values=_cache(prefix, len(rest.ids)), use_cache=True,
-        logits_to_keep=1,
+        position_ids=positions.to(device), past_key_values=growing(rows), use_cache=True, logits_to_keep=1,
     )  # fmt: skip
-
-
-def _cache(prefix: Prefix, rows: int) -> DynamicCache:
-    """The prefix's keys and values for every row: views, copied once when the first token is added."""
-    cache = DynamicCache()
-    for keys, values in prefix.layers:
-        layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (keys, values))
-        cache.layers.append(layer)
-    return cache
 
 
 def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
@@ -222,11 +211,7 @@ def _read_prefix(reader: Reader, conversation: Conversation) -> Prefix:
         for key, value in inputs[0].items()
     }
     cache = reader.asked(cut)(**cut, use_cache=True, logits_to_keep=1).past_key_values
-    read = [layer for layer in getattr(cache, "layers", ()) if isinstance(layer, DynamicLayer)]
-    if not read or len(read) != len(cache.layers) or any(type(layer) is not DynamicLayer for layer in read):
-        return nothing
-    layers = tuple((cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in read)
-    return Prefix(written, len(common), images, layers)
+    return Prefix(written, len(common), images, tuple(plain_layers(cache)))
 
 
 def _checked(reader: Reader, conversation: Conversation, prefix: Prefix) -> Prefix:

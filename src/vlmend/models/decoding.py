@@ -74,7 +74,7 @@ class Prefilled:
 
     Attributes:
         logits: For the first token of each reply, "row vocabulary".
-        layers: Keys and values of each layer, "row head token size".
+        cache: What the model keeps of the tokens it has read.
         mask: 1 at what each row may look back at, "row token".
         offsets: How far each row's next position is from the number of its tokens (M-RoPE), "row".
         prompts: True length of each prompt, in tokens.
@@ -83,7 +83,7 @@ class Prefilled:
     """
 
     logits: Float[Tensor, "row vocabulary"]
-    layers: Sequence[tuple[Tensor, Tensor]]
+    cache: Any  # transformers' Cache
     mask: Int[Tensor, "row token"]
     offsets: Int[Tensor, " row"]
     prompts: Sequence[int]
@@ -116,14 +116,14 @@ class Running:
 
     Args:
         model: The transformers model.
-        anatomy: Its blocks.
-        layers, mask, steps: As a prefill leaves them.
+        begun: As a prefill leaves them.
+        joins: Whether others may come in; that takes a cache of plain layers. Else the model's own cache stays.
     """
 
-    def __init__(self, model: Any, anatomy: Anatomy, begun: Prefilled) -> None:
-        self._model, self._anatomy = model, anatomy
-        self.layers, self.mask, self.offsets, self.steps = begun.layers, begun.mask, begun.offsets, begun.steps
-        self._cache = growing(self.layers)
+    def __init__(self, model: Any, begun: Prefilled, joins: bool) -> None:
+        self._model, self._joins = model, joins
+        self.mask, self.offsets, self.steps = begun.mask, begun.offsets, begun.steps
+        self._cache: Any = growing(plain_layers(begun.cache)) if joins else begun.cache
 
     def step(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row vocabulary"]:
         """Read one token a row; gives the logits for the next."""
@@ -136,27 +136,27 @@ class Running:
         return precise(out.logits[:, -1])
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
-        """Go on with these rows only; columns that no row looks at any more are dropped."""
-        mask = self.mask[rows]
-        first = int(mask.any(0).int().argmax())
-        self.mask, self.offsets = mask[:, first:], self.offsets[rows]
-        self.layers = kept(plain_layers(self._cache), rows, first)
-        self.steps = self.steps.kept(rows.cpu())
-        self._cache = growing(self.layers)
+        """Go on with these rows only; in a plain cache, columns that no row looks at any more are dropped."""
+        self.mask, self.offsets, self.steps = self.mask[rows], self.offsets[rows], self.steps.kept(rows.cpu())
+        if not self._joins:
+            self._cache.reorder_cache(rows)  # named after beam search; it takes fewer rows as well
+            return
+        first = int(self.mask.any(0).int().argmax())
+        self.mask = self.mask[:, first:]
+        self._cache = growing(kept(plain_layers(self._cache), rows, first))
 
     def join(self, begun: Prefilled) -> None:
         """Take in rows that were read elsewhere, after our own."""
         longest = max(self.mask.shape[1], begun.mask.shape[1])
         both = [torch.nn.functional.pad(mask, (longest - mask.shape[1], 0)) for mask in (self.mask, begun.mask)]
-        self.layers = joined(plain_layers(self._cache), begun.layers)
         self.mask, self.steps = torch.cat(both), self.steps.joined(begun.steps)
         self.offsets = torch.cat([self.offsets, begun.offsets])
-        self._cache = growing(self.layers)
+        self._cache = growing(joined(plain_layers(self._cache), plain_layers(begun.cache)))
 
 
 def decode(
     model: Any, anatomy: Anatomy, waiting: Sequence[Waiting], prefill: Callable[[Sequence[int]], Prefilled],
-    sampling: Sampling, ends: frozenset[int], budget: Budget,
+    sampling: Sampling, ends: frozenset[int], budget: Budget, *, joins: bool,
 ) -> dict[int, Decoded]:  # fmt: skip
     """Answer every waiting request; gives the replies by index.
 
@@ -168,6 +168,7 @@ def decode(
         sampling: How to choose tokens, and when to stop.
         ends: Tokens that end a reply.
         budget: What a batch may hold; halved when memory runs out.
+        joins: Whether rows may come into a batch that is under way.
 
     Raises:
         ModelProblem: One request alone does not fit into memory.
@@ -176,7 +177,7 @@ def decode(
     while len(finished) < len(waiting):
         left = [one for one in waiting if one.index not in finished]
         try:
-            for index, found in _rounds(model, anatomy, left, prefill, sampling, ends, budget):
+            for index, found in _rounds(model, anatomy, left, prefill, sampling, ends, budget, joins):
                 finished[index] = found
         except RuntimeError as problem:
             if not out_of_memory(problem):
@@ -231,7 +232,7 @@ def seeds_of(digests: Sequence[str], seed: int) -> list[int]:
 
 def _rounds(
     model: Any, anatomy: Anatomy, waiting: Sequence[Waiting], prefill: Callable[[Sequence[int]], Prefilled],
-    sampling: Sampling, ends: frozenset[int], budget: Budget,
+    sampling: Sampling, ends: frozenset[int], budget: Budget, joins: bool,
 ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
     """Replies as they are finished."""
     rows: list[_Row] = []
@@ -239,17 +240,17 @@ def _rounds(
     chooser = _Chooser(sampling, ends)
     logits: Tensor | None = None
     while waiting or rows:
-        chunk = _next(waiting, rows, sampling, budget)
+        chunk = _next(waiting, rows, sampling, budget) if joins or not rows else ()
         if chunk:
             waiting = waiting[len(chunk) :]
             begun = prefill([one.index for one in chunk])
             logits = begun.logits if logits is None or running is None else torch.cat([logits, begun.logits])
             if running is None:
-                running = Running(model, anatomy, begun)
+                running = Running(model, begun, joins)
             else:
                 running.join(begun)
             rows += _new_rows(chunk, begun, running.steps.calls)
-            if _next(waiting, rows, sampling, budget):
+            if joins and _next(waiting, rows, sampling, budget):
                 continue  # a group of its own beside the one that was just read
         assert running is not None
         assert logits is not None

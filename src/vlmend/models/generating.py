@@ -2,15 +2,15 @@
 
 Our loop (`decoding`) lets rows come and go, shares prefixes and image features, and takes rows under
 different mends into one batch. It is used for a model once it has given the same numbers as transformers'
-own loop on a small trial (`why_whole`). Models that do not pass (caches with windows or recurrent states,
-cross-attention) and mends that mix logits go through transformers' loop, a batch that fits the budget at a
-time, or one request at a time where rows cannot share a batch.
+own loop on a small trial (`loop_of`); with caches that cannot be joined (windows, recurrent states) rows leave
+only. Models that do not pass and mends that mix logits go through transformers' loop, a batch that fits the
+budget at a time, or one request at a time where rows cannot share a batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
@@ -24,16 +24,20 @@ from vlmend.core.edits import ActivationEdit, ContrastLogits, Edit, LoadAdapter
 from vlmend.core.images import blank_image
 from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.decoding import Budget, Decoded, Running, Waiting, decode, halve, in_budget, out_of_memory, seeds_of
+from vlmend.models.growing import plain_layers
 from vlmend.models.hooks import Rows, precise
-from vlmend.models.prefilling import UNTOUCHED, View, groups_of, prefilled
+from vlmend.models.prefilling import UNTOUCHED, Loop, View, groups_of, prefilled
 from vlmend.models.reader import Reader
 
-__all__ = ["Contrast", "Speaker", "decode_rows", "decode_whole", "why_whole"]
+__all__ = ["Contrast", "Speaker", "decode_rows", "decode_whole", "loop_of"]
 
 TRIAL_STEPS = 3
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference of logits that is rounding, as a share of their spread; else `HALF_CLOSE`."""
 HALF_CLOSE = 0.1
+
+_Logits = dict[tuple[int, int], Tensor]
+"""Logits behind token n of request k, by (k, n)."""
 
 
 @runtime_checkable
@@ -45,6 +49,9 @@ class Speaker(View, Protocol):
 
     @property
     def image_side(self) -> int: ...
+
+    @property
+    def bare(self) -> Speaker: ...
 
     def rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]: ...
 
@@ -66,7 +73,8 @@ def decode_rows(views: Sequence[Speaker], batch: Sequence[Conversation], samplin
     began = time.monotonic()
     first = views[0]
     asked = [view.rewritten([conversation])[0] for view, conversation in zip(views, batch, strict=True)]
-    share = all(_untouched(view.edits) for view in dict.fromkeys(views))
+    joins = loop_of(first).way == "refilled"
+    share = joins and all(_untouched(view.edits) for view in dict.fromkeys(views))
     waiting = _waiting(first, asked, sampling.seed, share)
     groups = {one.index: one.group for one in waiting}
 
@@ -75,7 +83,8 @@ def decode_rows(views: Sequence[Speaker], batch: Sequence[Conversation], samplin
 
     ends = _ends(first.reader.model)
     with first.adapted():
-        found = decode(first.reader.asked({}), first.anatomy, waiting, prefill, sampling, ends, _room(first))
+        model, room = first.reader.asked({}), _room(first)
+        found = decode(model, first.anatomy, waiting, prefill, sampling, ends, room, joins=joins)
     seconds = (time.monotonic() - began) / len(batch)
     return [_reply(first.reader, found[k], seconds, conversation.lead) for k, conversation in enumerate(batch)]
 
@@ -110,12 +119,12 @@ def decode_whole(view: Speaker, batch: Sequence[Conversation], sampling: Samplin
 
 
 @torch.inference_mode()
-def why_whole(view: Speaker) -> str:
-    """Why this model's replies come from transformers' own loop; "" where ours gives the same. Tried once."""
+def loop_of(view: Speaker) -> Loop:
+    """How this model's replies are decoded, found by a trial without any mend; tried once."""
     workings = view.workings
-    if workings.whole is None:
-        workings.whole = _trial(view)
-    return workings.whole
+    if workings.loop is None:
+        workings.loop = _trial(view.bare)
+    return workings.loop
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def _generated(view: Speaker, batch: Sequence[Conversation], sampling: Sampling,
     model = view.reader.model
     inputs = view.reader.inputs(asked)
     rows = view.reader.rows(asked, inputs)
-    torch.manual_seed(seed % 2**63)
+    torch.manual_seed(seed)
     with view.installed(asked, rows):
         out = view.reader.asked(inputs).generate(
             **inputs, generation_config=_generation(model, sampling), logits_processor=[Contrast(pairs)]
@@ -227,32 +236,58 @@ def _reply(reader: Reader, done: Decoded, seconds: float, lead: str) -> Reply:
     return Reply((lead + text).strip(), stop, done.prompt, len(done.tokens), seconds, done.fired)
 
 
-def _trial(view: Speaker) -> str:
-    """Drive three requests by our loop, in and out of one batch, and hold every logit to transformers' own."""
+def _trial(view: Speaker) -> Loop:
+    """Three requests by our loop; every logit is held to transformers' own."""
     if view.anatomy.alone:
-        return view.anatomy.alone
+        return Loop("generate", view.anatomy.alone)
     asked = [
         Conversation.ask("Hi"),
         Conversation.ask("Name it.", blank_image(view.image_side)),
         Conversation.ask("One more, a little longer"),
     ]
+    joining = _off(view, asked, _come_and_go)
+    if not joining:
+        return Loop("refilled")
+    leaving = _off(view, asked, _only_go)
+    return Loop("generate", leaving) if leaving else Loop("thinned", joining)
+
+
+def _off(view: Speaker, asked: Sequence[Conversation], drive: Callable[..., _Logits]) -> str:
+    """Why a way to drive the requests cannot be used; "" where it gives transformers' own logits."""
     try:
         tokens, wanted = zip(*(_reference(view, one) for one in asked), strict=True)
-        first, others = prefilled([view], asked[:1], "", False), prefilled([view] * 2, asked[1:], "", False)
-        if not first.layers or not others.layers:
-            return "its cache is not one key and value a token in every layer"
-        running = Running(view.reader.asked({}), view.anatomy, first)
-        found = {(0, 0): first.logits[0], (1, 0): others.logits[0], (2, 0): others.logits[1]}
-        (found[0, 1],) = running.step(torch.stack([tokens[0][0]]))
-        running.join(others)
-        found[0, 2], found[1, 1], found[2, 1] = running.step(torch.stack([tokens[0][1], tokens[1][0], tokens[2][0]]))
-        running.keep(torch.tensor([1, 2], device=tokens[0].device))
-        found[1, 2], found[2, 2] = running.step(torch.stack([tokens[1][1], tokens[2][1]]))
-        off = max(float((found[k, n] - wanted[k][n]).abs().max() / wanted[k][n].std()) for k, n in found)
+        found = drive(view, asked, tokens)
+        off = max(float((logits - wanted[k][n]).abs().max() / wanted[k][n].std()) for (k, n), logits in found.items())
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, ModelProblem) as problem:
         return f"it cannot be driven token by token ({str(problem).strip().splitlines()[0][:120]})"
     close = CLOSE.get(view.reader.model.dtype, HALF_CLOSE)
     return "" if off <= close else f"a trial batch of ours was {off:.1g} off transformers' own logits"
+
+
+def _come_and_go(view: Speaker, asked: Sequence[Conversation], tokens: Sequence[Tensor]) -> _Logits:
+    """Two requests join the first, which leaves them."""
+    first, others = prefilled([view], asked[:1], "", False), prefilled([view] * 2, asked[1:], "", False)
+    if not plain_layers(first.cache) or not plain_layers(others.cache):
+        raise ValueError("its cache is not one key and value a token in every layer")
+    running = Running(view.reader.asked({}), first, joins=True)
+    found = {(0, 0): first.logits[0], (1, 0): others.logits[0], (2, 0): others.logits[1]}
+    (found[0, 1],) = running.step(torch.stack([tokens[0][0]]))
+    running.join(others)
+    found[0, 2], found[1, 1], found[2, 1] = running.step(torch.stack([tokens[0][1], tokens[1][0], tokens[2][0]]))
+    running.keep(torch.tensor([1, 2], device=tokens[0].device))
+    found[1, 2], found[2, 2] = running.step(torch.stack([tokens[1][1], tokens[2][1]]))
+    return found
+
+
+def _only_go(view: Speaker, asked: Sequence[Conversation], tokens: Sequence[Tensor]) -> _Logits:
+    """The first of three requests leaves the others."""
+    begun = prefilled([view] * 3, asked, "", False)
+    running = Running(view.reader.asked({}), begun, joins=False)
+    found = {(k, 0): logits for k, logits in enumerate(begun.logits)}
+    found |= {(k, 1): logits for k, logits in enumerate(running.step(torch.stack([ids[0] for ids in tokens])))}
+    running.keep(torch.tensor([1, 2], device=tokens[0].device))
+    found[1, 2], found[2, 2] = running.step(torch.stack([tokens[1][1], tokens[2][1]]))
+    return found
 
 
 def _reference(view: Speaker, conversation: Conversation) -> tuple[Tensor, list[Tensor]]:

@@ -36,7 +36,7 @@ class GrowingLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Write new columns, and give all that are written."""
-        length = self._held_length()
+        length = self.get_seq_length()
         end = length + key_states.shape[-2]
         if end > self._held[0].shape[-2]:
             self._held = (_roomy(self._held[0], length, end + ROOM), _roomy(self._held[1], length, end + ROOM))
@@ -44,9 +44,6 @@ class GrowingLayer(DynamicLayer):
             held[:, :, length:end] = new
         self.keys, self.values = (held[:, :, :end] for held in self._held)
         return self.keys, self.values
-
-    def _held_length(self) -> int:
-        return 0 if self.keys is None else self.keys.shape[-2]
 
 
 def plain_layers(cache: object) -> list[tuple[Tensor, Tensor]]:

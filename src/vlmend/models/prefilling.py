@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from vlmend.models.recall import Recall
 from vlmend.models.seeing import Seen, seeing
 from vlmend.models.stepping import steps_of
 
-__all__ = ["View", "Workings", "groups_of", "prefilled"]
+__all__ = ["Loop", "View", "Workings", "groups_of", "prefilled"]
 
 KNOWN = "known"
 """The group of requests that were read before."""
@@ -35,6 +35,20 @@ PASS, READS = 32, 4
 50 ms, 1.6 ms a token); a new prefix is read, and checked, in so many passes."""
 UNTOUCHED = ("last_prompt", "last", "reply")
 """Scopes that leave all but the last prompt token as it is."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How a model's replies are decoded.
+
+    Attributes:
+        way: `refilled`: rows leave a batch when they are finished, and others come in. `thinned`: rows leave only, from
+            the model's own cache. `generate`: by transformers' loop, which ends with its longest reply.
+        why: Why not the way before it.
+    """
+
+    way: Literal["refilled", "thinned", "generate"]
+    why: str = ""
 
 
 @dataclass(eq=False)
@@ -46,7 +60,7 @@ class Workings:
         seen: Image features.
         recall: Prompts that were read before.
         budget: Of a batch; made at first use.
-        whole: Why replies are decoded by transformers' own loop, or "" where ours does; None while not known.
+        loop: How replies are decoded; None while not known.
         image_tokens: Tokens of one image more than its placeholder; None while not known.
     """
 
@@ -54,7 +68,7 @@ class Workings:
     seen: Seen = field(default_factory=Seen)
     recall: Recall = field(default_factory=Recall)
     budget: Budget | None = None
-    whole: str | None = None
+    loop: Loop | None = None
     image_tokens: int | None = None
 
     def room(self, device: torch.device) -> Budget:
@@ -104,13 +118,13 @@ def prefilled(views: Sequence[View], batch: Sequence[Conversation], group: str, 
         aimed += view.aimed(batch, read.rows, [k for k, one in enumerate(views) if one is view])
     with first.watching(aimed, read.rows), editing(first.anatomy, aimed, read.rows):
         out = read.run()
-    offsets = read.offsets()
-    logits, layers = precise(out.logits[:, -1]), plain_layers(out.past_key_values)
-    mask = read.mask.to(logits.device)
-    if keep and group != KNOWN and layers:
+    logits = precise(out.logits[:, -1])
+    mask, offsets = read.mask.to(logits.device), read.offsets().to(logits.device)
+    if keep and group != KNOWN:
+        layers = plain_layers(out.past_key_values)
         first.workings.recall.keep([c.digest for c in batch], read.last, layers, mask, offsets)
     steps = steps_of(aimed, len(batch), first.anatomy.width, out.logits)
-    return Prefilled(logits, layers, mask, offsets, mask.sum(1).tolist(), steps, read.rows.fired)
+    return Prefilled(logits, out.past_key_values, mask, offsets, mask.sum(1).tolist(), steps, read.rows.fired)
 
 
 def groups_of(view: View, batch: Sequence[Conversation], lengths: Sequence[int]) -> list[str]:

@@ -72,7 +72,7 @@ class Recall:
             digests: Of the requests.
             last: Their last tokens.
             layers: Keys and values of each layer, "row head token size"; nothing is kept where layers differ.
-            mask: 1 at real tokens, padded on the left.
+            mask: 1 at real tokens; padding is on the left, or behind a prefix that the rows share.
             offsets: How far positions are from numbers of tokens.
         """
         if self.limit is None:
@@ -80,8 +80,8 @@ class Recall:
         if len({keys.shape for keys, _ in layers} | {values.shape for _, values in layers}) != 1:
             return
         for row, digest in enumerate(digests):
-            first = int(mask[row].argmax())
-            keys, values = (torch.stack([layer[part][row, :, first:-1] for layer in layers]) for part in (0, 1))
+            real = mask[row, :-1].nonzero()[:, 0]
+            keys, values = (torch.stack([layer[part][row][:, real] for layer in layers]) for part in (0, 1))
             self._put(digest, ReadPrompt(keys, values, int(last[row]), int(offsets[row])), self.limit)
 
     def gone_on(self, digests: Sequence[str]) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor, Tensor] | None:

@@ -9,6 +9,7 @@ rows are laid side by side, padded on the left. When to do so is for `reader`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ def writes_placeholders(processor: Any) -> bool:
     return getattr(processor, "num_query_tokens", None) is not None
 
 
+@lru_cache(4)
 def needs_images(processor: Any) -> bool:
     """Does it refuse a text without an image?"""
     try:

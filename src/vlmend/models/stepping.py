@@ -20,7 +20,7 @@ from torch import Tensor
 from vlmend.core.edits import ActivationEdit, AddVector
 from vlmend.core.sites import Site
 from vlmend.models.anatomy import Anatomy
-from vlmend.models.hooks import STEPS, Aimed, Change, RowShift, block, change_of, state_of
+from vlmend.models.hooks import STEPS, Aimed, RowShift, block, change_of, state_of
 
 __all__ = ["Steps", "steps_of"]
 
@@ -31,13 +31,11 @@ class _Act:
 
     Attributes:
         edits: How many edits it stands for in each row, 0 where it is for others, "row".
-        vectors: What is added to each row, zero for the others; None where it takes the state to tell.
-        edit: The edit that takes the state, or None.
+        what: What is added to each row, zero for the others, "row width"; or an edit that takes the state to tell.
     """
 
     edits: Int[Tensor, " row"]
-    vectors: Float[Tensor, "row width"] | None
-    edit: ActivationEdit | None
+    what: Float[Tensor, "row width"] | ActivationEdit
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +98,8 @@ def _act(aimed: Aimed, size: int, width: int, like: Tensor) -> _Act:
         case RowShift(vectors=each):
             vectors = each.to(like)
         case edit:
-            return _Act(aimed.rows.long(), None, edit)
-    return _Act(aimed.rows.long(), vectors * aimed.rows.to(like.device)[:, None], None)
+            return _Act(aimed.rows.long(), edit)
+    return _Act(aimed.rows.long(), vectors * aimed.rows.to(like.device)[:, None])
 
 
 def _merged(acts: list[_Act]) -> list[_Act]:
@@ -109,9 +107,9 @@ def _merged(acts: list[_Act]) -> list[_Act]:
     merged: list[_Act] = []
     for act in acts:
         last = merged[-1] if merged else None
-        if last is not None and last.vectors is not None and act.vectors is not None:
-            merged[-1] = _Act(last.edits + act.edits, last.vectors + act.vectors, None)
-        elif last is not None and last.edit is act.edit is not None and not (last.edits * act.edits).any():
+        if last is not None and isinstance(last.what, Tensor) and isinstance(act.what, Tensor):
+            merged[-1] = _Act(last.edits + act.edits, last.what + act.what)
+        elif last is not None and last.what is act.what and not (last.edits * act.edits).any():
             merged[-1] = replace(last, edits=last.edits + act.edits)
         else:
             merged.append(act)
@@ -119,37 +117,41 @@ def _merged(acts: list[_Act]) -> list[_Act]:
 
 
 def _cut(act: _Act, rows: Int[Tensor, " kept"]) -> _Act:
-    vectors = None if act.vectors is None else act.vectors[rows.to(act.vectors.device)]
-    return replace(act, edits=act.edits[rows], vectors=vectors)
+    what = act.what[rows.to(act.what.device)] if isinstance(act.what, Tensor) else act.what
+    return _Act(act.edits[rows], what)
 
 
 def _spread(act: _Act, before: int, after: int) -> _Act:
     """The act with rows before and after its own that it is not for."""
     edits = torch.nn.functional.pad(act.edits, (before, after))
-    vectors = None if act.vectors is None else torch.nn.functional.pad(act.vectors, (0, 0, before, after))
-    return replace(act, edits=edits, vectors=vectors)
+    what = torch.nn.functional.pad(act.what, (0, 0, before, after)) if isinstance(act.what, Tensor) else act.what
+    return _Act(edits, what)
 
 
 def _hook(site: Site, acts: Sequence[_Act], calls: Counter[Site]) -> Callable[..., None]:
-    plain = [act.vectors for act in acts if act.vectors is not None]
-    chosen: list[tuple[Change, Tensor]] = [
-        (change_of(act.edit), act.edits.nonzero()[:, 0]) for act in acts if act.edit is not None
-    ]
-    constant = plain[0] if len(acts) == 1 and plain else None
+    moves = [_move(act) for act in acts]
 
     def hook(module: object, args: object, output: Any) -> None:
         hidden = state_of(output)
         calls[site] += 1
-        if constant is not None:
-            hidden[:, -1] += constant
-            return
-        rest = iter(chosen)
-        for act in acts:
-            if act.vectors is not None:
-                hidden[:, -1] += act.vectors
-                continue
-            change, rows = next(rest)
-            rows = rows.to(hidden.device)
-            hidden[rows, -1] = change(hidden[rows, -1], rows).to(hidden.dtype)
+        for move in moves:
+            move(hidden)
 
     return hook
+
+
+def _move(act: _Act) -> Callable[[Tensor], None]:
+    """What the act does, in place, to the states "row token width" of a step."""
+    if isinstance(vectors := act.what, Tensor):
+
+        def add(hidden: Tensor) -> None:
+            hidden[:, -1] += vectors
+
+        return add
+    change, rows = change_of(act.what), act.edits.nonzero()[:, 0]
+
+    def chosen(hidden: Tensor) -> None:
+        here = rows.to(hidden.device)
+        hidden[here, -1] = change(hidden[here, -1], here).to(hidden.dtype)
+
+    return chosen

@@ -29,7 +29,7 @@ from vlmend.models.anatomy import Anatomy
 from vlmend.models.answering import answer, captioned
 from vlmend.models.compiling import check_compiled
 from vlmend.models.contrast import row_shifts
-from vlmend.models.generating import Contrast, decode_rows, decode_whole, why_whole
+from vlmend.models.generating import Contrast, decode_rows, decode_whole, loop_of
 from vlmend.models.hooks import Aimed, Rows, RowShift, adapting, capturing, editing, precise
 from vlmend.models.lens import lens_score
 from vlmend.models.prefilling import Workings
@@ -114,6 +114,11 @@ class VLM:
         return Reader(self.model, self.processor, self.anatomy)
 
     @property
+    def bare(self) -> VLM:
+        """The same model without its mends."""
+        return replace(self, mends=())
+
+    @property
     def edits(self) -> tuple[Edit, ...]:
         """Every edit that does something, in the order of the mends."""
         return tuple(edit for mend in self.mends for edit in mend.edits if not idle(edit))
@@ -131,7 +136,7 @@ class VLM:
     @torch.inference_mode()
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """Decoding under the edits of prompt, states, weights and logits, in batches that fit."""
-        if any(isinstance(edit, ContrastLogits) for edit in self.edits) or why_whole(replace(self, mends=())):
+        if any(isinstance(edit, ContrastLogits) for edit in self.edits) or loop_of(self).way == "generate":
             return decode_whole(self, batch, sampling)
         return decode_rows([self] * len(batch), batch, sampling)
 
@@ -232,7 +237,7 @@ class VLM:
             if isinstance(edit, ContrastShift):
                 told = [conversation.without_images() for conversation in batch]
                 if edit.unseen == "caption":
-                    told = captioned(replace(self, mends=()), batch)
+                    told = captioned(self.bare, batch)
                 shifts += row_shifts(self.reader, self.workings.prefixes, edit, batch, told)
         return shifts
 
@@ -261,7 +266,7 @@ class VLM:
 def mixes(view: VLM) -> bool:
     """Whether its rows may share a batch with those of other views of the model: its mends edit words and states."""
     kinds = (ActivationEdit, ContrastShift, RewritePrompt)
-    return all(isinstance(edit, kinds) for edit in view.edits) and not why_whole(replace(view, mends=()))
+    return all(isinstance(edit, kinds) for edit in view.edits) and loop_of(view).way != "generate"
 
 
 @torch.inference_mode()

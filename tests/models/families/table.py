@@ -19,7 +19,7 @@ from vlmend.core.edits import AddVector
 from vlmend.core.mend import Mend
 from vlmend.errors import ModelProblem
 from vlmend.methods.safety.cmrm import CMRM
-from vlmend.models.generating import why_whole
+from vlmend.models.generating import loop_of
 from vlmend.models.vlm import VLM
 
 __all__ = ["COLUMNS", "committed", "fitted", "rows", "table"]
@@ -33,6 +33,7 @@ COLUMNS = {
     "several": "Several images",
     "system": "System turn", "cmrm": "CMRM", "notes": "Notes",
 }  # fmt: skip
+LOOPS = {"refilled": "ours", "thinned": "ours, rows leave only", "generate": "transformers'"}
 
 
 def rows() -> list[dict[str, str]]:
@@ -68,7 +69,7 @@ def _row(name: str, vlm: VLM) -> dict[str, str]:
         "image": "through cross-attention" if anatomy.crossing else "as tokens",
         "tokens": str(small) if small == big else f"{small} to {big}",
         "batch": f"one by one: {anatomy.alone}" if anatomy.alone else _batched(vlm),
-        "loop": "transformers'" if why_whole(vlm) else "ours",
+        "loop": LOOPS[loop_of(vlm).way],
         "several": _differs(vlm, TWO),
         "system": _differs(vlm, SYSTEM),
         "cmrm": _cmrm(vlm, fitted(name)),

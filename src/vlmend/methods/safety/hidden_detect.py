@@ -12,7 +12,7 @@ The fit chooses the tokens, the layers and the threshold; `vlmend.models.answeri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -82,7 +82,7 @@ class HiddenDetect(AbstractMethod):
         tokens = refusal_tokens(target.processor.tokenizer)
         image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
         # The detector reads the bare model at inference, so it is fitted on the bare model.
-        seen = read_classes(replace(target, mends=()), data, with_image(image))
+        seen = read_classes(target.bare, data, with_image(image))
         harmful, benign = (cosines(target, states, tokens) for states in (seen.harmful, seen.benign))
         if self.layers == "auto":
             layers = longest_run((harmful.mean(0) > benign.mean(0)).tolist())
