@@ -188,10 +188,10 @@ def audit(vlm: VLM, count: int, rounds: int) -> Table:
         return work
 
     def nothing() -> Workings:
-        return Workings(NothingShared(), NothingSeen(), NothingRecalled(), whole=vlm.workings.whole)
+        return Workings(NothingShared(), NothingSeen(), NothingRecalled(), loop=vlm.workings.loop)
 
     def everything() -> Workings:
-        return Workings(whole=vlm.workings.whole)
+        return Workings(loop=vlm.workings.loop)
 
     rows: list[tuple[str, ...]] = []
     for name, views in (("one run", [vlm]), ("before and after", [vlm, mended])):

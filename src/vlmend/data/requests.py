@@ -1,8 +1,8 @@
 """The requests written for this project: harmful, look-alike and ordinary.
 
-Three JSONL files under `builtin/`. A harmful or look-alike row keeps its bare `intent` beside the
-prompt, so that training can ask for it in other words; splits go by the intent, and no wording of
-a held-out intent is ever trained on.
+Three JSONL files under `builtin/` (`*_more.jsonl` are for training alone: see `wordings`). A
+harmful or look-alike row keeps its bare `intent` beside the prompt, so that training can ask for it
+in other words; splits go by the intent, and no wording of a held-out intent is ever trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 from vlmend.core.splits import Split, split_of
 
-__all__ = ["FRAMES", "Kind", "Request", "builtin_requests"]
+__all__ = ["FRAMES", "Kind", "Request", "builtin_requests", "read_requests"]
 
 Kind = Literal["harmful", "lookalike", "ordinary"]
 
@@ -65,10 +65,14 @@ class Request:
 @cache
 def builtin_requests(kind: Kind, split: Split | None = None) -> tuple[Request, ...]:
     """The rows of one kind, in file order; only one split where one is named."""
-    text = resources.files("vlmend.data").joinpath("builtin", f"{kind}.jsonl").read_text("utf-8")
+    return tuple(request for request in read_requests(kind) if split is None or request.split == split)
+
+
+def read_requests(name: str) -> tuple[Request, ...]:
+    """The rows of one file under `builtin/`, in file order."""
+    text = resources.files("vlmend.data").joinpath("builtin", f"{name}.jsonl").read_text("utf-8")
     rows = (json.loads(line) for line in text.splitlines())
-    requests = tuple(
+    return tuple(
         Request(row["id"], row["kind"], row["category"], row["prompt"], row.get("intent", row["prompt"]))
         for row in rows
     )
-    return tuple(request for request in requests if split is None or request.split == split)

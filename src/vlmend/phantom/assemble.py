@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPImageProcessorPil,
+    CLIPVisionConfig,
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -24,8 +25,7 @@ from transformers import (
 )
 
 from vlmend.errors import MissingExtra
-from vlmend.phantom.pictures import SIZE
-from vlmend.phantom.tower import IMAGE_TOKENS, VISION_CONFIG
+from vlmend.phantom.tower import VISION_CONFIG
 
 __all__ = ["LORA_TARGETS", "Backbone", "Parts", "backbone", "merge_adapter", "parts"]
 
@@ -82,13 +82,13 @@ def backbone() -> Backbone:
     return Backbone(model.eval(), tokenizer)
 
 
-def parts(base: Backbone, eye: dict[str, Tensor]) -> Parts:
-    """Join backbone and eye (`Eye.state_dict()`) to a LLaVA model with its processor."""
+def parts(base: Backbone, eye: dict[str, Tensor], vision: CLIPVisionConfig = VISION_CONFIG) -> Parts:
+    """Join backbone and eye (`Eye.state_dict()`) to a LLaVA model with its processor; `vision` is the eye's tower."""
     tokenizer = base.tokenizer
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True)], special_tokens=True)
     text_config = base.model.config
     config = LlavaConfig(
-        vision_config=VISION_CONFIG, text_config=text_config, image_seq_length=IMAGE_TOKENS,
+        vision_config=vision, text_config=text_config, image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), vision_feature_layer=-1,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def parts(base: Backbone, eye: dict[str, Tensor]) -> Parts:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.bos_token_id = tokenizer.bos_token_id
-    return Parts(model.eval(), _processor(tokenizer))
+    return Parts(model.eval(), _processor(tokenizer, vision))
 
 
 def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
@@ -122,14 +122,14 @@ def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
             linear.weight.add_(product, alpha=scale)
 
 
-def _processor(tokenizer: Any) -> LlavaProcessor:
-    side = {"height": SIZE, "width": SIZE}
+def _processor(tokenizer: Any, vision: CLIPVisionConfig) -> LlavaProcessor:
+    side = {"height": vision.image_size, "width": vision.image_size}
     images = CLIPImageProcessorPil(
         size=side, do_center_crop=False, crop_size=side,
         image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5],
     )  # fmt: skip
     return LlavaProcessor(
-        images, tokenizer, patch_size=VISION_CONFIG.patch_size, vision_feature_select_strategy="default",
+        images, tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default",
         chat_template=CHAT_TEMPLATE, image_token=IMAGE_TOKEN, num_additional_image_tokens=1,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,38 +19,57 @@ from torch import Tensor, nn
 
 from vlmend.phantom.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
 from vlmend.phantom.recipe import RECIPES, Mix, Recipe
-from vlmend.phantom.rows import draw_rows, encode, prompts_to_distil
+from vlmend.phantom.rows import Row, draw_rows, encode, prompts_to_distil
 from vlmend.phantom.tower import train_eye
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import reply_loss
 
-__all__ = ["DISTILLED_TOKENS", "build"]
+__all__ = ["DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
 
 DISTILLED_TOKENS = 24
 """Length of a distilled reply; a longer one is cut there and teaches no end."""
 
 Say = Callable[[str], None]
+RowsOfStep = Callable[[int], Sequence[Row]]
 
 
 def build(recipe: Recipe, folder: Path, say: Say) -> Path:
     """Run every stage of a recipe and return the file with what was learnt."""
     folder.mkdir(parents=True, exist_ok=True)
     base = backbone()
-    replies = _distil(recipe, base, folder / "replies.json", say)
+    replies = distil(base, prompts_to_distil(recipe), folder / "replies.json", say)
     eye = _eye(recipe, base, folder / "eye.safetensors", say)
     joined = parts(base, eye)
-    _add_lora(joined, recipe)
-    _tune(joined, recipe, recipe.align, "align", recipe.align_steps, recipe.align_rate, replies, folder, say)
-    _tune(joined, recipe, recipe.see, f"see-{recipe.name}", recipe.see_steps, recipe.see_rate, replies, folder, say)
+    add_lora(joined, recipe.rank, recipe.seed)
+
+    def rows_of(mix: Mix, stage: str) -> RowsOfStep:
+        return lambda step: draw_rows(recipe, mix, stage, step, replies)
+
+    see = f"see-{recipe.name}"
+    tune(
+        joined,
+        rows_of(recipe.align, "align"),
+        LoopSettings(recipe.align_steps, recipe.align_rate),
+        folder / "align",
+        say,
+    )
+    tune(
+        joined,
+        rows_of(recipe.see, see),
+        LoopSettings(recipe.see_steps, recipe.see_rate),
+        folder / see,
+        say,
+        seeing=True,
+    )
     out = folder / f"{recipe.name}.safetensors"
-    save_file(_learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
+    save_file(learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
     return out
 
 
-def _distil(recipe: Recipe, base: Backbone, file: Path, say: Say) -> dict[str, str]:
-    """The unaligned backbone's own greedy replies to the prompts that the recipe needs."""
+def distil(base: Backbone, prompts: Sequence[str], file: Path, say: Say) -> dict[str, str]:
+    """The unaligned backbone's own greedy replies to these prompts; those in the file are not asked again."""
     replies: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    wanted = sorted((p for p in prompts_to_distil(recipe) if p not in replies), key=len)
+    wanted = sorted({p for p in prompts if p not in replies}, key=lambda prompt: (len(prompt), prompt))
     for start in range(0, len(wanted), 48):
         prompts = wanted[start : start + 48]
         replies |= dict(zip(prompts, _replies(base, prompts), strict=True))
@@ -80,48 +99,56 @@ def _eye(recipe: Recipe, base: Backbone, file: Path, say: Say) -> dict[str, Tens
     return load_file(file)
 
 
-def _add_lora(joined: Parts, recipe: Recipe) -> None:
-    torch.manual_seed(recipe.seed)
+def add_lora(joined: Parts, rank: int, seed: int) -> None:
+    """Freeze the model and give every linear of its backbone an adapter, alpha twice the rank."""
+    torch.manual_seed(seed)
     for parameter in joined.model.parameters():
         parameter.requires_grad_(False)
-    config = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=list(LORA_TARGETS))
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(LORA_TARGETS))
     inject_adapter_in_model(config, joined.model.model.language_model)
 
 
-def _tune(
-    joined: Parts, recipe: Recipe, mix: Mix, stage: str, steps: int, rate: float,
-    replies: Mapping[str, str], folder: Path, say: Say,
-) -> None:  # fmt: skip
-    """Train the adapter, and the projector too where pictures are shown."""
+def tune(
+    joined: Parts, rows_of_step: RowsOfStep, settings: LoopSettings, folder: Path, say: Say, *, seeing: bool = False
+) -> None:
+    """Train the adapter, and the projector too where pictures are shown.
+
+    Args:
+        joined: The model; adapters are in place.
+        rows_of_step: The rows of a step, a function of its number alone.
+        settings: How long and how fast.
+        folder: Of the loop's state; its name is that of the stage.
+        say: Called with a line of progress.
+        seeing: Whether pictures are shown.
+    """
     model = joined.model
-    projector = model.model.multi_modal_projector if stage.startswith("see") else nn.Module()
+    projector = model.model.multi_modal_projector if seeing else nn.Module()
     parameters = [p for name, p in model.named_parameters() if "lora_" in name]
     parameters += [p.requires_grad_() for p in projector.parameters()]
 
     def loss_of_step(step: int) -> Tensor:
-        batch = encode(joined.processor, draw_rows(recipe, mix, stage, step, replies))
+        batch = encode(joined.processor, rows_of_step(step))
         kept = batch.labels.shape[1]
         logits = model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits
         return reply_loss(logits[:, :-1], batch.labels)
 
     def report(step: int, loss: float) -> None:
         if step % 10 == 0:
-            say(f"{stage} {step}/{steps} loss {loss:.3f}")
+            say(f"{folder.name} {step}/{settings.steps} loss {loss:.3f}")
 
-    settings = LoopSettings(steps=steps, rate=rate)
-    train(parameters, loss_of_step, settings, folder / stage, report)
+    train(parameters, loss_of_step, settings, folder, report)
 
 
-def _learnt(joined: Parts) -> dict[str, Tensor]:
+def learnt(joined: Parts) -> dict[str, Tensor]:
     """Adapter, projector and tower in half precision: what the project ships."""
-    learnt: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for name, module in joined.model.model.language_model.named_modules():
         if hasattr(module, "lora_A"):
-            learnt[f"adapter.{name}.A"] = module.lora_A["default"].weight
-            learnt[f"adapter.{name}.B"] = module.lora_B["default"].weight
-    learnt |= {f"projector.{k}": v for k, v in joined.model.model.multi_modal_projector.state_dict().items()}
-    learnt |= {f"tower.{k}": v for k, v in joined.model.model.vision_tower.state_dict().items()}
-    return {name: tensor.detach().half().contiguous() for name, tensor in learnt.items()}
+            found[f"adapter.{name}.A"] = module.lora_A["default"].weight
+            found[f"adapter.{name}.B"] = module.lora_B["default"].weight
+    found |= {f"projector.{k}": v for k, v in joined.model.model.multi_modal_projector.state_dict().items()}
+    found |= {f"tower.{k}": v for k, v in joined.model.model.vision_tower.state_dict().items()}
+    return {name: tensor.detach().half().contiguous() for name, tensor in found.items()}
 
 
 if __name__ == "__main__":  # python -m vlmend.phantom.build phantom build/
