@@ -17,7 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPImageProcessorPil,
-    CLIPVisionConfig,
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -82,8 +81,8 @@ def backbone() -> Backbone:
     return Backbone(model.eval(), tokenizer)
 
 
-def parts(base: Backbone, eye: dict[str, Tensor], vision: CLIPVisionConfig = VISION_CONFIG) -> Parts:
-    """Join backbone and eye (`Eye.state_dict()`) to a LLaVA model with its processor; `vision` is the eye's tower."""
+def parts(base: Backbone, eye: dict[str, Tensor], vision: Any = VISION_CONFIG) -> Parts:
+    """Join backbone and eye (`Eye.state_dict()`, tower of this config) to a LLaVA model with its processor."""
     tokenizer = base.tokenizer
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True)], special_tokens=True)
     text_config = base.model.config
@@ -122,7 +121,7 @@ def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
             linear.weight.add_(product, alpha=scale)
 
 
-def _processor(tokenizer: Any, vision: CLIPVisionConfig) -> LlavaProcessor:
+def _processor(tokenizer: Any, vision: Any) -> LlavaProcessor:
     side = {"height": vision.image_size, "width": vision.image_size}
     images = CLIPImageProcessorPil(
         size=side, do_center_crop=False, crop_size=side,
