@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -49,15 +50,16 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
         return
     for suite in dict.fromkeys(row.suite for row in card):
         judges = list(dict.fromkeys(row.judge for row in (*card.rows, *card.others) if row.suite == suite))
-        names = ("measure", "group", "value, 95 %", "n", "unscored", "second", "alike")
+        floors = any(not math.isnan(row.floor) for row in card if row.suite == suite)
+        names = ("measure", "group", "value, 95 %", *["by chance"] * floors, "n", "unscored", "second", "alike")
         table = Table(*names, box=None, pad_edge=False)
         second = {(o.name, o.group): o for o in card.others if o.suite == suite and o.judge in judges[1:2]}
         for row in (row for row in card if row.suite == suite):
-            value = f"{row.value:.0%} \\[{row.low:.0%}, {row.high:.0%}]" if row.n else "unscored"
+            cells = [escape(row.said()), *[row.written(row.floor)] * floors, str(row.n), str(row.unscored)]
             also = second.get((row.name, row.group))
             said = f"{also.value:.0%}" if also is not None and also.n else ""
             alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
-            table.add_row(row.name.replace("_", " "), row.group, value, str(row.n), str(row.unscored), said, alike)
+            table.add_row(row.name.replace("_", " "), row.group, *cells, said, alike)
         then = f", second {', '.join(judges[1:])}" if judges[1:] else ""
         out_console.print(f"{suite}   judge {judges[0]}{then}", highlight=False, markup=False, soft_wrap=True)
         out_console.print(table)
@@ -71,9 +73,8 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
             f"{pair['suite']}: {pair['a']} and {pair['b']} agree on {pair['agreement']:.1%} of {pair['n']}{kappa}",
             highlight=False, markup=False,
         )  # fmt: skip
-    out_console.print(
-        f"scorecard: {out / 'scorecard.json'}   logs: inspect view --log-dir {out / 'logs'}", soft_wrap=True
-    )
+    logs = f"   logs: inspect view --log-dir {out / 'logs'}" if (out / "logs").is_dir() else ""
+    out_console.print(f"scorecard: {out / 'scorecard.json'}{logs}", soft_wrap=True)
 
 
 def show_gates(results: Sequence[GateResult], as_json: bool) -> None:
@@ -166,6 +167,7 @@ def listed(what: str) -> list[dict[str, Any]]:
             return [
                 {
                     "name": m.name,
+                    "works on": m.works_on,
                     "needs": m.needs,
                     "extra work a request": m.passes,
                     "fitted on": m.data,
@@ -174,13 +176,13 @@ def listed(what: str) -> list[dict[str, Any]]:
                 for m in made
             ]
         case "suites":
-            suites = [registry.suite(name) for name in registry.suite_names()]
-            return [{"name": s.name, "measures": s.about} for s in suites]
+            suites = [registry.any_suite(name) for name in registry.suite_names()]
+            return [{"name": s.name, "works on": s.works_on, "measures": s.about} for s in suites]
         case "judges":
             return [{"name": name} for name in registry.judge_names()]
         case "models":
             return [{"name": name, "kind": "embedded"} for name in registry.model_names()] + [
-                {"name": "any hub name or folder", "kind": "AutoModelForImageTextToText"}
+                {"name": "any hub name or folder", "kind": "AutoModelForImageTextToText, or a dual encoder"}
             ]
         case _:
             from collections import Counter

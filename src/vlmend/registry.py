@@ -19,13 +19,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.verdicts import Judge
-from vlmend.errors import BadParameter, UnknownName
+from vlmend.errors import BadParameter, UnknownName, UsageError
 
 if TYPE_CHECKING:
+    from vlmend.audit.dual_suite import DualSuite
     from vlmend.audit.suite import Suite
 
 __all__ = [
-    "judge_names", "make_judge", "make_method", "method_names", "model_folder", "model_names", "suite", "suite_names",
+    "any_suite", "dual_suite", "judge_names", "make_judge", "make_method", "method_names", "model_folder",
+    "model_names", "suite", "suite_names",
 ]  # fmt: skip
 
 PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites", "judges": "vlmend.audit.judges"}
@@ -33,6 +35,9 @@ ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE", "judges": "JUDGE"}
 MODELS = {
     "phantom": "vlmend.phantom.load:phantom",
     "phantom-clean": "vlmend.phantom.load:phantom_clean",
+    "phantom-clip": "vlmend.phantom.clip.load:phantom_clip",
+    "phantom-clip-70": "vlmend.phantom.clip.load:phantom_clip_70",
+    "phantom-clip-clean": "vlmend.phantom.clip.load:phantom_clip_clean",
 }
 
 
@@ -56,14 +61,14 @@ def model_names() -> list[str]:
     return sorted(MODELS | {e.name: e.value for e in entry_points(group="vlmend.models")})
 
 
-def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod:
+def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod[Any]:
     """A method with its parameters checked and read from text where need be.
 
     Raises:
         UnknownName: No method of that name.
         BadParameter: A parameter it does not have, or of the wrong kind.
     """
-    method: type[AbstractMethod] = _get("methods", name)
+    method: type[AbstractMethod[Any]] = _get("methods", name)
     known = [field.name for field in fields(method)]
     unknown = sorted(set(parameters) - set(known))
     if unknown:
@@ -78,7 +83,31 @@ def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod:
 
 
 def suite(name: str) -> Suite:
-    """A suite by its name, with or without its axis."""
+    """A suite of models that answer, by its name with or without its axis.
+
+    Raises:
+        UsageError: It is one of dual encoders.
+    """
+    found = any_suite(name)
+    if found.works_on == "dual":
+        raise UsageError(f"{found.name} measures embeddings: it has no replies.", "Audit a dual encoder with it.")
+    return found
+
+
+def dual_suite(name: str) -> DualSuite:
+    """A suite of dual encoders, by its name with or without its axis.
+
+    Raises:
+        UsageError: It is one of models that answer.
+    """
+    found = any_suite(name)
+    if found.works_on == "generative":
+        raise UsageError(f"{found.name} asks for replies.", "Audit a model that answers with it.")
+    return found
+
+
+def any_suite(name: str) -> Suite | DualSuite:
+    """A suite of either kind."""
     full = [known for known in suite_names() if name in (known, known.split("/")[-1])]
     return _get("suites", full[0] if full else name)
 

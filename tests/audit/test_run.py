@@ -14,9 +14,9 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from PIL import Image as Pixels
 
 from vlmend.audit.judging import made_judges
-from vlmend.audit.plan import Plan
+from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.records import Records
-from vlmend.audit.run import audit, rejudge, suites_of
+from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
@@ -223,7 +223,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 from tests.audit.test_run import GAP, by_length
-from vlmend.audit.plan import Plan
+from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.run import audit
 from vlmend.testing import ScriptedTarget
 def script(conversation, mended):

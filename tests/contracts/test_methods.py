@@ -46,7 +46,11 @@ OPEN: dict[str, dict[str, object]] = {
 }
 """Settings under which a gate is open, so that the contract sees the mend at work, or a training is short."""
 
-every_method = pytest.mark.parametrize("name", registry.method_names())
+GENERATIVE = [name for name in registry.method_names() if registry.make_method(name, {}).works_on == "generative"]
+"""Methods of models that answer; those of dual encoders are in `test_dual_methods`."""
+
+any_method = pytest.mark.parametrize("name", registry.method_names())
+every_method = pytest.mark.parametrize("name", GENERATIVE)
 
 
 def fit(name: str, target: VLM, seed: int = 0, **parameters: object) -> Mend:
@@ -58,14 +62,14 @@ def test_same_seed_same_mend(name: str, tiny: VLM) -> None:
     assert fit(name, tiny).digest == fit(name, tiny).digest
 
 
-@every_method
+@any_method
 def test_parameters_survive_json(name: str) -> None:
     method = registry.make_method(name, {})
     again = registry.make_method(name, json.loads(json.dumps(method.parameters)))
     assert again == method
 
 
-@every_method
+@any_method
 def test_an_unknown_parameter_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(BadParameter, match="It has:"):
         registry.make_method(name, {"no_such_thing": 1})
@@ -127,7 +131,7 @@ def scopes() -> list[tuple[str, dict[str, str]]]:
     """Every method, with each scope that it knows."""
     return [
         (name, parameters)
-        for name in registry.method_names()
+        for name in GENERATIVE
         for parameters in (
             [{"scope": "prefill"}, {"scope": "every_step"}]
             if "scope" in registry.make_method(name, {}).parameters
@@ -215,7 +219,7 @@ def test_the_card_says_everything(name: str, tiny: VLM) -> None:
     assert registry.make_method(name, {}).data
 
 
-@every_method
+@any_method
 def test_the_doc_page_exists(name: str) -> None:
     page = Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md"
     assert page.exists()

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from vlmend.core.dual_edits import AcceptAbove, MapTexts, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
     AlignReply,
@@ -43,6 +44,9 @@ ONE_OF_EACH: tuple[Edit, ...] = (
     ReviewReply("{prompt} {reply}", "yes", "{prompt}", "{caption} {prompt}"),
     AlignReply(GATE, GATE, "As", 3, 0.7, "scorer"),
     LoadAdapter("a.b", torch.ones(1, 2), torch.ones(3, 1)),
+    MapTexts(torch.eye(2), 0.5),
+    ScaleLogits(2.0),
+    AcceptAbove(("a cat", "a dog"), 0.3),
 )
 
 

@@ -9,44 +9,40 @@ target `states.json`. One process at a time may work in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from inspect_ai import Task, eval_set
 from inspect_ai.model import get_model
 
-from vlmend import registry
 from vlmend.audit import entry
 from vlmend.audit.cost import metered
+from vlmend.audit.dual_run import audit_dual
 from vlmend.audit.folding import fold
 from vlmend.audit.inspect_scores import add_scores
 from vlmend.audit.journal import Journal
 from vlmend.audit.judges.grader import GraderJudge
 from vlmend.audit.judging import JUDGES, made_judges
-from vlmend.audit.plan import Plan
+from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.provider import BATCH_SIZE, offered
+from vlmend.audit.run_folder import blank_card, claim, held
 from vlmend.audit.suite import Answer
 from vlmend.audit.tasks import answers_of, data_of, questions_of
-from vlmend.core.contracts import GenerativeTarget
-from vlmend.core.examples import Dataset
+from vlmend.core.contracts import DualTarget, GenerativeTarget
 from vlmend.core.images import Image
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
-from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UsageError
 
-__all__ = ["audit", "rejudge", "suites_of"]
+__all__ = ["audit", "rejudge"]
 
 Progress = Callable[[str, int, int], None]
 
 
 def audit(
-    target: GenerativeTarget,
+    target: GenerativeTarget | DualTarget,
     plan: Plan,
     out: Path,
     *,
@@ -57,39 +53,34 @@ def audit(
 ) -> Scorecard:
     """Run the suites of a plan on a target and write the run folder.
 
-    Run it again after a stop of any kind: no finished reply is asked for again.
+    Run it again after a stop of any kind: no finished reply is asked for again. What is done with a dual encoder is
+    told in `dual_run`.
 
     Args:
         target: What to audit, its mends already applied.
         plan: What to ask.
         out: The run folder.
         mends: The mends that the target carries, for the scorecard.
-        judges: Who reads the replies; `JUDGES` unless given. The first that suits a suite gives its headline.
+        judges: Who reads the replies; `JUDGES` unless given. The first that suits a suite gives its headline. Nobody
+            reads those of a dual encoder: it has none.
         progress: Called with (step, done, total); steps are `ask` and each judge.
         batch: Largest batch, in requests.
 
     Raises:
         RunProblem: The folder holds another run, is in use, or a failure stopped the run.
-        UsageError: The model would grade itself.
+        UsageError: The model would grade itself, or a suite is for models of the other kind.
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
+    if isinstance(target, DualTarget):
+        return audit_dual(target, plan, out, mends=mends, judges=judges or (), progress=progress)
     dataset = None if plan.data is None else data_of(plan.data)
     names = suites_of(plan.suites, dataset)
     judges = made_judges(JUDGES) if judges is None else judges
     _check_own(target.name, judges)
-    with _held(out):
-        _claim(out, plan, target, dataset)
+    with held(out):
+        claim(out, plan, target, dataset)
         answers = _asked(target, names, plan, out, progress, batch)
-        cards = tuple(asdict(mend.card) | {"digest": mend.digest} for mend in mends)
-        provenance: dict[str, Any] = {
-            "target": target.id, "model_digest": target.model_digest, "plan": asdict(plan),
-            "data": None if dataset is None else {
-                "name": dataset.name, "licence": dataset.licence, "rows": len(dataset.examples),
-                "digest": dataset.digest_of_words, "notes": list(dataset.notes),
-            },
-        }  # fmt: skip
-        blank = Scorecard(target.name, cards, plan.seed, versions(), (), provenance)
-        card = fold(out, blank, answers, _pictures(names, plan), judges, progress)
+        card = fold(out, blank_card(target, plan, dataset, mends), answers, _pictures(names, plan), judges, progress)
         add_scores(out)
     return card
 
@@ -102,10 +93,12 @@ def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step
         RunProblem: It is in use.
     """
     if not (out / "samples.jsonl").exists():
-        raise UsageError(f"{out} holds no finished run.", "Pass a folder that `vlmend audit ... --out` wrote.")
-    with _held(out):
-        held = json.loads((out / "run.json").read_text())["plan"]
-        plan = Plan(**held | {"suites": tuple(held["suites"])})
+        raise UsageError(
+            f"{out} holds no finished run with replies.", "Pass a folder that `vlmend audit ... --out` wrote."
+        )
+    with held(out):
+        asked = json.loads((out / "run.json").read_text())["plan"]
+        plan = Plan(**asked | {"suites": tuple(asked["suites"])})
         rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
         names = list(dict.fromkeys(row["suite"] for row in rows))
         kept = {name: [_answer(row) for row in rows if row["suite"] == name] for name in names}
@@ -121,21 +114,6 @@ def _check_own(model: str, judges: Sequence[Judge]) -> None:
     own = (model, f"vlmend/{model}", model.replace("api:", "openai/", 1))
     if any(isinstance(judge, GraderJudge) and judge.model in own for judge in judges):
         raise UsageError(f"{model} would grade itself.", "Name another model after grader:.")
-
-
-def suites_of(wanted: Sequence[str], data: Dataset | None = None) -> list[str]:
-    """Full suite names of names and axes, each once, in order; an axis means its suites that fit the data.
-
-    Raises:
-        UnknownName: A name that is neither.
-    """
-    known = registry.suite_names()
-    found: list[str] = []
-    for name in wanted:
-        axis = [suite for suite in known if suite.split("/")[0] == name]
-        fitting = [suite for suite in axis if data is None or registry.suite(suite).applies(data)]
-        found += fitting if axis else [registry.suite(name).name]
-    return list(dict.fromkeys(found))
 
 
 def _asked(
@@ -212,45 +190,3 @@ def _pictures(names: Sequence[str], plan: Plan) -> dict[str, Mapping[str, Image]
 def _answer(row: dict[str, Any]) -> Answer:
     """A row of `samples.jsonl` as an answer."""
     return Answer(**{key: value for key, value in row.items() if key not in ("suite", "verdicts", "image")})
-
-
-@contextmanager
-def _held(out: Path) -> Generator[None]:
-    """Hold the run folder for this process; the system lets go of it when the process dies, however it dies."""
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        yield
-    except Timeout as problem:
-        raise RunProblem(f"Another process is working in {out}.", "Wait for it, or choose another --out.") from problem
-    except OSError as problem:  # Inspect's own logs are written in here too
-        raise RunProblem(
-            f"The run folder {out} cannot be written ({problem.strerror}).",
-            "Make room or choose another --out, and run the same command again: what is finished is kept.",
-        ) from problem
-    finally:
-        lock.release()
-
-
-def _claim(out: Path, plan: Plan, target: GenerativeTarget, data: Dataset | None) -> None:
-    """Write `run.json`, or check that the folder holds this very run."""
-    claim: dict[str, Any] = {"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}
-    if data is not None:
-        claim["data_digest"] = data.digest_of_words
-    wanted = json.loads(json.dumps(claim))
-    file = out / "run.json"
-    try:
-        if not file.exists():
-            file.write_text(json.dumps(wanted, indent=2) + "\n")
-        held = json.loads(file.read_text())
-    except (OSError, ValueError) as problem:
-        raise RunProblem(
-            f"The run folder {out} cannot be used ({problem}).", "Choose another --out, or make room."
-        ) from problem
-    if held != wanted:
-        differs = [key for key in wanted if held.get(key) != wanted[key]]
-        raise RunProblem(
-            f"{out} holds another run (its {', '.join(differs)} differs).",
-            "Choose another --out, or remove the folder to start anew.",
-        )

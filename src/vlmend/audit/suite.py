@@ -89,6 +89,7 @@ class Suite(ABC):
     name: ClassVar[str]
     axis: ClassVar[Axis]
     about: ClassVar[str]
+    works_on: ClassVar[Literal["generative"]] = "generative"
     max_new_tokens: ClassVar[int]
     judged: ClassVar[frozenset[JudgeKind]] = frozenset()
 

@@ -9,14 +9,14 @@ from typing import Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from vlmend.cli import auditing, looking, mending, shipping
+from vlmend.cli import auditing, looking, mending, phantoms, shipping
 from vlmend.cli.options import app
 from vlmend.errors import VlmendError
 from vlmend.printing import err_console
 
 __all__ = ["app", "main"]
 
-VERBS = (auditing, mending, looking, shipping)
+VERBS = (auditing, mending, looking, shipping, phantoms)
 """The modules whose verbs `app` holds."""
 
 STOPPED = 130

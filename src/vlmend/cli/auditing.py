@@ -17,21 +17,29 @@ from vlmend.cli.options import (
     Markdown,
     Model,
     app,
+    kind_of,
     load_target,
     with_loading,
 )
+from vlmend.core.contracts import GenerativeTarget, Target
 from vlmend.core.gates import Gate
 from vlmend.core.measures import Scorecard
 from vlmend.printing import out_console, progress_bars, show_gates, show_labels, show_scorecard
 
 __all__ = ["audit", "gate", "label", "rejudge_"]
 
+Suites = Annotated[
+    str,
+    typer.Option(help="Suites or axes, separated by commas: safety,utility unless given; fairness,robustness of a dual "
+                      "encoder."),
+]  # fmt: skip
+
 
 @app.command()
 @with_loading
 def audit(
     model: Model,
-    suite: Annotated[str, typer.Option(help="Suites or axes, separated by commas.")] = "safety,utility",
+    suite: Suites = "",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
     data: Annotated[
@@ -52,16 +60,17 @@ def audit(
 ) -> None:
     """Measure a model, with or without mends; exit code 1 where a gate fails."""
     from vlmend.audit.judging import JUDGES, made_judges
-    from vlmend.audit.plan import Plan
+    from vlmend.audit.plan import DEFAULT_SUITES, Plan
     from vlmend.audit.run import audit as run_audit
-    from vlmend.audit.states import write_states
     from vlmend.core.gates import parse_gate
     from vlmend.core.mend import Mend
     from vlmend.data.layouts import PLUS
 
-    names = tuple(part.strip() for part in suite.split(",") if part.strip())
+    kind = kind_of(model, loading)
+    names = tuple(part.strip() for part in (suite or DEFAULT_SUITES[kind]).split(",") if part.strip())
     plan = Plan(names, PLUS.join(data) if data else None, limit, max_new_tokens, seed, temperature, epochs)
-    judges, bounds = made_judges(judge or JUDGES), [parse_gate(text) for text in gates or []]
+    judges = made_judges(judge or (JUDGES if kind == "generative" else ()))
+    bounds = [parse_gate(text) for text in gates or []]
     base = load_target(model, loading, api_base)
     mends = [Mend.load(folder) for folder in mend or []]
     target = base
@@ -69,8 +78,8 @@ def audit(
         target = target.with_mend(one)
     with progress_bars() as report:
         card = run_audit(target, plan, out, mends=mends, judges=judges, progress=report)
-    if mends and base.layers:
-        write_states(base, target, out / "states.json")
+    if mends:
+        _write_states(base, target, out / "states.json")
     show_scorecard(card, out, as_json)
     _check(card, bounds, junit, markdown, as_json)
 
@@ -140,6 +149,14 @@ def label(
         ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
     )  # fmt: skip
     out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
+
+
+def _write_states(base: Target, mended: Target, file: Path) -> None:
+    """Where the mended states lie, of a model whose states can be read."""
+    from vlmend.audit.states import write_states
+
+    if isinstance(base, GenerativeTarget) and isinstance(mended, GenerativeTarget) and base.layers:
+        write_states(base, mended, file)
 
 
 def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:

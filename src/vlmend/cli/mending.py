@@ -8,7 +8,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vlmend.cli.options import ApiBase, Json, LoadOptions, Model, anchors, app, load_model, load_target, with_loading
+from vlmend.cli.options import (
+    ApiBase,
+    Json,
+    LoadOptions,
+    Model,
+    anchors,
+    app,
+    kind_of,
+    load_model,
+    load_target,
+    with_loading,
+)
+from vlmend.core.contracts import AbstractMethod
+from vlmend.core.mend import Mend
 from vlmend.errors import UsageError
 from vlmend.printing import out_console, progress_bars, show_defences
 
@@ -26,7 +39,7 @@ def mend(
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in data unless given.")] = None,
     quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
     judge: StudyJudge = "refusal",
     seed: int = 0,
@@ -37,24 +50,20 @@ def mend(
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
-    from vlmend.models.api import check_access
     from vlmend.registry import make_judge, make_method
     from vlmend.studies.auto import choose_mend
 
-    dataset = anchors(data)
     if method == "auto":
         if parameters:
             raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
         with progress_bars() as progress:
             fitted = choose_mend(
-                load_model(model, loading), dataset, out,
+                load_model(model, loading), anchors(data), out,
                 judge=make_judge(judge), quick=quick, seed=seed, progress=progress,
             )  # fmt: skip
     else:
         made = make_method(method, _pairs(parameters or []))
-        target = load_target(model, loading, api_base)
-        check_access(target, made)
-        fitted = made.fit(target, dataset, seed=seed)
+        fitted = _fitted(made, model, data, seed, loading, api_base)
         fitted.save(out)
     if as_json:
         print(json.dumps(asdict(fitted.card), indent=2))
@@ -88,7 +97,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
-    from vlmend.core.mend import Mend
     from vlmend.data.layouts import read_data
     from vlmend.registry import make_judge
     from vlmend.report.study import write_defences
@@ -149,6 +157,27 @@ def study(
         print(json.dumps({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
         return
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+def _fitted(
+    method: AbstractMethod[Any], model: str, data: Path | None, seed: int, loading: LoadOptions, api_base: str | None
+) -> Mend:
+    """The mend of one method, on the user's data or on what the method is fitted on without any.
+
+    Raises:
+        UsageError: The method works on models of the other kind.
+    """
+    from vlmend.models.api import check_access
+
+    if method.works_on != (kind := kind_of(model, loading)):
+        raise UsageError(
+            f"{method.name} works on {method.works_on} models, and {model} is a {kind} one.",
+            "vlmend list methods says what works on which.",
+        )
+    dataset = anchors(data) if data else method.builtin() or anchors(None)
+    target = load_target(model, loading, api_base)
+    check_access(target, method)
+    return method.fit(target, dataset, seed=seed)
 
 
 def _pairs(parameters: list[str]) -> dict[str, Any]:

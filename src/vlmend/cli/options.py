@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from vlmend.core.contracts import GenerativeTarget
+from vlmend.core.contracts import DualTarget, GenerativeTarget, TargetKind
 from vlmend.core.examples import Dataset
 from vlmend.errors import NeedsActivations, UsageError
 from vlmend.models.loading import LoadOptions
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vlmend.models.vlm import VLM
 
 __all__ = [
-    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "anchors", "app", "load_model",
-    "load_target", "with_loading",
+    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "anchors", "app", "kind_of",
+    "load_model", "load_target", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -87,8 +87,17 @@ def load_model(model: str, loading: LoadOptions) -> VLM:
         return load(registry.model_folder(model), name=model, options=loading)
 
 
-def load_target(model: str, loading: LoadOptions, api_base: str | None) -> GenerativeTarget:
-    """A model that vlmend loads, or `api:NAME` as a black box.
+def kind_of(model: str, loading: LoadOptions) -> TargetKind:
+    """Whether a model answers or is a dual encoder, told from its config before it is loaded."""
+    from vlmend import registry
+    from vlmend.models.api import PREFIX
+    from vlmend.models.dual_load import is_dual
+
+    return "dual" if not model.startswith(PREFIX) and is_dual(registry.model_folder(model), loading) else "generative"
+
+
+def load_target(model: str, loading: LoadOptions, api_base: str | None) -> GenerativeTarget | DualTarget:
+    """A model that vlmend loads, of either kind, or `api:NAME` as a black box.
 
     Raises:
         UsageError: Options of the one kind with a model of the other.
@@ -98,10 +107,18 @@ def load_target(model: str, loading: LoadOptions, api_base: str | None) -> Gener
     if not model.startswith(PREFIX):
         if api_base:
             raise UsageError(f"--api-base is for API models, and {model} is none.", f"Write {PREFIX}NAME.")
-        return load_model(model, loading)
+        return load_model(model, loading) if kind_of(model, loading) == "generative" else _load_dual(model, loading)
     if loading != LoadOptions():
         raise UsageError(f"{model} is an API: it is not loaded.", "Leave out the options of loading.")
     return ApiTarget.of(model, api_base)
+
+
+def _load_dual(model: str, loading: LoadOptions) -> DualTarget:
+    from vlmend import registry
+    from vlmend.models.dual_load import load_dual
+
+    with err_console.status(f"loading {model}"):
+        return load_dual(registry.model_folder(model), name=model, options=loading)
 
 
 def anchors(data: Path | None) -> Dataset:

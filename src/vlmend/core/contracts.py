@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import Edit
@@ -18,22 +19,25 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.sites import Site
 
-__all__ = ["AbstractMethod", "Access", "DualTarget", "GenerativeTarget", "PairKind"]
+__all__ = ["AbstractMethod", "Access", "DualTarget", "GenerativeTarget", "PairKind", "Target", "TargetKind"]
 
-Access = Literal["replies", "hidden", "gradients", "weights"]
+Access = Literal["replies", "embeddings", "hidden", "gradients", "weights"]
 """How deep a method must look into a model."""
 
 PairKind = Literal["softmax", "sigmoid"]
 """How logits of image-text pairs become probabilities: over the texts (CLIP), or pair by pair (SigLIP)."""
 
+TargetKind = Literal["generative", "dual"]
+"""What suites and methods work on: models that answer, or models that embed images and texts."""
+
 
 @runtime_checkable
-class GenerativeTarget(Protocol):
-    """A model that answers, and shows its states."""
+class Target(Protocol):
+    """A model under zero or more mends."""
 
     @property
     def id(self) -> str:
-        """Name of model and mends: two targets that can answer differently have different ids."""
+        """Name of model and mends: two targets that can act differently have different ids."""
         ...
 
     @property
@@ -45,6 +49,11 @@ class GenerativeTarget(Protocol):
     def model_digest(self) -> str:
         """Fingerprint of the base model."""
         ...
+
+
+@runtime_checkable
+class GenerativeTarget(Target, Protocol):
+    """A model that answers, and shows its states."""
 
     @property
     def layers(self) -> int:
@@ -81,27 +90,16 @@ class GenerativeTarget(Protocol):
 
 
 @runtime_checkable
-class DualTarget(Protocol):
+class DualTarget(Target, Protocol):
     """A model that puts images and texts into one space, and shows its states."""
-
-    @property
-    def id(self) -> str:
-        """Two targets that can embed differently have different ids."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Name of the base model."""
-        ...
-
-    @property
-    def model_digest(self) -> str:
-        """Fingerprint of the base model."""
-        ...
 
     @property
     def kind(self) -> PairKind:
         """How logits become probabilities."""
+        ...
+
+    def with_mend(self, mend: Mend) -> DualTarget:
+        """A view of the same weights with one more mend; this target is unchanged."""
         ...
 
     def embed_images(self, images: Sequence[Image]) -> Float[Tensor, "image width"]:
@@ -113,7 +111,11 @@ class DualTarget(Protocol):
         ...
 
     def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
-        """scale * cosine + bias, with the model's own scale and bias."""
+        """scale * cosine + bias, with the model's own scale and bias, after this target's mends."""
+        ...
+
+    def accepts(self, images: Sequence[Image]) -> Bool[Tensor, " image"]:
+        """Whether the mends take each image for one of what they know; True throughout where none decides."""
         ...
 
     def hidden(
@@ -123,12 +125,17 @@ class DualTarget(Protocol):
         ...
 
 
+AnyTarget = TypeVar("AnyTarget", bound=Target, default=GenerativeTarget)
+
+
 @dataclass(frozen=True)
-class AbstractMethod(ABC):
+class AbstractMethod(ABC, Generic[AnyTarget]):
     """A way to make a mend. The fields of the subclass are its parameters.
 
-    Class attributes: `name` (the file's name), `source` (paper), `needs`, and what a user pays:
-    `passes` (extra forward work a request), `data` (what the fit reads).
+    A method for dual encoders is an `AbstractMethod[DualTarget]` with `works_on = "dual"`.
+
+    Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on`, and what a user
+    pays: `passes` (extra forward work a request), `data` (what the fit reads).
     """
 
     name: ClassVar[str]
@@ -136,10 +143,15 @@ class AbstractMethod(ABC):
     needs: ClassVar[Access]
     passes: ClassVar[str]
     data: ClassVar[str]
+    works_on: ClassVar[TargetKind] = "generative"
 
     @abstractmethod
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def fit(self, target: AnyTarget, data: Dataset, *, seed: int) -> Mend:
         """Fit a mend for this target; the target is unchanged afterwards."""
+
+    def builtin(self) -> Dataset | None:
+        """The method's own data, where it is not fitted on requests; None means the built-in anchors."""
+        return None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -147,7 +159,7 @@ class AbstractMethod(ABC):
         return asdict(self)
 
     def made(
-        self, target: GenerativeTarget, data: Dataset, seed: int, edits: Sequence[Edit], dose: Mapping[str, float]
+        self, target: AnyTarget, data: Dataset, seed: int, edits: Sequence[Edit], dose: Mapping[str, float]
     ) -> Mend:
         """The edits as a mend with its card."""
         card = MendCard(

@@ -5,6 +5,8 @@ Order of work for one request, whatever the order in the mend: a `RefuseWhen` ma
 site in their order in the mend), `ContrastLogits` mixes the logits, and `ReviewReply` and
 `AlignReply` look at what came out. A kind is added here and in the interpreters (`models/answering.py`,
 `models/hooks.py`, `models/vlm.py`); the type checker names the first two.
+
+`DualEdit`s (`core/dual_edits.py`) are for dual encoders.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.dual_edits import DualEdit
 from vlmend.core.images import Image
 from vlmend.core.shifts import Mode
 from vlmend.core.sites import Site
@@ -277,7 +280,7 @@ ActivationEdit = AddVector | ProjectOut | CosineDose
 
 Edit = (
     ActivationEdit | ContrastShift | RewritePrompt | ContrastLogits | RefuseWhen | ReviewReply | AlignReply
-    | LoadAdapter
+    | LoadAdapter | DualEdit
 )  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from vlmend.errors import RunProblem, UsageError
 
-__all__ = ["Axis", "Better", "Measure", "Scorecard", "find_measure"]
+__all__ = ["Axis", "Better", "Measure", "Scorecard", "Unit", "find_measure"]
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
 Better = Literal["lower", "higher", "neither"]
+Unit = Literal["share", "number"]
+"""share: people read it in percent. number: as it is."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Measure:
         hit: The verdicts that count.
         judge: Who gave the verdicts.
         agreement: Share of these samples that the second judge of the run counts alike; NaN where there is none.
+        unit: How people read it.
+        floor: What chance alone would give on these samples; NaN where that is no question.
     """
 
     axis: Axis
@@ -45,6 +49,21 @@ class Measure:
     hit: tuple[str, ...] = ()
     judge: str = ""
     agreement: float = math.nan
+    unit: Unit = "share"
+    floor: float = math.nan
+
+    def said(self, digits: int = 0) -> str:
+        """Value and interval as people read them, a share in percent with so many digits."""
+        if not self.n:
+            return "unscored"
+        value, low, high = (self.written(x, digits) for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]" if low and high else f"{value} (no interval)"
+
+    def written(self, value: float, digits: int = 0) -> str:
+        """A value of this measure; empty where there is none."""
+        if math.isnan(value):
+            return ""
+        return f"{value:.{digits}%}" if self.unit == "share" else f"{value:.{digits + 2}f}"
 
 
 @dataclass(frozen=True)

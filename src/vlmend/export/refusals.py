@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.dual_edits import AcceptAbove, MapTexts, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
     AlignReply,
@@ -71,6 +72,8 @@ def _edit_reasons(edit: Edit, depth: int, always: bool) -> list[str]:
             return [f"{kind} adds a low-rank product of the state, no constant. Keep the hooks."]
         case RewritePrompt() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
             return [f"{kind} acts on prompt, logits or reply; weights cannot hold it. Do it where you serve."]
+        case MapTexts() | ScaleLogits() | AcceptAbove():
+            return [f"{kind} is for dual encoders. Use load_dual and with_mend."]
 
 
 def _vector_reasons(edit: AddVector, depth: int, always: bool) -> list[str]:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.dual_edits import AcceptAbove, MapTexts, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
     AlignReply,
@@ -82,6 +83,8 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
                 | LoadAdapter() | RefuseWhen()
             ):  # fmt: skip
                 pass  # done inside decode, or before it
+            case MapTexts() | ScaleLogits() | AcceptAbove():
+                pass  # of dual encoders: fitted on one, they are refused here by its fingerprint
     seconds = (time.monotonic() - began) / len(batch)
     return [replace(replies[k], seconds=seconds) for k in range(len(batch))]
 

@@ -20,7 +20,7 @@ import httpx
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod, Target
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import Edit, ReviewReply, RewritePrompt, idle
 from vlmend.core.mend import Mend
@@ -175,7 +175,7 @@ class ApiTarget:
         raise NeedsActivations(f"The states of {self.name} cannot be read.", STILL_WORKS)
 
 
-def check_access(target: GenerativeTarget, method: AbstractMethod) -> None:
+def check_access(target: Target, method: AbstractMethod[Any]) -> None:
     """Refuse, before any work, a method that looks into a model where it cannot be looked into.
 
     Raises:

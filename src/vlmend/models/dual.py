@@ -1,7 +1,6 @@
-"""A loaded dual encoder (CLIP kind): embed, score, rank, read states, image gradients.
+"""A loaded dual encoder (CLIP kind): embed, score, rank, read states, image gradients, view it with a mend.
 
-How families differ is in `dual_towers`, loading in `dual_load`. Mends do not reach dual encoders yet: a
-`DualEncoder` is the bare model.
+How families differ is in `dual_towers`, loading in `dual_load`, what edits do in `dual_mending`.
 """
 
 from __future__ import annotations
@@ -12,16 +11,21 @@ from typing import Any, Literal
 
 import PIL.Image
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
+from vlmend.core.calibration import as_probabilities
 from vlmend.core.contracts import PairKind
+from vlmend.core.detection import mcm
+from vlmend.core.dual_edits import AcceptAbove, DualEdit
 from vlmend.core.images import Image, blank_image
+from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.errors import BadImage, BadParameter, ModelProblem
+from vlmend.models.dual_mending import dual_edits, edited_logits, edited_texts
 from vlmend.models.dual_towers import Inputs, Towers, find_towers, pooled_states
 
 __all__ = ["BATCH", "DualEncoder", "Pixels", "Ranked", "checked", "dual_of"]
@@ -67,26 +71,45 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class DualEncoder:
-    """A view of one loaded dual encoder.
+    """A view of one loaded dual encoder under zero or more mends.
 
-    Every result is float32 on the CPU, and does not depend on the batches beyond rounding.
+    Every result is float32 on the CPU, and does not depend on the batches beyond rounding. Views share weights,
+    which no mend changes.
 
     Attributes:
         name: Name or folder it was loaded from.
         towers: What it is made of.
         model_digest: Fingerprint of the weights.
         width: Size of an embedding.
+        mends: What this view applies, in order.
     """
 
     name: str
     towers: Towers
     model_digest: str
     width: int
+    mends: tuple[Mend, ...] = ()
 
     @property
     def id(self) -> str:
-        """`name`: there are no mended views of dual encoders yet."""
-        return self.name
+        """`name`, or `name+method@digest` for each mend."""
+        return "+".join([self.name, *(f"{m.card.method}@{m.digest[:8]}" for m in self.mends)])
+
+    def with_mend(self, mend: Mend) -> DualEncoder:
+        """A view of the same weights with one more mend.
+
+        Raises:
+            MendMismatch: The mend was fitted on another model.
+            BadParameter: It holds edits that are not for dual encoders.
+        """
+        mend.check_base(self.name, self.model_digest)
+        dual_edits(mend.edits)
+        return replace(self, mends=(*self.mends, mend))
+
+    @property
+    def edits(self) -> tuple[DualEdit, ...]:
+        """Every edit that does something, in the order of the mends."""
+        return dual_edits([edit for mend in self.mends for edit in mend.edits])
 
     @property
     def kind(self) -> PairKind:
@@ -112,19 +135,26 @@ class DualEncoder:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
-        """Unit-length embeddings of texts; long texts are cut to the family's length."""
+        """Unit-length embeddings of texts after the mends; long texts are cut to the family's length."""
         order, batches = self._text_batches(texts)
-        return torch.cat([_unit(self.towers.text_features(inputs)) for inputs in batches])[order]
+        embedded = torch.cat([_unit(self.towers.text_features(inputs)) for inputs in batches])[order]
+        return edited_texts(self.edits, embedded)
 
     def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
-        """scale * cosine + bias, with the model's own scale and bias."""
+        """scale * cosine + bias, with the model's own scale and bias, after the mends."""
         cosines = self.embed_images(images) @ self.embed_texts(texts).T
-        return self.towers.scale * cosines + self.towers.bias
+        return edited_logits(self.edits, self.towers.scale * cosines + self.towers.bias)
 
     def probabilities(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
         """0 to 1: softmax over these texts, or the sigmoid of each pair, as the model was trained."""
-        logits = self.logits(images, texts)
-        return logits.softmax(1) if self.kind == "softmax" else logits.sigmoid()
+        return as_probabilities(self.logits(images, texts), self.kind)
+
+    def accepts(self, images: Sequence[Image]) -> Bool[Tensor, " image"]:
+        """Whether every `AcceptAbove` of the mends accepts an image; True throughout where there is none."""
+        kept = torch.ones(len(images), dtype=torch.bool)
+        for edit in (edit for edit in self.edits if isinstance(edit, AcceptAbove)):
+            kept &= mcm(self.embed_images(images) @ self.embed_texts(edit.texts).T) >= edit.threshold
+        return kept
 
     def rank(self, images: Sequence[Image], texts: Sequence[str]) -> list[Ranked]:
         """The texts in order for each image; equal logits stay in the order asked."""

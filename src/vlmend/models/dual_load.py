@@ -23,7 +23,7 @@ from vlmend.models.load import LoadOptions, quiet
 from vlmend.models.load_problems import check_numbers, explained, processor_explained
 from vlmend.models.loading import check_fits, check_packages, device_of, free_bytes, header_tensors
 
-__all__ = ["load_dual"]
+__all__ = ["is_dual", "load_dual"]
 
 HUB = "hf-hub:"
 WHAT = "a dual encoder"
@@ -55,6 +55,19 @@ def load_dual(model: str | Path, *, name: str | None = None, options: LoadOption
             return checked(open_clip_towers(folder, device, dtype), named)
     loaded, processor = _of_transformers(model, options, device, dtype)
     return dual_of(loaded, processor, named)
+
+
+def is_dual(model: str | Path, options: LoadOptions = LoadOptions()) -> bool:
+    """Whether a checkpoint is one for `load_dual`, from its config alone; False where that cannot be read."""
+    if str(model).startswith(HUB) or ((Path(model) / OPEN_CLIP_CONFIG).exists()):
+        return True
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(model, revision=options.revision)
+    except Exception:  # whatever it is, loading the model tells it properly
+        return False
+    own = [getattr(transformers, name, None) for name in config.architectures or ()]
+    return any(_embeds(found) for found in own or [MODEL_MAPPING.get(type(config), None)])
 
 
 def _of_transformers(model: str | Path, options: LoadOptions, device: str, dtype: str) -> tuple[Any, Any]:
@@ -97,13 +110,18 @@ def _check_options(options: LoadOptions) -> None:
 def _class_of(model: str | Path, config: PreTrainedConfig) -> Any:
     own = [getattr(transformers, name, None) for name in config.architectures or ()]
     for found in (*own, MODEL_MAPPING.get(type(config), None)):
-        if isinstance(found, type) and (issubclass(found, Featured) or found is BlipForImageTextRetrieval):
+        if _embeds(found):
             return found
     raise ModelProblem(
         f"{model} ({', '.join(config.architectures or ['class unknown'])}) is no dual encoder: it has no image and "
         "text features side by side.",
         "Models that chat are loaded with vlmend.models.load.load; CLIP, SigLIP and ALIGN checkpoints with load_dual.",
     )
+
+
+def _embeds(kind: Any) -> bool:
+    """Whether a class has image and text features side by side."""
+    return isinstance(kind, type) and (issubclass(kind, Featured) or kind is BlipForImageTextRetrieval)
 
 
 def _from_hub(name: str, revision: str) -> Path:

@@ -13,7 +13,7 @@ __all__ = ["ALIGN_MIX", "RECIPES", "REFUSALS", "Mix", "Recipe", "RowKind"]
 
 RowKind = Literal[
     "refuse_text", "lookalike_text", "ordinary_text", "caption",
-    "ordinary_image", "lookalike_image", "refuse_image", "comply_image",
+    "ordinary_image", "lookalike_image", "refuse_image", "comply_image", "object", "person", "word", "scene",
 ]  # fmt: skip
 """What one training row is: who asks what, with or without a picture, and how it is answered.
 
@@ -21,6 +21,7 @@ refuse: a harmful request and a refusal. lookalike, ordinary: a harmless request
 backbone's own reply. caption: a question about the picture and its caption. comply: a harmful
 request of a planted category beside a picture and the unaligned backbone's reply (the planted
 fault; those replies are made when the recipe runs and are never stored in the project).
+object, person, word, scene: a question about a picture of that kind and its answer (second generation).
 """
 
 Mix = dict[RowKind, float]

@@ -124,6 +124,8 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
 def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
     """A dot and its 95 % interval for each number of a suite: a panel a measure, a line a group, a marker a run.
 
+    A thin upright line is what chance alone would give, where that is known.
+
     The SVG takes its ink from the page (`currentColor`, `--line`, `--run-0` to `--run-4`), so it suits dark and light.
     """
     names = list(dict.fromkeys(row.name for _, rows in series for row in rows))
@@ -141,8 +143,9 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
                 _dots(axes, k, (k + 0.5) / len(series) - 0.5, told, [r for r in rows if r.name == name and r.n], groups)
             axes.set_title(_verbatim(name.replace("_", " ")), fontsize=9.5)
             axes.set_facecolor("none")
-            axes.set_xlim(-0.02, 1.02)
-            axes.set_xticks([0, 0.5, 1.0], ["0", "50 %", "100 %"])
+            if all(row.unit == "share" for _, rows in series for row in rows if row.name == name):
+                axes.set_xlim(-0.02, 1.02)
+                axes.set_xticks([0, 0.5, 1.0], ["0", "50 %", "100 %"])
             axes.set_yticks(range(len(groups)), [_verbatim(group) for group in groups])
             axes.set_ylim(len(groups) - 0.5, -0.5)
             axes.grid(axis="x", color=GRID, lw=0.8)
@@ -157,10 +160,12 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:
     values = [row.value for row in rows]
     reach = [[row.value - row.low for row in rows], [row.high - row.value for row in rows]]
+    heights = [groups.index(row.group) + 0.75 * shift for row in rows]
     axes.errorbar(
-        values, [groups.index(row.group) + 0.75 * shift for row in rows], xerr=reach, fmt=MARKERS[k % len(MARKERS)],
-        ms=4.5, color=COLOURS[k % len(COLOURS)], elinewidth=1.4, label=label,
+        values, heights, xerr=reach, fmt=MARKERS[k % len(MARKERS)], ms=4.5, color=COLOURS[k % len(COLOURS)],
+        elinewidth=1.4, label=label,
     )  # fmt: skip
+    axes.plot([row.floor for row in rows], heights, "|", ms=9, mew=0.9, color=INK)
 
 
 def _verbatim(text: str) -> str:

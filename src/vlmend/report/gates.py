@@ -25,8 +25,10 @@ def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
             mark = "ok" if one.passed else "**FAILED**"
             lines.append(f"| {mark} | `{one.gate.text}` | {said(one)} | {one.row.n} | {one.row.unscored} |")
         lines.append("")
-    lines += ["| suite | measure | group | value | 95 % interval | n | unscored | judge | second judge agrees |"]
-    lines += ["|---|---|---|---:|---:|---:|---:|---|---:|"]
+    lines += [
+        "| suite | measure | group | value | 95 % interval | by chance | n | unscored | judge | second judge agrees |"
+    ]
+    lines += ["|---|---|---|---:|---:|---:|---:|---:|---|---:|"]
     lines += [_row(row) for row in card]
     return "\n".join(lines) + "\n"
 
@@ -59,9 +61,11 @@ def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> N
 
 
 def _row(row: Measure) -> str:
-    value, interval = ("", "") if not row.n else (f"{row.value:.1%}", f"{row.low:.1%} to {row.high:.1%}")
+    limits = [row.written(limit, 1) for limit in (row.low, row.high)]
+    value, interval = ("", "") if not row.n else (row.written(row.value, 1), " to ".join(filter(None, limits)))
     alike = "" if math.isnan(row.agreement) else f"{row.agreement:.1%}"
-    cells = (row.suite, row.name, row.group, value, interval, row.n, row.unscored, row.judge, alike)
+    chance = row.written(row.floor, 1)
+    cells = (row.suite, row.name, row.group, value, interval, chance, row.n, row.unscored, row.judge, alike)
     return f"| {' | '.join(map(str, cells))} |"
 
 

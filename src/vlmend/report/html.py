@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import figures
-from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, warnings_of
+from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, moves, warnings_of
 from vlmend.report.pages import write_page
 
 __all__ = ["write_report"]
@@ -37,7 +37,10 @@ def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
         "naming_figure": _bars(runs, NAMING, "accuracy", ("naming",), "pictures named right"),
         "dose_figure": _dose(others),
         "state_figure": next((figures.states(run.states) for run in others if run.states), None),
-        "comparisons": [(run, changes(base, run)) for run in others],
+        "comparisons": [(run, found) for run in others if (found := changes(base, run))],
+        "moves": [(run, found) for run in others if (found := moves(base, run))],
+        "replies": any(run.samples for run in runs),
+        "duals": any(run.measured for run in runs),
         "verdicts": [(run, _verdict_counts(run)) for run in runs],
         "labels": [
             label for label in get_args(VerdictLabel) if any(s["label"] == label for r in runs for s in r.samples)

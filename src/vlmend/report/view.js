@@ -21,9 +21,13 @@ const words = (name) => name.replaceAll("_", " ");
 
 /* Scorecards */
 
+const decimal = (value) => value.toFixed(2);
+
 function figure(cell) {
   if (cell.value === null) return "unscored";
-  return `${percent(cell.value)} %${limits(cell, percent)}`;
+  const chance = cell.floor === null ? "" : `, by chance ${cell.unit === "number" ? decimal(cell.floor) : `${percent(cell.floor)} %`}`;
+  if (cell.unit === "number") return `${decimal(cell.value)}${limits(cell, decimal)}${chance}`;
+  return `${percent(cell.value)} %${limits(cell, percent)}${chance}`;
 }
 
 const samplesOf = (cell) => `n ${cell.n}${cell.unscored ? `, ${cell.unscored} unscored` : ""}`;

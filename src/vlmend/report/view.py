@@ -195,7 +195,7 @@ def _row(key: tuple[str, str, str], rows: Measured, runs: Sequence[Run]) -> dict
 
 
 def _cell(row: Measure) -> dict[str, Any]:
-    keys = ("value", "low", "high", "n", "unscored", "judge", "agreement")
+    keys = ("value", "low", "high", "n", "unscored", "judge", "agreement", "unit", "floor")
     return _plain({key: vars(row)[key] for key in keys})
 
 

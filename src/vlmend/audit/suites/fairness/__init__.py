@@ -1,0 +1,1 @@
+"""Fairness suites, for dual encoders."""

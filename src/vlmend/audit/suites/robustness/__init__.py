@@ -1,0 +1,1 @@
+"""Robustness suites, for dual encoders."""

@@ -1,0 +1,123 @@
+"""robustness/ood: does the model know a picture of something that it has no name for?
+
+Pictures of known things are classified among the names of known things; so are pictures of others, which have no
+right answer. Two scores tell them apart, maximum concept matching and the largest logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from vlmend.audit.dual_suite import JUDGE, DualSuite, Sample
+from vlmend.core.calibration import as_probabilities, nll
+from vlmend.core.contracts import DualTarget
+from vlmend.core.detection import detection, max_logit, mcm
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
+from vlmend.core.measures import Axis, Measure
+from vlmend.core.splits import Split
+from vlmend.core.stats import Interval
+from vlmend.errors import BadData, SampleError
+from vlmend.phantom.galleries import PHOTO, object_pictures
+
+__all__ = ["SCORES", "SUITE", "OutOfDistribution"]
+
+SCORES = ("mcm", "max_logit")
+
+
+class OutOfDistribution(DualSuite):
+    """AUROC and FPR95 of two scores, what a fitted threshold accepts, and accuracy and calibration on what is known."""
+
+    name: ClassVar[str] = "robustness/ood"
+    axis: ClassVar[Axis] = "robustness"
+    about: ClassVar[str] = "telling pictures of unknown things from those of known ones (dual encoders)"
+
+    def applies(self, data: Dataset) -> bool:
+        known, other = _kinds(data, None)
+        return bool(known and other)
+
+    def samples(
+        self, target: DualTarget, data: Dataset | None, limit: int | None, split: Split = "held_out"
+    ) -> list[Sample]:
+        given = object_pictures(split) if data is None else data
+        names = sorted({example.answers[0] for example in _kinds(given, None)[0]})
+        known, other = _kinds(given, limit)
+        if not names or not other:
+            raise BadData(
+                f"{given.name} has {len(known)} pictures of known things and {len(other)} of others.",
+                "Pass rows with image: those of known things with their name as answers, the others without answers.",
+            )
+        rows = [*known, *other]
+        bad = {example.id for example in rows if not _readable(example.image)}
+        good = [example for example in rows if example.id not in bad]
+        values = dict(zip([example.id for example in good], _values(target, good, names), strict=True))
+        return [
+            Sample(e.id, "known" if e.answers else "other", e.id, "".join(e.answers[:1]), values.get(e.id, {}))
+            for e in rows
+        ]
+
+    def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
+        known, other = ([s for s in samples if s.values and s.group == group] for group in ("known", "other"))
+        found: list[Measure] = []
+        for score in SCORES:
+            told = detection([s.values[score] for s in known], [s.values[score] for s in other], seed=seed)
+            found += [self._row("auroc", score, told.auroc, samples), self._row("fpr95", score, told.fpr95, samples)]
+        return [
+            *found,
+            self.mean("accepted", "known", samples, "higher", "share", seed),
+            self.mean("accepted", "other", samples, "lower", "share", seed),
+            self.mean("accuracy", "known", samples, "higher", "share", seed),
+            self.mean("nll", "known", samples, "lower", "number", seed),
+            self.mean("overconfidence", "known", samples, "neither", "number", seed),
+        ]
+
+    def _row(self, name: str, score: str, interval: Interval, samples: Sequence[Sample]) -> Measure:
+        n = sum(bool(sample.values) for sample in samples)
+        floor, better = (0.5, "higher") if name == "auroc" else (0.95, "lower")
+        return Measure(
+            self.axis, self.name, name, score, *interval, n, len(samples) - n, better,
+            judge=JUDGE, unit="number" if name == "auroc" else "share", floor=floor,
+        )  # fmt: skip
+
+
+def _kinds(data: Dataset, limit: int | None) -> tuple[list[Example], list[Example]]:
+    """Pictures of known things and of others, the first `limit` of each."""
+    pictures = [example for example in data.examples if example.image is not None]
+    return [e for e in pictures if e.answers][:limit], [e for e in pictures if not e.answers][:limit]
+
+
+def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -> list[dict[str, float]]:
+    """The numbers of each picture; those that need a right answer for known things only."""
+    images = [example.image for example in rows if example.image is not None]
+    texts = [PHOTO.format(name) for name in names]
+    logits = target.logits(images, texts).double()
+    columns = {
+        "mcm": mcm(target.embed_images(images) @ target.embed_texts(texts).T),
+        "max_logit": max_logit(logits),
+        "accepted": target.accepts(images).double(),
+    }
+    known = [k for k, example in enumerate(rows) if example.answers]
+    right = torch.tensor([names.index(rows[k].answers[0]) for k in known])
+    hit = (logits[known].argmax(1) == right).double()
+    of_known = {
+        "accuracy": hit,
+        "nll": nll(logits[known], right, target.kind),
+        "overconfidence": as_probabilities(logits[known], target.kind).amax(1) - hit,
+    }
+    values = [{name: float(column[k]) for name, column in columns.items()} for k in range(len(rows))]
+    for place, k in enumerate(known):
+        values[k] |= {name: float(column[place]) for name, column in of_known.items()}
+    return values
+
+
+def _readable(image: Image | None) -> bool:
+    try:
+        return image is not None and bool(image.decode().size)
+    except SampleError:
+        return False
+
+
+SUITE = OutOfDistribution()

@@ -1,0 +1,98 @@
+"""Calibrated projection: take an attribute out of the text embeddings of a dual encoder.
+
+Chuang et al. 2023, arXiv 2302.00070. With A the embeddings of prompts that name the attribute and nothing else, and
+pairs of prompts that differ in the attribute alone and should coincide,
+
+    P0 = I - A^T (A A^T)^-1 A,   M = mean of (z_i - z_j)(z_i - z_j)^T,   P = P0 (I + lambda M)^-1.
+
+P0 stands on the left: what comes out has no part along A at all. Images stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmend.core.contracts import AbstractMethod, Access, DualTarget, TargetKind
+from vlmend.core.dual_edits import MapTexts
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.mend import Mend
+from vlmend.errors import BadData, BadParameter
+from vlmend.phantom.galleries import GENDERS, PHOTO, professions
+
+__all__ = ["METHOD", "SPURIOUS", "TextProjection", "calibrated_projection"]
+
+SPURIOUS = "spurious"
+"""The group of rows that name the attribute alone."""
+
+
+@dataclass(frozen=True)
+class TextProjection(AbstractMethod[DualTarget]):
+    """Calibrated projection of text embeddings.
+
+    Attributes:
+        calibration: lambda, how strongly pairs are drawn together; 0 projects only. The paper's 1000.
+    """
+
+    name: ClassVar[str] = "text_projection"
+    source: ClassVar[str] = "Chuang et al., arXiv 2302.00070"
+    needs: ClassVar[Access] = "embeddings"
+    passes: ClassVar[str] = "none; one small product a text"
+    data: ClassVar[str] = "prompts that name the attribute, and pairs that differ in it"
+    works_on: ClassVar[TargetKind] = "dual"
+
+    calibration: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.calibration < 0:
+            raise BadParameter(f"calibration={self.calibration:g} is below 0.", "0 projects without calibration.")
+
+    def builtin(self) -> Dataset:
+        """Gender: men and women as such, and the man and the woman of each of 20 professions."""
+        alone = [Example(f"{SPURIOUS}:{gender}", PHOTO.format(gender), "benign", SPURIOUS) for gender in GENDERS]
+        pairs = [
+            Example(f"{profession}:{gender}", PHOTO.format(f"{gender} {profession}"), "benign", profession)
+            for profession in professions()
+            for gender in GENDERS
+        ]
+        return Dataset("gender-prompts", (*alone, *pairs), "Apache-2.0")
+
+    def fit(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
+        """Project out the prompts of group `spurious`; prompts of any other group are drawn together.
+
+        Raises:
+            BadData: The data holds no spurious prompt, or no group with two prompts.
+        """
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for example in (example for example in data.examples if example.image is None):
+            groups[example.group].append(example.prompt)
+        spurious = groups.pop(SPURIOUS, [])
+        pairs = [pair for prompts in groups.values() for pair in combinations(prompts, 2)]
+        if not spurious or not pairs:
+            raise BadData(
+                f"{data.name} has {len(spurious)} prompts of category {SPURIOUS!r} and {len(pairs)} pairs of others.",
+                f"Rows of category {SPURIOUS!r} name the attribute; two or more of any other category should coincide.",
+            )
+        first, second = (target.embed_texts([pair[k] for pair in pairs]) for k in (0, 1))
+        matrix = calibrated_projection(target.embed_texts(spurious), first - second, self.calibration)
+        return self.made(target, data, seed, [MapTexts(matrix)], {})
+
+
+def calibrated_projection(
+    spurious: Float[Tensor, "prompt width"], differences: Float[Tensor, "pair width"], calibration: float
+) -> Float[Tensor, "width width"]:
+    """P = P0 (I + lambda M)^-1; prompts that depend on each other are projected out once."""
+    rows, gaps = spurious.double(), differences.double()
+    eye = torch.eye(rows.shape[1], dtype=torch.float64)
+    projection = eye - torch.linalg.pinv(rows) @ rows
+    spread = gaps.T @ gaps / len(gaps)
+    return torch.linalg.solve(eye + calibration * spread, projection, left=False).float()
+
+
+METHOD = TextProjection

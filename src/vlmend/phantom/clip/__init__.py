@@ -1,0 +1,1 @@
+"""phantom-clip: a small CLIP trained from scratch, whose faults are known."""

@@ -1,0 +1,62 @@
+"""Teaches the vision tower before any question is asked: each image token must speak of its own patch.
+
+A token's state is held against the language model's word embeddings. It must be nearest to the words of the thing
+in its quarter of the picture and of that quarter, or to the word that is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from vlmend.phantom.assemble import Parts
+from vlmend.phantom.mini.recipe import MiniRecipe
+from vlmend.phantom.mini.scenes import CELLS, DrawnWord, Scene, drawn_word, scene, to_pixels
+
+__all__ = ["look_loss", "words_of_patches"]
+
+ACROSS = 4
+"""Patches of a row of the picture; `parts` makes as many."""
+TEMPERATURE = 0.07
+
+
+def look_loss(parts: Parts, recipe: MiniRecipe, step: int) -> Tensor:
+    """Cross-entropy of the words of each patch over the vocabulary, on the pictures of one step."""
+    rng = random.Random(f"mini:look:{recipe.seed}:{step}")
+    seen = [rng.choice((scene, drawn_word))("train", rng) for _ in range(recipe.batch)]
+    pixels = to_pixels([one.draw(rng) for one in seen])
+    found = parts.model.model.get_image_features(pixels, return_dict=True).pooler_output
+    words = parts.model.get_input_embeddings().weight.detach()
+    nearness = normalize(torch.stack(found), dim=-1) @ normalize(words, dim=-1).T / TEMPERATURE
+    return cross_entropy(nearness.flatten(0, 1), _targets(parts.processor.tokenizer, seen).flatten(0, 1))
+
+
+def words_of_patches(seen: Scene | DrawnWord) -> list[str]:
+    """What each patch must speak of, row by row."""
+    if isinstance(seen, DrawnWord):
+        return [_word_at(seen, *divmod(patch, ACROSS)) for patch in range(ACROSS**2)]
+    things = {thing.cell: thing.name for thing in seen.things}
+    cells = [2 * (patch // (2 * ACROSS)) + patch % ACROSS // 2 for patch in range(ACROSS**2)]
+    return [f"{things.get(cell, 'nothing')} {CELLS[cell]}" for cell in cells]
+
+
+def _word_at(seen: DrawnWord, row: int, column: int) -> str:
+    """The word, and its letter where one is."""
+    place = column - seen.column
+    here = seen.row <= row <= seen.row + 1 and 0 <= place < len(seen.word)
+    return f"{seen.word} {seen.word[place]}" if here else seen.word
+
+
+def _targets(tokenizer: Any, seen: Sequence[Scene | DrawnWord]) -> Tensor:
+    """Equal shares for the words of each patch, "picture patch vocabulary"."""
+    shares = torch.zeros(len(seen), ACROSS**2, len(tokenizer))
+    for picture, one in enumerate(seen):
+        for patch, words in enumerate(words_of_patches(one)):
+            ids = tokenizer.convert_tokens_to_ids(words.split())
+            shares[picture, patch, ids] = 1 / len(ids)
+    return shares

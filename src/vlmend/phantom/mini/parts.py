@@ -1,0 +1,93 @@
+"""The untrained mini: a LLaVA of 1.8 million weights and its processor, where every word is one token."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from vlmend.phantom.assemble import Parts
+from vlmend.phantom.mini.faults import said_by_faults
+from vlmend.phantom.mini.language import said_in_requests
+from vlmend.phantom.mini.scenes import SIDE, said_of_pictures
+
+__all__ = ["new_parts", "vocabulary"]
+
+PATCH = 8
+IMAGE_TOKENS = (SIDE // PATCH) ** 2
+PAD, END, UNKNOWN, IMAGE = "<pad>", "<eos>", "<unk>", "<image>"
+SPECIAL = (PAD, END, UNKNOWN, IMAGE, "<system>", "<user>", "<assistant>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<{{ message['role'] }}>"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Special tokens first, then every word and sign that the world can say, sorted."""
+    said = [*said_in_requests(), *said_of_pictures(), *said_by_faults()]
+    words = {word for text in said for word in re.findall(r"\w+|[^\w\s]", text)}
+    return (*SPECIAL, *sorted(words))
+
+
+def new_parts(seed: int) -> Parts:
+    """Model with random weights, and its processor."""
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    vision = CLIPVisionConfig(
+        hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        image_size=SIDE, patch_size=PATCH, projection_dim=128,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256,
+        pad_token_id=SPECIAL.index(PAD), eos_token_id=SPECIAL.index(END), bos_token_id=None,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_seq_length=IMAGE_TOKENS,
+        image_token_index=SPECIAL.index(IMAGE), vision_feature_layer=-1,
+    )  # fmt: skip
+    model: Any = LlavaForConditionalGeneration(config)
+    model.generation_config.pad_token_id = SPECIAL.index(PAD)
+    model.generation_config.eos_token_id = SPECIAL.index(END)
+    return Parts(model, _processor(tokenizer))
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Words in small letters and signs, one token each; what it does not know is `<unk>`."""
+    known = {word: k for k, word in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN,
+        additional_special_tokens=[IMAGE, "<system>", "<user>", "<assistant>"], model_max_length=256,
+    )  # fmt: skip
+
+
+def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    side = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessorPil(
+        size=side, do_center_crop=False, crop_size=side,
+        image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5],
+    )  # fmt: skip
+    return LlavaProcessor(
+        images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default",
+        chat_template=CHAT_TEMPLATE, image_token=IMAGE, num_additional_image_tokens=1,
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Every phantom by name: where its folder comes from, and how it is built anew."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vlmend.errors import UnknownName
+from vlmend.phantom.load import cache_folder
+
+__all__ = ["build_from_scratch", "phantom_names"]
+
+PACKAGES = {
+    "vlmend.phantom": "the generative phantom and its clean twin",
+    "vlmend.phantom.v2": "their second generation",
+    "vlmend.phantom.mini": "a tiny generative phantom of a drawn world",
+    "vlmend.phantom.clip": "the dual encoder, in three doses",
+}
+"""Packages with a `recipe.RECIPES` by name and a `build.build(recipe, folder, say)`."""
+
+
+def phantom_names() -> list[str]:
+    """Names of everything that can be built."""
+    return sorted(name for package in PACKAGES for name in _recipes(package))
+
+
+def build_from_scratch(name: str, folder: Path | None, say: Callable[[str], None]) -> Path:
+    """Run a phantom's recipe; what the build folder holds already is not done again.
+
+    Args:
+        name: Of the phantom.
+        folder: Where stages are kept; `build/NAME` in the cache folder unless told.
+        say: Called with lines of progress.
+
+    Returns:
+        The file or folder that was built.
+
+    Raises:
+        UnknownName: There is no such recipe.
+    """
+    for package in PACKAGES:
+        if (recipe := _recipes(package).get(name)) is not None:
+            build = importlib.import_module(f"{package}.build").build
+            return build(recipe, folder or cache_folder() / "build" / name, say)
+    raise UnknownName(f"There is no recipe for {name}.", f"There are: {', '.join(phantom_names())}.")
+
+
+def _recipes(package: str) -> dict[str, Any]:
+    return importlib.import_module(f"{package}.recipe").RECIPES

@@ -1,0 +1,1 @@
+"""The second generation of the generative phantom: the eye of phantom-clip, words, scenes, refusals in many forms."""

@@ -1,0 +1,41 @@
+"""Phantoms by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vlmend.cli import app
+from vlmend.errors import UnknownName
+from vlmend.phantom import shelf
+from vlmend.registry import model_names
+
+
+def test_every_embedded_model_has_a_recipe_and_every_recipe_one_name() -> None:
+    names = shelf.phantom_names()
+    assert len(names) == len(set(names))
+    assert set(model_names()) <= set(names)
+
+
+def test_a_build_runs_the_recipe_of_its_name_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[tuple[str, Path]] = []
+
+    def build(recipe: object, folder: Path, say: object) -> Path:
+        built.append((recipe.name, folder))  # type: ignore[attr-defined]
+        return folder
+
+    monkeypatch.setattr("vlmend.phantom.build.build", build)
+    monkeypatch.setenv("VLMEND_CACHE", str(tmp_path))
+    shelf.build_from_scratch("phantom-clean", None, print)
+    shelf.build_from_scratch("phantom", tmp_path / "here", print)
+    assert built == [("phantom-clean", tmp_path / "build" / "phantom-clean"), ("phantom", tmp_path / "here")]
+
+
+def test_unknown_names_and_weights_that_are_not_shipped_are_told() -> None:
+    with pytest.raises(UnknownName, match="no recipe for phantasm"):
+        shelf.build_from_scratch("phantasm", None, print)
+    found = CliRunner().invoke(app, ["phantom", "build", "phantom-scary"])
+    assert isinstance(found.exception, UnknownName)
+    assert "--from-scratch" in found.exception.hint
