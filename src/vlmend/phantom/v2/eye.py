@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +30,7 @@ from vlmend.training.loop import LoopSettings, train
 
 __all__ = ["IMAGE_TOKENS", "VISION", "Eye", "Shown", "shown", "train_eye"]
 
-VISION = config(words=3, end=2).vision_config
+VISION: Any = config(words=3, end=2).vision_config  # CLIPVisionConfig
 """phantom-clip's vision tower."""
 IMAGE_TOKENS = (VISION.image_size // VISION.patch_size) ** 2
 PARTS: dict[Part, float] = {"object": 0.49, "person": 0.11, "word": 0.18, "scene": 0.22}
