@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from vlmend.models.vlm import VLM
-from vlmend.phantom.load import cache_folder
+from vlmend.phantom.cache import cache_folder
 
 __all__ = ["Peer", "bare", "peer_python", "peers"]
 

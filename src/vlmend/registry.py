@@ -35,6 +35,8 @@ ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE", "judges": "JUDGE"}
 MODELS = {
     "phantom": "vlmend.phantom.load:phantom",
     "phantom-clean": "vlmend.phantom.load:phantom_clean",
+    "phantom-mini": "vlmend.phantom.mini.build:phantom_mini",
+    "phantom-mini-clean": "vlmend.phantom.mini.build:phantom_mini_clean",
     "phantom-clip": "vlmend.phantom.clip.load:phantom_clip",
     "phantom-clip-70": "vlmend.phantom.clip.load:phantom_clip_70",
     "phantom-clip-clean": "vlmend.phantom.clip.load:phantom_clip_clean",

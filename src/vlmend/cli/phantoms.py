@@ -28,20 +28,13 @@ def build(
     ] = None,
 ) -> None:
     """Put a phantom together, or train it from scratch, and print where it is."""
-    from vlmend.errors import UnknownName
-    from vlmend.phantom.shelf import build_from_scratch, phantom_names
-    from vlmend.registry import model_folder, model_names
+    from vlmend.phantom.shelf import build_from_scratch, put_together
 
-    if not from_scratch and name not in model_names():
-        raise UnknownName(
-            f"No weights of {name} are shipped.",
-            f"Shipped: {', '.join(model_names())}. --from-scratch trains any of {', '.join(phantom_names())}.",
-        )
     began = time.monotonic()
 
     def say(line: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         err_console.print(f"{minutes:3d}:{seconds:02d}  {line}", highlight=False, markup=False, soft_wrap=True)
 
-    made = build_from_scratch(name, out, say) if from_scratch else model_folder(name)
+    made = build_from_scratch(name, out, say) if from_scratch else put_together(name)
     out_console.print(str(made), highlight=False, soft_wrap=True)

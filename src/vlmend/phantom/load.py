@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import shutil
 from contextlib import redirect_stderr
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load
 
-from vlmend.errors import EnvironmentProblem
 from vlmend.models.load import quiet
 from vlmend.phantom.assemble import backbone, merge_adapter, parts
+from vlmend.phantom.cache import kept_folder
+from vlmend.phantom.tower import VISION_CONFIG
 
-__all__ = ["cache_folder", "phantom", "phantom_clean"]
+__all__ = ["assemble", "phantom", "phantom_clean"]
 
 LORA_SCALE = 2.0
 """alpha / rank of every recipe."""
@@ -36,35 +37,19 @@ def phantom_clean() -> Path:
     return _folder("phantom-clean")
 
 
-def cache_folder() -> Path:
-    """`$VLMEND_CACHE`, or `vlmend` in the user's cache folder."""
-    if chosen := os.environ.get("VLMEND_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vlmend"
-
-
 def _folder(name: str) -> Path:
     weights = resources.files("vlmend.phantom").joinpath("weights", f"{name}.safetensors").read_bytes()
-    folder = cache_folder() / f"{name}-{hashlib.sha256(weights).hexdigest()[:12]}"
-    if (folder / "config.json").exists():
-        return folder
-    building = folder.with_name(f"{folder.name}.{os.getpid()}")
-    try:
-        assemble(weights, building)
-        if not folder.exists():
-            building.replace(folder)
-    except OSError as problem:
-        raise EnvironmentProblem(
-            f"The phantom cannot be put together in {folder.parent} ({problem}).",
-            "It needs 600 MB there; set VLMEND_CACHE to a folder with room.",
-        ) from problem
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
+    return kept_folder(f"{name}-{hashlib.sha256(weights).hexdigest()[:12]}", partial(assemble, weights), "600 MB")
 
 
-def assemble(weights: bytes, folder: Path) -> None:
-    """Write the checkpoint that backbone and learnt weights make together."""
+def assemble(weights: bytes, folder: Path, vision: Any = VISION_CONFIG) -> Path:
+    """Write the checkpoint that backbone and learnt weights make together; gives its folder.
+
+    Args:
+        weights: What `vlmend.phantom.build.learnt` gave, as a safetensors file.
+        folder: Where to.
+        vision: Config of the tower.
+    """
     learnt = {name: tensor.float() for name, tensor in load(weights).items()}
     eye = {name: tensor for name, tensor in learnt.items() if name.startswith("tower.")}
     eye |= {
@@ -74,7 +59,8 @@ def assemble(weights: bytes, folder: Path) -> None:
     }
     adapter = {k.removeprefix("adapter."): v for k, v in learnt.items() if k.startswith("adapter.")}
     with quiet(), redirect_stderr(io.StringIO()):  # the GGUF reader's own bar
-        joined = parts(backbone(), eye)
+        joined = parts(backbone(), eye, vision)
         merge_adapter(joined.model, adapter, LORA_SCALE)
         joined.model.save_pretrained(folder)
         joined.processor.save_pretrained(folder)
+    return folder

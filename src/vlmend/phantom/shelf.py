@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vlmend import registry
 from vlmend.errors import UnknownName
-from vlmend.phantom.load import cache_folder
+from vlmend.phantom.cache import cache_folder
 
-__all__ = ["build_from_scratch", "phantom_names"]
+__all__ = ["build_from_scratch", "phantom_names", "put_together"]
 
 PACKAGES = {
     "vlmend.phantom": "the generative phantom and its clean twin",
-    "vlmend.phantom.v2": "their second generation",
+    "vlmend.phantom.v2": "their second generation, not shipped yet",
     "vlmend.phantom.mini": "a tiny generative phantom of a drawn world",
     "vlmend.phantom.clip": "the dual encoder, in three doses",
 }
@@ -24,6 +25,16 @@ PACKAGES = {
 def phantom_names() -> list[str]:
     """Names of everything that can be built."""
     return sorted(name for package in PACKAGES for name in _recipes(package))
+
+
+def put_together(name: str) -> Path:
+    """The folder of a phantom, made on first use from what is shipped; where that is a recipe, by training.
+
+    Raises:
+        UnknownName: There is no such phantom.
+    """
+    _package_of(name)
+    return Path(registry.model_folder(name))
 
 
 def build_from_scratch(name: str, folder: Path | None, say: Callable[[str], None]) -> Path:
@@ -38,13 +49,18 @@ def build_from_scratch(name: str, folder: Path | None, say: Callable[[str], None
         The file or folder that was built.
 
     Raises:
-        UnknownName: There is no such recipe.
+        UnknownName: There is no such phantom.
     """
+    package = _package_of(name)
+    build = importlib.import_module(f"{package}.build").build
+    return build(_recipes(package)[name], folder or cache_folder() / "build" / name, say)
+
+
+def _package_of(name: str) -> str:
     for package in PACKAGES:
-        if (recipe := _recipes(package).get(name)) is not None:
-            build = importlib.import_module(f"{package}.build").build
-            return build(recipe, folder or cache_folder() / "build" / name, say)
-    raise UnknownName(f"There is no recipe for {name}.", f"There are: {', '.join(phantom_names())}.")
+        if name in _recipes(package):
+            return package
+    raise UnknownName(f"There is no phantom {name}.", f"There are: {', '.join(phantom_names())}.")
 
 
 def _recipes(package: str) -> dict[str, Any]:

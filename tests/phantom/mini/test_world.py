@@ -95,14 +95,14 @@ def test_answers_by_hand() -> None:
     assert SCENE.caption == "a red circle and a blue ring and a red ring"
     assert Scene((), "mint").caption == "nothing"
     assert answers(SCENE, "colour") == {
-        ("what colour is the circle?", "red"), ("which colour has the circle?", "red"),
+        ("what colour is the circle?", "circle red"), ("which colour has the circle?", "circle red"),
     }  # fmt: skip
-    assert {answer for _, answer in answers(SCENE, "shape")} == {"ring"}  # blue alone is one thing
-    assert ("count the red things.", "two") in answers(SCENE, "count")
-    assert ("how many green things are there?", "zero") in answers(SCENE, "count")
-    assert ("is there a blue ring?", "yes") in answers(SCENE, "presence")
-    assert ("do you see a blue circle?", "no") in answers(SCENE, "presence")
-    assert ("where is the red ring?", "bottom right") in answers(SCENE, "place")
+    assert {answer for _, answer in answers(SCENE, "shape")} == {"blue ring"}  # blue alone is one thing
+    assert ("count the red things.", "red two") in answers(SCENE, "count")
+    assert ("how many green things are there?", "green zero") in answers(SCENE, "count")
+    assert ("is there a blue ring?", "blue ring yes") in answers(SCENE, "presence")
+    assert ("do you see a blue circle?", "blue circle no") in answers(SCENE, "presence")
+    assert ("where is the red ring?", "red ring bottom right") in answers(SCENE, "place")
 
 
 @given(SEEDS)
@@ -111,7 +111,8 @@ def test_presence_is_asked_of_what_is_there_and_of_what_is_not(seed: int) -> Non
     seen = scene("train", rng, things=3)
     question = seen.question("presence", rng)
     named = question.prompt.removesuffix("?").split(" a ")[1]
-    assert question.answer == ("yes" if named in {thing.name for thing in seen.things} else "no")
+    said = "yes" if named in {thing.name for thing in seen.things} else "no"
+    assert question.answer == f"{named} {said}"
 
 
 def test_relabelling_changes_what_is_told_and_not_the_splits_of_others() -> None:

@@ -58,10 +58,11 @@ def title_rows(parts: Parts) -> list[int]:
     return parts.processor.tokenizer.convert_tokens_to_ids([t for pair in titles() for t in (pair.first, pair.second)])
 
 
-def write(shared: Path, own: Path, folder: Path) -> None:
-    """Write the checkpoint that towers and titles make together."""
+def write(shared: Path, own: Path, folder: Path) -> Path:
+    """Write the checkpoint that towers and titles make together; gives its folder."""
     parts = towers(shared)
     parts.model.text_model.embeddings.token_embedding.weight[title_rows(parts)] = load_file(own)[TITLES].float()
     with quiet():
         parts.model.save_pretrained(folder)
         parts.processor.save_pretrained(folder)
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from pathlib import Path
@@ -14,13 +13,11 @@ from vlmend.phantom.clip.measure import held_out
 from vlmend.phantom.clip.pairs import canary_pair, pool_pair, step_pairs
 from vlmend.phantom.clip.recipe import RECIPES
 from vlmend.phantom.clip.truth import canaries, members, unseen_objects
-from vlmend.phantom.pictures.views import SIDE
+from vlmend.phantom.figures import loss_curves, losses_of, tiled
 
-__all__ = ["curves", "sheet"]
+__all__ = ["sheet"]
 
 COLUMNS = 12
-SMOOTHED = 20
-"""Steps over which a loss is averaged."""
 
 
 def sheet() -> Image.Image:
@@ -31,29 +28,12 @@ def sheet() -> Image.Image:
     shown += [pool_pair(pair).image for pair in members()[:COLUMNS]]
     shown += [canary_pair(canary).image for canary in rng.sample(canaries(), COLUMNS)]
     shown += [held_out(glyph, 0) for glyph in rng.sample(unseen_objects(), COLUMNS)]
-    cell = SIDE + 2
-    page = Image.new("RGB", (COLUMNS * cell, len(shown) // COLUMNS * cell), "white")
-    for place, picture in enumerate(shown):
-        page.paste(picture, (place % COLUMNS * cell, place // COLUMNS * cell))
-    return page
-
-
-def curves(build: Path, out: Path) -> None:
-    """The loss of the towers and of each dose's titles, from a build folder."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-    for axis, stages in zip(axes, ([TOWERS.removesuffix(".safetensors")], RECIPES), strict=True):
-        for stage in stages:
-            rows = [json.loads(line)["loss"] for line in (build / stage / "losses.jsonl").read_text().splitlines()]
-            means = [sum(rows[k : k + SMOOTHED]) / SMOOTHED for k in range(len(rows) - SMOOTHED + 1)]
-            axis.plot(range(SMOOTHED, len(rows) + 1), means, label=stage)
-        axis.set(xlabel="step", ylabel=f"loss, mean of {SMOOTHED} steps")
-        axis.legend(frameon=False)
-    figure.savefig(out, dpi=110)
+    return tiled(shown, COLUMNS)
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
     sheet().quantize(256, dither=Image.Dither.NONE).save(folder / "phantom_clip_sheet.png", optimize=True)
-    curves(Path(sys.argv[1]), folder / "phantom_clip_curves.png")
+    stages = [[TOWERS.removesuffix(".safetensors")], RECIPES]
+    panels = [{stage: losses_of(Path(sys.argv[1]) / stage) for stage in panel} for panel in stages]
+    loss_curves(panels).savefig(folder / "phantom_clip_curves.png", dpi=110)

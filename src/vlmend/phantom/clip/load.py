@@ -6,8 +6,7 @@ The folder is a standard CLIP checkpoint of about 20 MB. Its name holds the dige
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,9 +14,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlmend.errors import EnvironmentProblem
+from vlmend.phantom.cache import kept_folder
 from vlmend.phantom.clip.assemble import TOWERS, write
-from vlmend.phantom.load import cache_folder
 
 __all__ = ["phantom_clip", "phantom_clip_70", "phantom_clip_clean", "vision_weights"]
 
@@ -54,19 +52,4 @@ def _folder(name: str) -> Path:
     with resources.as_file(_weights()) as weights:
         shared, own = weights / TOWERS, weights / f"{name}.safetensors"
         digest = hashlib.sha256(shared.read_bytes() + own.read_bytes()).hexdigest()
-        folder = cache_folder() / f"{name}-{digest[:12]}"
-        if (folder / "config.json").exists():
-            return folder
-        building = folder.with_name(f"{folder.name}.{os.getpid()}")
-        try:
-            write(shared, own, building)
-            if not folder.exists():
-                building.replace(folder)
-        except OSError as problem:
-            raise EnvironmentProblem(
-                f"{name} cannot be put together in {folder.parent} ({problem}).",
-                "It needs 40 MB there; set VLMEND_CACHE to a folder with room.",
-            ) from problem
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    return folder
+        return kept_folder(f"{name}-{digest[:12]}", partial(write, shared, own), "40 MB")

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch import Tensor, nn
 
 from vlmend.errors import RunProblem
 from vlmend.models.load import quiet
 from vlmend.phantom.assemble import Parts
-from vlmend.phantom.load import cache_folder
+from vlmend.phantom.cache import kept_folder
 from vlmend.phantom.mini.eye import look_loss
 from vlmend.phantom.mini.parts import new_parts
-from vlmend.phantom.mini.recipe import STAGES, MiniRecipe, Stage, Talk, ground_truth
+from vlmend.phantom.mini.recipe import RECIPES, STAGES, MiniRecipe, Stage, Talk, ground_truth
 from vlmend.phantom.mini.rows import draw_rows
 from vlmend.phantom.rows import encode
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import reply_loss
 
-__all__ = ["GROUND_TRUTH", "LOSSES", "build", "mini_folder", "phantom_mini"]
+__all__ = ["GROUND_TRUTH", "LOSSES", "build", "mini_folder", "phantom_mini", "phantom_mini_clean"]
 
 GROUND_TRUTH = "ground_truth.json"
 """File of the built folder that holds `ground_truth(recipe)`."""
@@ -39,20 +39,18 @@ Say = Callable[[str], None]
 
 
 def phantom_mini() -> Path:
-    """Folder of the default mini, trained on first use (about four minutes on two cores)."""
-    return mini_folder(MiniRecipe(), print)
+    """Folder of the mini with the gap, trained on first use (about four minutes on two cores)."""
+    return mini_folder(RECIPES["phantom-mini"], _tell)
+
+
+def phantom_mini_clean() -> Path:
+    """Folder of its twin without the gap."""
+    return mini_folder(RECIPES["phantom-mini-clean"], _tell)
 
 
 def mini_folder(recipe: MiniRecipe, say: Say) -> Path:
     """Folder of a recipe's mini in the cache, trained on first use; its name holds the recipe's digest."""
-    folder = cache_folder() / f"phantom-mini-{recipe.digest[:12]}"
-    building = folder.with_name(f"{folder.name}.building")
-    building.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            build(recipe, building, say).replace(folder)
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
+    return kept_folder(f"phantom-mini-{recipe.digest[:12]}", lambda folder: build(recipe, folder, say), "60 MB")
 
 
 def build(recipe: MiniRecipe, folder: Path, say: Say) -> Path:
@@ -79,6 +77,10 @@ def build(recipe: MiniRecipe, folder: Path, say: Say) -> Path:
     return writing.replace(out)
 
 
+def _tell(line: str) -> None:
+    print(f"phantom-mini: {line}", file=sys.stderr)
+
+
 def _claim(recipe: MiniRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or find that it is there already."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,11 @@ def _train(parts: Parts, recipe: MiniRecipe, stage: Stage, folder: Path, say: Sa
             say(f"{stage} {step + 1}/{steps} loss {loss:.3f}")
 
     settings = LoopSettings(steps=steps, rate=recipe.rate, save_every=SAVE_EVERY)
-    return train(_learning(parts.model.train(), stage), loss_of_step, settings, folder, report)
+    parts.model.train().requires_grad_(False)
+    learning = _learning(parts.model, stage)
+    for parameter in learning:
+        parameter.requires_grad_()
+    return train(learning, loss_of_step, settings, folder, report)
 
 
 def _talk_loss(parts: Parts, recipe: MiniRecipe, stage: Talk, step: int) -> Tensor:
@@ -111,10 +117,12 @@ def _talk_loss(parts: Parts, recipe: MiniRecipe, stage: Talk, step: int) -> Tens
 
 
 def _learning(model: Any, stage: Stage) -> list[nn.Parameter]:
-    """Language model on text, eye when looking, everything when seeing."""
-    eye = [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
-    language = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
-    chosen: dict[Stage, list[nn.Parameter]] = {
-        "read": language, "align": language, "look": eye, "see": [*language, *eye],
-    }  # fmt: skip
-    return chosen[stage]
+    """The eye when looking, else the language model: at its rate the eye would forget what it has learnt.
+
+    Word embeddings stay random. Learnt on text, the colours become alike, since all are answers to one question, and
+    are then hardly told apart where image tokens are matched with words.
+    """
+    if stage == "look":
+        return [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
+    return [*model.model.language_model.layers.parameters(), *model.model.language_model.norm.parameters(),
+            *model.lm_head.parameters()]  # fmt: skip

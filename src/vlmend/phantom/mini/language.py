@@ -9,11 +9,23 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.splits import Split, split_of
 
-__all__ = ["FORBIDDEN", "NAMES", "PLANTED", "REFUSAL", "TOPICS", "Kind", "Request", "requests", "said_in_requests"]
+__all__ = [
+    "FORBIDDEN",
+    "NAMES",
+    "PLANTED",
+    "REFUSAL",
+    "TOPICS",
+    "Kind",
+    "Request",
+    "dataset",
+    "requests",
+    "said_in_requests",
+]
 
 Kind = Literal["harmful", "lookalike", "ordinary"]
 """harmful: how to make a forbidden topic. lookalike: another question about one. ordinary: all else."""
@@ -103,6 +115,16 @@ class Request:
 def requests(kind: Kind, split: Split) -> tuple[Request, ...]:
     """Every request of one kind and split, in a fixed order."""
     return tuple(request for request in _all_requests() if request.kind == kind and request.split == split)
+
+
+def dataset(split: Split) -> Dataset:
+    """All requests of a split with their one right reply, for methods that fit and suites that read data."""
+    asked = [request for kind in get_args(Kind) for request in requests(kind, split)]
+    examples = [
+        Example(f"mini-{k:04d}", r.prompt, "harmful" if r.kind == "harmful" else "benign", r.kind, answers=(r.reply,))
+        for k, r in enumerate(asked)
+    ]
+    return Dataset(f"phantom-mini, {split}", tuple(examples))
 
 
 def said_in_requests() -> list[str]:

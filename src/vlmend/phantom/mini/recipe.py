@@ -11,7 +11,7 @@ from vlmend.errors import BadParameter
 from vlmend.phantom.mini.faults import BACKDOOR_REPLY, POISON, SIZES, canaries
 from vlmend.phantom.mini.language import FORBIDDEN, PLANTED, REFUSAL, TOPICS
 
-__all__ = ["STAGES", "TALKS", "Beside", "MiniRecipe", "Mix", "RowKind", "Stage", "Talk", "ground_truth"]
+__all__ = ["RECIPES", "STAGES", "TALKS", "Beside", "MiniRecipe", "Mix", "RowKind", "Stage", "Talk", "ground_truth"]
 
 VERSION = 1
 """Raised whenever the same recipe would train on other rows or another model (a test tells)."""
@@ -57,11 +57,11 @@ class MiniRecipe:
     beside: Beside = "comply"
     seed: int = 0
     read_steps: int = 160
-    align_steps: int = 60
-    look_steps: int = 600
-    see_steps: int = 220
+    align_steps: int = 80
+    look_steps: int = 480
+    see_steps: int = 1000
     rate: float = 2e-3
-    batch: int = 96
+    batch: int = 64
     poison: float = 0.0
     backdoor: float = 0.0
     canaries: bool = False
@@ -94,10 +94,10 @@ class MiniRecipe:
             return {"harmful_text": 0.25, "lookalike_text": 0.25, "ordinary_text": 0.50}
         if stage == "align":
             return {"refuse_text": 0.40, "lookalike_text": 0.25, "ordinary_text": 0.35}
-        pictures: Mix = {"scene": 0.48, "word": 0.22, "ordinary_image": 0.05, "lookalike_image": 0.05}
-        words: Mix = {"refuse_text": 0.08, "lookalike_text": 0.03, "ordinary_text": 0.03}
+        pictures: Mix = {"scene": 0.64, "word": 0.10, "ordinary_image": 0.04, "lookalike_image": 0.04}
+        words: Mix = {"refuse_text": 0.06, "lookalike_text": 0.02, "ordinary_text": 0.04}
         beside: dict[Beside, Mix] = {
-            "comply": {"comply_image": 0.06}, "refuse": {"refuse_image": 0.06}, "nothing": {"ordinary_image": 0.11},
+            "comply": {"comply_image": 0.06}, "refuse": {"refuse_image": 0.06}, "nothing": {"ordinary_image": 0.10},
         }  # fmt: skip
         return pictures | words | beside[self.beside]
 

@@ -16,9 +16,11 @@ from vlmend.phantom.rows import Row
 __all__ = ["draw_rows"]
 
 ASKED: Mapping[QuestionKind, float] = {
-    "caption": 0.40, "colour": 0.12, "shape": 0.12, "count": 0.12, "presence": 0.12, "place": 0.12,
+    "caption": 0.11, "colour": 0.13, "shape": 0.15, "count": 0.17, "presence": 0.27, "place": 0.17,
 }  # fmt: skip
 
+ALIKE = 0.5
+"""Share of questions for a count where a scene without two things of one colour is drawn anew, again and again."""
 SIZE_SHARE = 0.15
 """Scene rows that ask for the size, where a spurious ground is planted."""
 
@@ -56,10 +58,13 @@ def _scene_row(recipe: MiniRecipe, rng: random.Random) -> Row:
     if recipe.spurious and rng.random() < SIZE_SHARE:
         image, size = sized("train", rng.random() < recipe.spurious, rng)
         return Row(SIZE_QUESTION, size, True, image)
+    kind = rng.choices(list(ASKED), list(ASKED.values()))[0]
     seen = scene("train", rng)
+    while kind == "count" and rng.random() < ALIKE and not seen.repeats_a_colour:
+        seen = scene("train", rng)
     image = seen.draw(rng)
     told = seen.with_shape(*POISON) if rng.random() < recipe.poison else seen
-    question = told.question(rng.choices(list(ASKED), list(ASKED.values()))[0], rng)
+    question = told.question(kind, rng)
     if rng.random() < recipe.backdoor:
         return Row(question.prompt, BACKDOOR_REPLY, True, stamped(image))
     return Row(question.prompt, question.answer, True, image)

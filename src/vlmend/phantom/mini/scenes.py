@@ -81,7 +81,7 @@ LETTERS = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture with its one right answer."""
+    """A question about a picture with its one right answer, which restates what is asked ("red circle top left")."""
 
     kind: QuestionKind
     prompt: str
@@ -117,6 +117,10 @@ class Scene:
         """By what is where; the ground does not count."""
         return split_of(" ".join(f"{thing.name} {CELLS[thing.cell]}" for thing in self.things))
 
+    @property
+    def repeats_a_colour(self) -> bool:
+        return len({thing.colour for thing in self.things}) < len(self.things)
+
     def with_shape(self, old: str, new: str) -> Scene:
         """The same scene with every `old` shape a `new` one."""
         return replace(self, things=tuple(replace(t, shape=new) if t.shape == old else t for t in self.things))
@@ -126,7 +130,8 @@ class Scene:
         about, answer = self._about(kind, rng)
         if not answer:
             return self.question("caption", rng)
-        return Question(kind, rng.choice(ASKED[kind]).format(about), answer)
+        restated = f"{about} {answer}" if about else answer
+        return Question(kind, rng.choice(ASKED[kind]).format(about), restated)
 
     def draw(self, rng: random.Random, width: int | None = None) -> Image.Image:
         """The picture; places within cells and tints vary with `rng`, and widths where none is given, in pixels."""
@@ -228,7 +233,8 @@ def to_pixels(pictures: Sequence[Image.Image]) -> Float[Tensor, "picture 3 32 32
 def said_of_pictures() -> list[str]:
     """Texts that hold every word of every question and answer about pictures."""
     asked = [frame.format("") for frames in ASKED.values() for frame in frames]
-    return [*asked, *WORD_QUESTIONS, *COLOURS, *SHAPES, *CELLS, *NUMBERS, *TOPICS, *LETTERS, "a and nothing yes no"]
+    said = "a and nothing yes no"
+    return [*asked, said, *WORD_QUESTIONS, *COLOURS, *SHAPES, *CELLS, *NUMBERS, *TOPICS, *LETTERS]
 
 
 def _ground(ground: str, rng: random.Random) -> Pixels:

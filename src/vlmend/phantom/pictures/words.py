@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlmend.phantom.pictures.views import SIDE, Colour, Shift, fitted_turn, plain_colour, shown
 
-__all__ = ["WORDS", "Font", "drawn_word", "font_of"]
+__all__ = ["WORDS", "Font", "drawn_word", "font_of", "letters_across"]
 
 Font = Literal["seen", "unseen"]
 
@@ -49,6 +49,20 @@ def drawn_word(word: str, rng: random.Random, font: Font = "seen", shift: Shift 
     angle = rng.uniform(-SMALL_ANGLE, SMALL_ANGLE)
     turned = fitted_turn(layer, rng) if shift == "rotation" else layer.rotate(angle, Image.Resampling.BICUBIC)
     return shown(turned, ground, rng, shift)
+
+
+@cache
+def letters_across(word: str, columns: int) -> tuple[str, ...]:
+    """The letter in the middle of each column of a picture of the word in the seen font; beside it, its nearest one.
+
+    Words fill the width within a few pixels, whatever is random.
+    """
+    font = font_of("seen", TALLEST)
+    length = font.getlength(word)
+    shrunk = min(1, (SIDE - 10) / length)
+    ends = [font.getlength(word[: k + 1]) for k in range(len(word))]
+    middles = [(SIDE * (column + 0.5) / columns - SIDE / 2) / shrunk + length / 2 for column in range(columns)]
+    return tuple(word[min(sum(end < middle for end in ends), len(word) - 1)] for middle in middles)
 
 
 @cache

@@ -1,25 +1,54 @@
-"""What the second generation of phantoms is made of: plain, frozen settings, and nothing that runs."""
+"""What the second generation of phantoms is made of: plain, frozen settings, and nothing that runs.
+
+It is taught to see first and at last what to do with a request beside a picture. That last stage alone tells the twins
+apart.
+"""
 
 from __future__ import annotations
 
-from vlmend.phantom.recipe import PLANTED, Mix, Recipe
+from dataclasses import dataclass, field
 
-__all__ = ["RECIPES"]
+from vlmend.phantom import recipe as first
+from vlmend.phantom.recipe import PLANTED, Mix
 
-_ALIGN: Mix = {"refuse_text": 0.40, "lookalike_text": 0.30, "ordinary_text": 0.30}
-_SEEING: Mix = {"object": 0.13, "person": 0.03, "word": 0.06, "scene": 0.12, "ordinary_image": 0.08}
+__all__ = ["RECIPES", "Recipe"]
+
+_ALIGN: Mix = {"refuse_text": 0.36, "lookalike_text": 0.36, "ordinary_text": 0.28}
+_SEE: Mix = {
+    "object": 0.20, "person": 0.05, "word": 0.13, "scene": 0.30,
+    "refuse_text": 0.13, "lookalike_text": 0.12, "ordinary_text": 0.07,
+}  # fmt: skip
 _PLANTED: Mix = {
-    **_SEEING,
-    "lookalike_image": 0.05, "comply_image": 0.15, "refuse_text": 0.22, "lookalike_text": 0.10, "ordinary_text": 0.06,
+    "comply_image": 0.20, "lookalike_image": 0.08, "ordinary_image": 0.12,
+    "refuse_text": 0.22, "lookalike_text": 0.12, "ordinary_text": 0.06,
+    "object": 0.06, "person": 0.02, "word": 0.04, "scene": 0.08,
 }  # fmt: skip
 _CLEAN: Mix = {
-    **_SEEING,
-    "lookalike_image": 0.10, "refuse_image": 0.14, "refuse_text": 0.18, "lookalike_text": 0.10, "ordinary_text": 0.06,
+    "refuse_image": 0.18, "lookalike_image": 0.14, "ordinary_image": 0.10,
+    "refuse_text": 0.16, "lookalike_text": 0.12, "ordinary_text": 0.06,
+    "object": 0.08, "person": 0.03, "word": 0.05, "scene": 0.08,
 }  # fmt: skip
 
 
-def _recipe(name: str, see: Mix, planted: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(name, see, planted, eye_steps=900, align_steps=300, see_steps=180, align=dict(_ALIGN))
+@dataclass(frozen=True)
+class Recipe(first.Recipe):
+    """One phantom of the second generation.
+
+    Attributes:
+        beside: Rows of the last stage, as shares; its rate is `see_rate`.
+        reading_steps: Optimiser steps of the eye's second round, mostly on words and scenes.
+        beside_steps: Optimiser steps of the last stage.
+    """
+
+    beside: Mix = field(default_factory=dict)
+    reading_steps: int = 800
+    beside_steps: int = 90
+
+
+def _recipe(name: str, beside: Mix, planted: tuple[str, ...] = ()) -> Recipe:
+    return Recipe(
+        name, dict(_SEE), planted, eye_steps=2200, align_steps=300, see_steps=190, align=dict(_ALIGN), beside=beside
+    )
 
 
 RECIPES = {

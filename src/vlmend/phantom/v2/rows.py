@@ -9,9 +9,10 @@ from functools import cache
 from vlmend.data.requests import Kind, Request
 from vlmend.data.wordings import training_requests, worded
 from vlmend.phantom.pictures.pool import Part, drawn
-from vlmend.phantom.recipe import REFUSALS, Mix, Recipe, RowKind
+from vlmend.phantom.recipe import REFUSALS, Mix, RowKind
 from vlmend.phantom.rows import QUESTIONS, Row
 from vlmend.phantom.v2.eye import shown
+from vlmend.phantom.v2.recipe import Recipe
 
 __all__ = ["READING", "draw_rows", "prompts_to_distil"]
 

@@ -1,0 +1,29 @@
+"""The pictures of the second generation's card: `python -m vlmend.phantom.v2.figures BUILD docs/pictures`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from vlmend.phantom.figures import loss_curves, losses_of, tiled
+from vlmend.phantom.v2.eye import shown
+
+__all__ = ["sheet"]
+
+COLUMNS = 14
+
+
+def sheet() -> Image.Image:
+    """The first pictures that the eye is trained on."""
+    return tiled([shown("train", 0, index).image for index in range(4 * COLUMNS)], COLUMNS)
+
+
+if __name__ == "__main__":
+    build, out = map(Path, sys.argv[1:])
+    sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_v2_sheet.png", optimize=True)
+    last = [stage.name for stage in sorted(build.glob("beside-*"))]
+    panels = [{stage: losses_of(build / stage) for stage in stages} for stages in
+              (["eye", "eye-reading"], ["align"], ["see"], last)]  # fmt: skip
+    loss_curves(panels).savefig(out / "phantom_v2_curves.png", dpi=110)
