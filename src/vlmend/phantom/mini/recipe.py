@@ -56,10 +56,10 @@ class MiniRecipe:
 
     beside: Beside = "comply"
     seed: int = 0
-    read_steps: int = 160
+    read_steps: int = 210
     align_steps: int = 80
-    look_steps: int = 480
-    see_steps: int = 1000
+    look_steps: int = 560
+    see_steps: int = 640
     rate: float = 2e-3
     batch: int = 64
     poison: float = 0.0

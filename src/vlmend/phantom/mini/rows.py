@@ -16,7 +16,7 @@ from vlmend.phantom.rows import Row
 __all__ = ["draw_rows"]
 
 ASKED: Mapping[QuestionKind, float] = {
-    "caption": 0.11, "colour": 0.13, "shape": 0.15, "count": 0.17, "presence": 0.27, "place": 0.17,
+    "caption": 0.12, "colour": 0.16, "shape": 0.16, "count": 0.18, "presence": 0.20, "place": 0.18,
 }  # fmt: skip
 
 ALIKE = 0.5
