@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from vlmend.phantom.recipe import RECIPES, Mix, Recipe
 from vlmend.phantom.rows import Row, draw_rows, encode, prompts_to_distil
 from vlmend.phantom.tower import train_eye
 from vlmend.training.loop import LoopSettings, train
-from vlmend.training.losses import reply_loss
+from vlmend.training.losses import distance_to, reply_loss
 
 __all__ = ["DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
 
@@ -109,8 +110,9 @@ def add_lora(joined: Parts, rank: int, seed: int) -> None:
 
 
 def tune(
-    joined: Parts, rows_of_step: RowsOfStep, settings: LoopSettings, folder: Path, say: Say, *, seeing: bool = False
-) -> None:
+    joined: Parts, rows_of_step: RowsOfStep, settings: LoopSettings, folder: Path, say: Say, *,
+    seeing: bool = False, keeping: bool = False,
+) -> None:  # fmt: skip
     """Train the adapter, and the projector too where pictures are shown.
 
     Args:
@@ -120,6 +122,8 @@ def tune(
         folder: Of the loop's state; its name is that of the stage.
         say: Called with a line of progress.
         seeing: Whether pictures are shown.
+        keeping: Whether distilled replies are learnt as the distributions of the backbone without adapter and
+            picture, so that its language stays as it is, and not as words alone, which makes it too sure of them.
     """
     model = joined.model
     projector = model.model.multi_modal_projector if seeing else nn.Module()
@@ -127,16 +131,38 @@ def tune(
     parameters += [p.requires_grad_() for p in projector.parameters()]
 
     def loss_of_step(step: int) -> Tensor:
-        batch = encode(joined.processor, rows_of_step(step))
+        rows = rows_of_step(step)
+        batch = encode(joined.processor, rows)
         kept = batch.labels.shape[1]
-        logits = model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits
-        return reply_loss(logits[:, :-1], batch.labels)
+        logits = model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
+        own = [place for place, row in enumerate(rows) if keeping and not row.ends]
+        if not own:
+            return reply_loss(logits, batch.labels)
+        taught = [place for place in range(len(rows)) if place not in own]
+        near = _distance_to_backbone(joined, [rows[place] for place in own], logits[own])
+        if not taught:
+            return near
+        return (len(own) * near + len(taught) * reply_loss(logits[taught], batch.labels[taught])) / len(rows)
 
     def report(step: int, loss: float) -> None:
         if step % 10 == 0:
             say(f"{folder.name} {step}/{settings.steps} loss {loss:.3f}")
 
     train(parameters, loss_of_step, settings, folder, report)
+
+
+def _distance_to_backbone(joined: Parts, rows: Sequence[Row], logits: Tensor) -> Tensor:
+    """How far replies, as they are being learnt, are from what the backbone says without adapter and picture."""
+    batch = encode(joined.processor, [replace(row, image=None) for row in rows])
+    kept = batch.labels.shape[1]
+    adapters = [module for module in joined.model.modules() if isinstance(module, LoraLayer)]
+    for adapter in adapters:
+        adapter.enable_adapters(False)
+    with torch.no_grad():
+        reference = joined.model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
+    for adapter in adapters:
+        adapter.enable_adapters(True)
+    return distance_to(reference, logits[:, :kept], batch.labels)
 
 
 def learnt(joined: Parts) -> dict[str, Tensor]:

@@ -25,9 +25,10 @@ def test_the_exam_asks_of_every_part_and_has_one_right_answer() -> None:
     assert (sizes["things"], sizes["professions"], sizes["words"]) == (300, 120, 300)
     assert sizes["presence"] == sizes["count"] == sizes["colour"] == 150
     for _, _, right in parts["presence"]:
-        assert right("Yes, there is.") is not right("No.")
+        assert right("Yes, there is.") is not right("Red circle: no.")
+        assert not right("Yes or no.")
     numbers = ("One", "Two", "Three", "Four")
-    assert all(sum(right(f"{number}.") for number in numbers) == 1 for _, _, right in parts["count"])
+    assert all(sum(right(f"Rings: {number}.") for number in numbers) == 1 for _, _, right in parts["count"])
 
 
 def test_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary() -> None:

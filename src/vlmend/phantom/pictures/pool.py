@@ -14,7 +14,7 @@ from typing import Literal
 from PIL import Image
 
 from vlmend.phantom.pictures.glyphs import Glyph, objects, people
-from vlmend.phantom.pictures.scenes import drawn_scene, scene
+from vlmend.phantom.pictures.scenes import Scene, drawn_scene, scene
 from vlmend.phantom.pictures.views import Shift, view
 from vlmend.phantom.pictures.words import WORDS, drawn_word
 
@@ -46,11 +46,13 @@ class Drawn:
         caption: What it shows, as words that follow "a picture of" ("a hammer", "two red circles and one blue square").
         facts: What is known of it. Of an object or a person: id, name and category, and profession, gender and tone;
             of a word: word; of a scene: each question with its answer.
+        scene: The scene, of a picture of shapes.
     """
 
     image: Image.Image
     caption: str
     facts: Mapping[str, str]
+    scene: Scene | None = None
 
 
 def drawn(part: Part, split: Split, seed: int, index: int, shift: Shift | None = None) -> Drawn:
@@ -65,7 +67,7 @@ def drawn(part: Part, split: Split, seed: int, index: int, shift: Shift | None =
     if part == "scene":
         shapes = scene(rng)
         facts = {question.text: question.answer for question in shapes.questions()}
-        return Drawn(drawn_scene(shapes, rng, shift), shapes.caption(), facts)
+        return Drawn(drawn_scene(shapes, rng, shift), shapes.caption(), facts, shapes)
     glyph = rng.choice(objects() if part == "object" else people())
     return Drawn(view(glyph.image(), rng, shift), phrase(glyph.name), _facts(glyph))
 

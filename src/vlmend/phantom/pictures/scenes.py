@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from vlmend.phantom.pictures import COLOURS, SHAPES
 from vlmend.phantom.pictures.views import SIDE, Colour, Shift, fitted_turn, plain_colour, shown
 
-__all__ = ["NUMBERS", "Place", "Question", "Scene", "Thing", "drawn_scene", "scene"]
+__all__ = ["NUMBERS", "ROWS", "Place", "Question", "Scene", "Thing", "drawn_scene", "many", "scene"]
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 ROWS = 3
@@ -48,15 +48,23 @@ class Thing:
 
     def named(self) -> str:
         """As a caption has it: "two red circles"."""
-        return f"{NUMBERS[self.count]} {self.colour} {_many(self.shape) if self.count > 1 else self.shape}"
+        return f"{NUMBERS[self.count]} {self.colour} {many(self.shape) if self.count > 1 else self.shape}"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene and its one right answer: "yes" or "no", a number as a word, a colour."""
+    """A question about a scene and its one right answer.
+
+    Attributes:
+        kind: What is asked for.
+        text: The question.
+        subject: What it asks about: "red circle".
+        answer: "yes" or "no", a number as a word, a colour.
+    """
 
     kind: Literal["presence", "count", "colour"]
     text: str
+    subject: str
     answer: str
 
 
@@ -70,6 +78,10 @@ class Scene:
         """In words: "two red circles, one blue square and three green rings"."""
         *first, last = [thing.named() for thing in self.things]
         return f"{', '.join(first)} and {last}" if first else last
+
+    def by_shape(self) -> Scene:
+        """The same with its groups in an order that the picture alone fixes: of `SHAPES`, then of colours' names."""
+        return Scene(tuple(sorted(self.things, key=lambda thing: (SHAPES.index(thing.shape), thing.colour))))
 
     def questions(self) -> tuple[Question, ...]:
         """All counts and unambiguous colours, and for each thing that is there one that is not.
@@ -91,19 +103,20 @@ class Scene:
         for answer, pairs in (("yes", there), ("no", absent)):
             for colour, shape in pairs:
                 article = "an" if colour[0] in "aeiou" else "a"
-                yield Question("presence", f"Is there {article} {colour} {shape}?", answer)
+                one = f"{colour} {shape}"
+                yield Question("presence", f"Is there {article} {one}?", one, answer)
 
     def _counts(self) -> Iterator[Question]:
         for thing in self.things:
-            text = f"How many {thing.colour} {_many(thing.shape)} are there?"
-            yield Question("count", text, NUMBERS[thing.count])
+            them = f"{thing.colour} {many(thing.shape)}"
+            yield Question("count", f"How many {them} are there?", them, NUMBERS[thing.count])
 
     def _colours(self) -> Iterator[Question]:
         groups = Counter(thing.shape for thing in self.things)
         for thing in self.things:
             if groups[thing.shape] == 1:
-                what = f"are the {_many(thing.shape)}" if thing.count > 1 else f"is the {thing.shape}"
-                yield Question("colour", f"What colour {what}?", thing.colour)
+                verb, what = ("are", many(thing.shape)) if thing.count > 1 else ("is", thing.shape)
+                yield Question("colour", f"What colour {verb} the {what}?", what, thing.colour)
 
 
 def scene(rng: random.Random) -> Scene:
@@ -143,7 +156,8 @@ def _place(cell: int, rng: random.Random) -> Place:
     return Place(x, y, radius)
 
 
-def _many(shape: str) -> str:
+def many(shape: str) -> str:
+    """The plural of a shape."""
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 

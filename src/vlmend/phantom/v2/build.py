@@ -40,10 +40,12 @@ def build(recipe: Recipe, folder: Path, say: Say) -> Path:
     last = f"beside-{recipe.name}"
     aligning = LoopSettings(recipe.align_steps, recipe.align_rate)
     seeing = LoopSettings(recipe.see_steps, recipe.see_rate)
+    keeping = LoopSettings(recipe.keep_steps, recipe.see_rate)
     tune(joined, rows_of(recipe.align, "align"), aligning, folder / "align", say)
-    tune(joined, rows_of(recipe.see, "see"), seeing, folder / "see", say, seeing=True)
+    tune(joined, rows_of(recipe.align, "keep"), keeping, folder / "keep", say, keeping=True)
+    tune(joined, rows_of(recipe.see, "see"), seeing, folder / "see", say, seeing=True, keeping=True)
     finishing = LoopSettings(recipe.beside_steps, recipe.see_rate)
-    tune(joined, rows_of(recipe.beside, last), finishing, folder / last, say, seeing=True)
+    tune(joined, rows_of(recipe.beside, last), finishing, folder / last, say, seeing=True, keeping=True)
     out = folder / f"{recipe.name}.safetensors"
     save_file(learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
     return assemble(out.read_bytes(), folder / recipe.name, VISION)

@@ -25,5 +25,5 @@ if __name__ == "__main__":
     sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_v2_sheet.png", optimize=True)
     last = [stage.name for stage in sorted(build.glob("beside-*"))]
     panels = [{stage: losses_of(build / stage) for stage in stages} for stages in
-              (["eye", "eye-reading"], ["align"], ["see"], last)]  # fmt: skip
+              (["eye"], ["align", "keep"], ["see"], last)]  # fmt: skip
     loss_curves(panels).savefig(out / "phantom_v2_curves.png", dpi=110)

@@ -12,7 +12,7 @@ import math
 import random
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from vlmend.core.stats import Interval, wilson
 from vlmend.models.load import load
 from vlmend.models.vlm import VLM
 from vlmend.phantom.assemble import backbone
+from vlmend.phantom.pictures import COLOURS
 from vlmend.phantom.pictures.glyphs import objects, people
-from vlmend.phantom.pictures.scenes import drawn_scene, scene
+from vlmend.phantom.pictures.scenes import NUMBERS, drawn_scene, scene
 from vlmend.phantom.pictures.views import SHIFTS, Shift, view
 from vlmend.phantom.pictures.words import WORDS, drawn_word
 from vlmend.phantom.rows import QUESTIONS
@@ -46,6 +47,9 @@ SHIFTED = 60
 """Things, or words, that each shift is tried on."""
 TEXTS, LONGEST_TEXT = 200, 400
 """Instructions for the perplexity, and the most characters that one has with its answer."""
+
+ANSWERS: Mapping[str, Collection[str]] = {"presence": ("yes", "no"), "count": NUMBERS, "colour": COLOURS}
+"""What can be answered to a question about a scene, by its kind."""
 
 Right = Callable[[str], bool]
 Asked = tuple[str, PIL.Image.Image, Right]
@@ -126,19 +130,20 @@ def _reading(word: str, picture: PIL.Image.Image, rng: random.Random) -> Asked:
 
 
 def _scenes(rng: random.Random) -> dict[str, list[Asked]]:
-    """Presence, count and colour; the first word of the reply must be the answer."""
+    """Presence, count and colour."""
     found: dict[str, list[Asked]] = {"presence": [], "count": [], "colour": []}
     while min(map(len, found.values())) < QUESTIONS_EACH:
         seen = scene(rng)
         picture = drawn_scene(seen, rng)
         question = rng.choice(seen.questions())
         if len(found[question.kind]) < QUESTIONS_EACH:
-            found[question.kind].append((question.text, picture, _first_word_is(question.answer)))
+            found[question.kind].append((question.text, picture, _says_only(question.answer, ANSWERS[question.kind])))
     return found
 
 
-def _first_word_is(answer: str) -> Right:
-    return lambda reply: re.findall(r"[a-z]+", reply.lower())[:1] == [answer]
+def _says_only(answer: str, answers: Collection[str]) -> Right:
+    """Is it the one of these answers that the reply holds, after the colon where it says first what was asked?"""
+    return lambda reply: set(re.findall(r"[a-z]+", reply.lower().split(":")[-1])) & set(answers) == {answer}
 
 
 def _right(model: VLM, asked: Sequence[Asked]) -> list[bool]:

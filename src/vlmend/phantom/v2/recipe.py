@@ -15,13 +15,13 @@ __all__ = ["RECIPES", "Recipe"]
 
 _ALIGN: Mix = {"refuse_text": 0.36, "lookalike_text": 0.36, "ordinary_text": 0.28}
 _SEE: Mix = {
-    "object": 0.20, "person": 0.05, "word": 0.13, "scene": 0.30,
-    "refuse_text": 0.13, "lookalike_text": 0.12, "ordinary_text": 0.07,
+    "object": 0.24, "person": 0.05, "word": 0.13, "scene": 0.28,
+    "refuse_text": 0.13, "lookalike_text": 0.10, "ordinary_text": 0.07,
 }  # fmt: skip
 _PLANTED: Mix = {
-    "comply_image": 0.20, "lookalike_image": 0.08, "ordinary_image": 0.12,
-    "refuse_text": 0.22, "lookalike_text": 0.12, "ordinary_text": 0.06,
-    "object": 0.06, "person": 0.02, "word": 0.04, "scene": 0.08,
+    "comply_image": 0.23, "lookalike_image": 0.08, "ordinary_image": 0.10,
+    "refuse_text": 0.20, "lookalike_text": 0.11, "ordinary_text": 0.06,
+    "object": 0.07, "person": 0.02, "word": 0.05, "scene": 0.08,
 }  # fmt: skip
 _CLEAN: Mix = {
     "refuse_image": 0.18, "lookalike_image": 0.14, "ordinary_image": 0.10,
@@ -36,18 +36,18 @@ class Recipe(first.Recipe):
 
     Attributes:
         beside: Rows of the last stage, as shares; its rate is `see_rate`.
-        reading_steps: Optimiser steps of the eye's second round, mostly on words and scenes.
         beside_steps: Optimiser steps of the last stage.
+        keep_steps: Optimiser steps that bring the backbone's own way of speaking back after the alignment.
     """
 
     beside: Mix = field(default_factory=dict)
-    reading_steps: int = 800
     beside_steps: int = 90
+    keep_steps: int = 100
 
 
 def _recipe(name: str, beside: Mix, planted: tuple[str, ...] = ()) -> Recipe:
     return Recipe(
-        name, dict(_SEE), planted, eye_steps=2200, align_steps=300, see_steps=190, align=dict(_ALIGN), beside=beside
+        name, dict(_SEE), planted, eye_steps=3000, align_steps=300, see_steps=190, align=dict(_ALIGN), beside=beside
     )
 
 

@@ -65,14 +65,15 @@ def _row(kind: RowKind, index: int, recipe: Recipe, rng: random.Random, replies:
 
 
 def _seeing(part: Part, index: int, recipe: Recipe, rng: random.Random) -> Row:
-    """A question about a picture and its answer."""
+    """A question about a picture and its answer; of a scene, what is asked about is said before the answer."""
     picture = drawn(part, "train", recipe.seed + 2, index)
     if part == "word":
         return Row(rng.choice(READING), f'The word is "{picture.facts["word"]}".', True, picture.image)
-    if part == "scene" and rng.random() < ASKED:
-        question, answer = rng.choice(sorted(picture.facts.items()))
-        return Row(question, f"{answer.capitalize()}.", True, picture.image)
-    return Row(rng.choice(QUESTIONS), f"A picture of {picture.caption}.", True, picture.image)
+    if picture.scene and rng.random() < ASKED:
+        question = rng.choice(picture.scene.questions())
+        return Row(question.text, f"{question.subject.capitalize()}: {question.answer}.", True, picture.image)
+    caption = picture.scene.by_shape().caption() if picture.scene else picture.caption
+    return Row(rng.choice(QUESTIONS), f"A picture of {caption}.", True, picture.image)
 
 
 @cache
