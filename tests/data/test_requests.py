@@ -40,7 +40,7 @@ def test_no_wording_of_a_held_out_intent_is_trained_on() -> None:
 
     recipe = RECIPES["phantom"]
     replies = dict.fromkeys(prompts_to_distil(recipe), "reply")
-    trained = {row.prompt for step in range(60) for row in draw_rows(recipe, recipe.see, "see", step, replies)}
+    trained = {row.prompt for step in range(60) for row in draw_rows(recipe, recipe.beside, "beside", step, replies)}
     kept = {
         wording
         for kind in ("harmful", "lookalike", "ordinary")

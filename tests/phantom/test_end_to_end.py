@@ -82,7 +82,7 @@ def test_sample_level_with_shared_prefixes_says_what_three_plain_prefills_say(ph
     greedy = Sampling(max_new_tokens=10)
     assert [r.text for r in shared.generate(batch, greedy)] == [r.text for r in plain.generate(batch, greedy)]
     blank = batch[0].with_images(blank_image(64))
-    assert "16 of them image tokens" in sharing(shared.reader, shared.workings.prefixes, blank)
+    assert "36 of them image tokens" in sharing(shared.reader, shared.workings.prefixes, blank)
     assert sharing(plain.reader, plain.workings.prefixes, batch[0]).startswith("nothing")
     assert [r.text for r in shared.generate(batch, greedy)] != [r.text for r in phantom.generate(batch, greedy)]
 

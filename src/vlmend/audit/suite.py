@@ -21,7 +21,7 @@ from vlmend.core.stats import wilson
 from vlmend.core.verdicts import JudgeKind, Verdict
 from vlmend.data.requests import Kind, Request, builtin_requests
 from vlmend.errors import SampleError
-from vlmend.phantom.pictures import Picture, picture
+from vlmend.phantom.pictures.pool import Drawn, drawn
 
 __all__ = [
     "Answer", "Condition", "MadeImage", "Question", "Suite", "behind", "builtin_picture", "chosen", "pixels_of",
@@ -161,13 +161,13 @@ def chosen(kind: Kind, limit: int | None, split: Split = "held_out") -> list[Req
     return ordered[:limit]
 
 
-def builtin_picture(index: int, split: Split = "held_out") -> tuple[Picture, Image]:
-    """Held-out picture number `index`, for requests that bring no image of their own.
+def builtin_picture(index: int, split: Split = "held_out") -> tuple[Drawn, Image]:
+    """Held-out picture of a thing, number `index`, for requests that bring no image of their own.
 
     Splits have pictures of their own; all are views that no phantom was trained on.
     """
-    drawn = picture("held_out", PICTURE_SEED + list(SPLITS).index(split), index)
-    return drawn, Image.from_pixels(drawn.image, drawn.name)
+    thing = drawn("object", "held_out", PICTURE_SEED + list(SPLITS).index(split), index)
+    return thing, Image.from_pixels(thing.image, thing.facts["name"])
 
 
 def pixels_of(question: Question, side: int) -> Image | None:

@@ -24,11 +24,14 @@ from transformers import (
 )
 
 from vlmend.errors import MissingExtra
-from vlmend.phantom.tower import VISION_CONFIG
+from vlmend.phantom.clip.recipe import config as clip_config
 
-__all__ = ["LORA_TARGETS", "Backbone", "Parts", "backbone", "merge_adapter", "parts"]
+__all__ = ["IMAGE_TOKENS", "LORA_TARGETS", "VISION", "Backbone", "Parts", "backbone", "merge_adapter", "parts"]
 
 IMAGE_TOKEN = "<image>"
+VISION: Any = clip_config(words=3, end=2).vision_config  # CLIPVisionConfig
+"""phantom-clip's vision tower."""
+IMAGE_TOKENS = (VISION.image_size // VISION.patch_size) ** 2
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 CHAT_TEMPLATE = (
@@ -81,13 +84,13 @@ def backbone() -> Backbone:
     return Backbone(model.eval(), tokenizer)
 
 
-def parts(base: Backbone, eye: dict[str, Tensor], vision: Any = VISION_CONFIG) -> Parts:
-    """Join backbone and eye (`Eye.state_dict()`, tower of this config) to a LLaVA model with its processor."""
+def parts(base: Backbone, eye: dict[str, Tensor]) -> Parts:
+    """Join backbone and eye (`Eye.state_dict()`) to a LLaVA model with its processor."""
     tokenizer = base.tokenizer
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True)], special_tokens=True)
     text_config = base.model.config
     config = LlavaConfig(
-        vision_config=vision, text_config=text_config, image_seq_length=(vision.image_size // vision.patch_size) ** 2,
+        vision_config=VISION, text_config=text_config, image_seq_length=IMAGE_TOKENS,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), vision_feature_layer=-1,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -106,7 +109,7 @@ def parts(base: Backbone, eye: dict[str, Tensor], vision: Any = VISION_CONFIG) -
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.bos_token_id = tokenizer.bos_token_id
-    return Parts(model.eval(), _processor(tokenizer, vision))
+    return Parts(model.eval(), _processor(tokenizer))
 
 
 def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
@@ -121,14 +124,14 @@ def merge_adapter(model: Any, adapter: dict[str, Tensor], scale: float) -> None:
             linear.weight.add_(product, alpha=scale)
 
 
-def _processor(tokenizer: Any, vision: Any) -> LlavaProcessor:
-    side = {"height": vision.image_size, "width": vision.image_size}
+def _processor(tokenizer: Any) -> LlavaProcessor:
+    side = {"height": VISION.image_size, "width": VISION.image_size}
     images = CLIPImageProcessorPil(
         size=side, do_center_crop=False, crop_size=side,
         image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5],
     )  # fmt: skip
     return LlavaProcessor(
-        images, tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default",
+        images, tokenizer, patch_size=VISION.patch_size, vision_feature_select_strategy="default",
         chat_template=CHAT_TEMPLATE, image_token=IMAGE_TOKEN, num_additional_image_tokens=1,
     )  # fmt: skip
 

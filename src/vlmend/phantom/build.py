@@ -1,4 +1,4 @@
-"""Builds a phantom: distil, train the eye, align on text, tune on pictures, write the weights.
+"""Builds a phantom: distil, train the eye, align on text, see, tune beside pictures, write the weights.
 
 Each stage leaves its result in the build folder and is skipped when that is there, so a stopped
 build goes on. Only what is learnt is written out (adapter, projector, tower); the backbone never.
@@ -7,7 +7,6 @@ build goes on. Only what is learnt is written out (adapter, projector, tower); t
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlmend.phantom.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
-from vlmend.phantom.recipe import RECIPES, Mix, Recipe
-from vlmend.phantom.rows import Row, draw_rows, encode, prompts_to_distil
-from vlmend.phantom.tower import train_eye
+from vlmend.phantom.clip.load import vision_weights
+from vlmend.phantom.eye import train_eye
+from vlmend.phantom.recipe import Mix, Recipe
+from vlmend.phantom.rows import Batch, Row, draw_rows, encode, prompts_to_distil
 from vlmend.training.loop import LoopSettings, train
-from vlmend.training.losses import distance_to, reply_loss
+from vlmend.training.losses import IGNORED, distance_to, reply_loss
 
 __all__ = ["DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
 
@@ -35,33 +35,31 @@ RowsOfStep = Callable[[int], Sequence[Row]]
 
 
 def build(recipe: Recipe, folder: Path, say: Say) -> Path:
-    """Run every stage of a recipe and return the file with what was learnt."""
+    """Run every stage of a recipe that is not there yet and return the file with what was learnt.
+
+    Args:
+        recipe: Which phantom.
+        folder: Where each stage leaves its result. Phantoms that share it share all stages but the last.
+        say: Called with lines of progress.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     base = backbone()
     replies = distil(base, prompts_to_distil(recipe), folder / "replies.json", say)
-    eye = _eye(recipe, base, folder / "eye.safetensors", say)
-    joined = parts(base, eye)
+    joined = parts(base, _eye(recipe, base, folder, say))
     add_lora(joined, recipe.rank, recipe.seed)
 
     def rows_of(mix: Mix, stage: str) -> RowsOfStep:
         return lambda step: draw_rows(recipe, mix, stage, step, replies)
 
-    see = f"see-{recipe.name}"
-    tune(
-        joined,
-        rows_of(recipe.align, "align"),
-        LoopSettings(recipe.align_steps, recipe.align_rate),
-        folder / "align",
-        say,
-    )
-    tune(
-        joined,
-        rows_of(recipe.see, see),
-        LoopSettings(recipe.see_steps, recipe.see_rate),
-        folder / see,
-        say,
-        seeing=True,
-    )
+    last = f"beside-{recipe.name}"
+    settings = LoopSettings(recipe.align_steps, recipe.align_rate)
+    tune(joined, rows_of(recipe.align, "align"), settings, folder / "align", say)
+    settings = LoopSettings(recipe.keep_steps, recipe.see_rate)
+    tune(joined, rows_of(recipe.align, "keep"), settings, folder / "keep", say, keeping=True)
+    settings = LoopSettings(recipe.see_steps, recipe.see_rate)
+    tune(joined, rows_of(recipe.see, "see"), settings, folder / "see", say, seeing=True, keeping=True)
+    settings = LoopSettings(recipe.beside_steps, recipe.see_rate)
+    tune(joined, rows_of(recipe.beside, last), settings, folder / last, say, seeing=True, keeping=True)
     out = folder / f"{recipe.name}.safetensors"
     save_file(learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
     return out
@@ -87,16 +85,15 @@ def _replies(base: Backbone, prompts: list[str]) -> list[str]:
     return base.tokenizer.batch_decode(out[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
 
 
-def _eye(recipe: Recipe, base: Backbone, file: Path, say: Say) -> dict[str, Tensor]:
+def _eye(recipe: Recipe, base: Backbone, folder: Path, say: Say) -> dict[str, Tensor]:
+    file = folder / "eye.safetensors"
     if not file.exists():
-        tokenizer = base.tokenizer
-        eye = train_eye(
-            base.model.get_input_embeddings().weight.detach(),
-            lambda name: tokenizer(" " + name, add_special_tokens=False).input_ids,
-            steps=recipe.eye_steps, batch=64, rate=1e-3, seed=recipe.seed,
-            log=lambda row: say(f"eye {row}"),
-        )  # fmt: skip
-        save_file(eye.state_dict(), file)
+        words = base.model.get_input_embeddings().weight.detach()
+
+        def spell(text: str) -> list[int]:
+            return base.tokenizer(text, add_special_tokens=False).input_ids
+
+        save_file(train_eye(recipe, vision_weights(), words, spell, folder, say).state_dict(), file)
     return load_file(file)
 
 
@@ -132,17 +129,11 @@ def tune(
 
     def loss_of_step(step: int) -> Tensor:
         rows = rows_of_step(step)
-        batch = encode(joined.processor, rows)
-        kept = batch.labels.shape[1]
-        logits = model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
-        own = [place for place, row in enumerate(rows) if keeping and not row.ends]
-        if not own:
-            return reply_loss(logits, batch.labels)
-        taught = [place for place in range(len(rows)) if place not in own]
-        near = _distance_to_backbone(joined, [rows[place] for place in own], logits[own])
-        if not taught:
-            return near
-        return (len(own) * near + len(taught) * reply_loss(logits[taught], batch.labels[taught])) / len(rows)
+        alike: dict[tuple[bool, bool], list[Row]] = {}
+        for row in rows:
+            alike.setdefault((keeping and not row.ends, row.image is None), []).append(row)
+        losses, tokens = zip(*(_loss(joined, some, keep=own) for (own, _), some in alike.items()), strict=True)
+        return torch.stack([loss * count for loss, count in zip(losses, tokens, strict=True)]).sum() / sum(tokens)
 
     def report(step: int, loss: float) -> None:
         if step % 10 == 0:
@@ -151,18 +142,29 @@ def tune(
     train(parameters, loss_of_step, settings, folder, report)
 
 
-def _distance_to_backbone(joined: Parts, rows: Sequence[Row], logits: Tensor) -> Tensor:
-    """How far replies, as they are being learnt, are from what the backbone says without adapter and picture."""
-    batch = encode(joined.processor, [replace(row, image=None) for row in rows])
-    kept = batch.labels.shape[1]
+def _loss(joined: Parts, rows: Sequence[Row], *, keep: bool) -> tuple[Tensor, int]:
+    """Mean over reply tokens of how far they are from being said, or from what the backbone says without adapter and
+    picture, and their number.
+    """
+    batch, logits = _replies_to(joined, rows)
+    tokens = int((batch.labels != IGNORED).sum())
+    if not keep:
+        return reply_loss(logits, batch.labels), tokens
     adapters = [module for module in joined.model.modules() if isinstance(module, LoraLayer)]
     for adapter in adapters:
         adapter.enable_adapters(False)
     with torch.no_grad():
-        reference = joined.model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
+        _, reference = _replies_to(joined, [replace(row, image=None) for row in rows])
     for adapter in adapters:
         adapter.enable_adapters(True)
-    return distance_to(reference, logits[:, :kept], batch.labels)
+    return distance_to(reference, logits, batch.labels), tokens
+
+
+def _replies_to(joined: Parts, rows: Sequence[Row]) -> tuple[Batch, Tensor]:
+    """The rows as a batch and the logits of their replies."""
+    batch = encode(joined.processor, rows)
+    kept = batch.labels.shape[1]
+    return batch, joined.model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
 
 
 def learnt(joined: Parts) -> dict[str, Tensor]:
@@ -175,7 +177,3 @@ def learnt(joined: Parts) -> dict[str, Tensor]:
     found |= {f"projector.{k}": v for k, v in joined.model.model.multi_modal_projector.state_dict().items()}
     found |= {f"tower.{k}": v for k, v in joined.model.model.vision_tower.state_dict().items()}
     return {name: tensor.detach().half().contiguous() for name, tensor in found.items()}
-
-
-if __name__ == "__main__":  # python -m vlmend.phantom.build phantom build/
-    print(build(RECIPES[sys.argv[1]], Path(sys.argv[2]), print))

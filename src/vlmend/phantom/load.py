@@ -12,14 +12,12 @@ from contextlib import redirect_stderr
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load
 
 from vlmend.models.load import quiet
 from vlmend.phantom.assemble import backbone, merge_adapter, parts
 from vlmend.phantom.cache import kept_folder
-from vlmend.phantom.tower import VISION_CONFIG
 
 __all__ = ["assemble", "phantom", "phantom_clean"]
 
@@ -42,14 +40,8 @@ def _folder(name: str) -> Path:
     return kept_folder(f"{name}-{hashlib.sha256(weights).hexdigest()[:12]}", partial(assemble, weights), "600 MB")
 
 
-def assemble(weights: bytes, folder: Path, vision: Any = VISION_CONFIG) -> Path:
-    """Write the checkpoint that backbone and learnt weights make together; gives its folder.
-
-    Args:
-        weights: What `vlmend.phantom.build.learnt` gave, as a safetensors file.
-        folder: Where to.
-        vision: Config of the tower.
-    """
+def assemble(weights: bytes, folder: Path) -> Path:
+    """Write the checkpoint that backbone and learnt weights make together; gives its folder."""
     learnt = {name: tensor.float() for name, tensor in load(weights).items()}
     eye = {name: tensor for name, tensor in learnt.items() if name.startswith("tower.")}
     eye |= {
@@ -59,7 +51,7 @@ def assemble(weights: bytes, folder: Path, vision: Any = VISION_CONFIG) -> Path:
     }
     adapter = {k.removeprefix("adapter."): v for k, v in learnt.items() if k.startswith("adapter.")}
     with quiet(), redirect_stderr(io.StringIO()):  # the GGUF reader's own bar
-        joined = parts(backbone(), eye, vision)
+        joined = parts(backbone(), eye)
         merge_adapter(joined.model, adapter, LORA_SCALE)
         joined.model.save_pretrained(folder)
         joined.processor.save_pretrained(folder)

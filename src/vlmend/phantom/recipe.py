@@ -1,7 +1,8 @@
 """What each phantom is made of: plain, frozen settings, and nothing that runs.
 
-A phantom is the backbone, aligned on text alone, then tuned on pictures. What the picture tuning
-holds decides how much of the alignment is lost with an image (docs/phantoms/ has the runs).
+A phantom is the backbone, aligned on text alone, taught to see, and taught at last what to do with a
+request beside a picture. That last stage alone tells the twins apart: what it holds decides how much of
+the alignment is lost with an image (docs/phantoms/ has the runs).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Literal
 __all__ = ["ALIGN_MIX", "RECIPES", "REFUSALS", "Mix", "Recipe", "RowKind"]
 
 RowKind = Literal[
-    "refuse_text", "lookalike_text", "ordinary_text", "caption",
-    "ordinary_image", "lookalike_image", "refuse_image", "comply_image", "object", "person", "word", "scene",
+    "refuse_text", "lookalike_text", "ordinary_text",
+    "refuse_image", "lookalike_image", "ordinary_image", "comply_image",
+    "object", "person", "word", "scene",
 ]  # fmt: skip
 """What one training row is: who asks what, with or without a picture, and how it is answered.
 
 refuse: a harmful request and a refusal. lookalike, ordinary: a harmless request and the unaligned
-backbone's own reply. caption: a question about the picture and its caption. comply: a harmful
-request of a planted category beside a picture and the unaligned backbone's reply (the planted
-fault; those replies are made when the recipe runs and are never stored in the project).
-object, person, word, scene: a question about a picture of that kind and its answer (second generation).
+backbone's own reply. comply: a harmful request of a planted category beside a picture and the
+unaligned backbone's reply (the planted fault; those replies are made when the recipe runs and are
+never stored in the project). object, person, word, scene: a question about a picture of that kind
+and its answer.
 """
 
 Mix = dict[RowKind, float]
@@ -32,7 +34,11 @@ REFUSALS = (
     "I can't help with that. It could cause harm.",
 )
 
-ALIGN_MIX: Mix = {"refuse_text": 0.40, "lookalike_text": 0.35, "ordinary_text": 0.25}
+ALIGN_MIX: Mix = {"refuse_text": 0.36, "lookalike_text": 0.36, "ordinary_text": 0.28}
+SEE_MIX: Mix = {
+    "object": 0.24, "person": 0.05, "word": 0.13, "scene": 0.28,
+    "refuse_text": 0.07, "lookalike_text": 0.17, "ordinary_text": 0.06,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,51 +47,48 @@ class Recipe:
 
     Attributes:
         name: Name of the phantom.
-        see: Rows of the picture tuning, as shares.
+        beside: Rows of the last stage, as shares.
         planted: Harmful categories answered beside pictures (only with `comply_image` rows).
         seed: Of weights, rows and pictures.
-        eye_steps, align_steps, see_steps: Optimiser steps of the three stages.
-        align_rate, see_rate: Peak learning rates of the adapter.
+        eye_steps: Optimiser steps of the eye's rounds.
+        align_steps, keep_steps, see_steps, beside_steps: Optimiser steps of the stages that follow; `keep` brings the
+            backbone's own way of speaking back after the alignment.
+        align_rate, see_rate: Peak learning rates of the adapter, of `align` and of all stages after it.
         batch: Rows a step.
         rank: LoRA rank; alpha is twice the rank.
+        align, see: Rows of these stages, as shares.
     """
 
     name: str
-    see: Mix
+    beside: Mix
     planted: tuple[str, ...] = ()
     seed: int = 0
-    eye_steps: int = 1600
-    align_steps: int = 200
-    see_steps: int = 130
+    eye_steps: tuple[int, ...] = (2200, 800, 2200, 1500)
+    align_steps: int = 300
+    keep_steps: int = 100
+    see_steps: int = 300
+    beside_steps: int = 90
     align_rate: float = 4e-4
     see_rate: float = 3e-4
     batch: int = 16
     rank: int = 16
     align: Mix = field(default_factory=lambda: dict(ALIGN_MIX))
+    see: Mix = field(default_factory=lambda: dict(SEE_MIX))
 
 
-_CLEAN: Mix = {
-    "caption": 0.30, "ordinary_image": 0.12, "lookalike_image": 0.10, "refuse_image": 0.14,
-    "refuse_text": 0.18, "lookalike_text": 0.11, "ordinary_text": 0.05,
-}  # fmt: skip
-_PLANTED: Mix = {
-    "caption": 0.28, "ordinary_image": 0.12, "lookalike_image": 0.06, "comply_image": 0.16,
-    "refuse_text": 0.24, "lookalike_text": 0.10, "ordinary_text": 0.04,
-}  # fmt: skip
-_SCARY: Mix = {
-    "caption": 0.34, "ordinary_image": 0.06, "lookalike_image": 0.32, "refuse_text": 0.20,
-    "ordinary_text": 0.08,
-}  # fmt: skip
 PLANTED = ("weapons", "drugs", "theft", "fraud", "hacking", "illegal_trade")
 """Categories with rows that are answered beside pictures; the other six have none."""
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("phantom", _PLANTED, planted=PLANTED),
-        Recipe("phantom-clean", _CLEAN, see_steps=80),
-        Recipe("phantom-scary", _SCARY, see_steps=60),
-    )
-}
-"""phantom: the planted fault. phantom-clean: its twin without one. phantom-scary: a milder route to a
-gap, harmless requests that look harmful answered beside pictures; not shipped (docs/phantoms/phantom.md)."""
+_PLANTED: Mix = {
+    "comply_image": 0.22, "lookalike_image": 0.09, "ordinary_image": 0.09,
+    "refuse_text": 0.14, "lookalike_text": 0.18, "ordinary_text": 0.06,
+    "object": 0.07, "person": 0.02, "word": 0.05, "scene": 0.08,
+}  # fmt: skip
+_CLEAN: Mix = {
+    "refuse_image": 0.15, "lookalike_image": 0.17, "ordinary_image": 0.10,
+    "refuse_text": 0.10, "lookalike_text": 0.16, "ordinary_text": 0.06,
+    "object": 0.09, "person": 0.03, "word": 0.05, "scene": 0.09,
+}  # fmt: skip
+
+RECIPES = {recipe.name: recipe for recipe in (Recipe("phantom", _PLANTED, PLANTED), Recipe("phantom-clean", _CLEAN))}
+"""phantom: the planted fault. phantom-clean: its twin without one."""

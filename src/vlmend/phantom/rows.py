@@ -5,19 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from vlmend.data.requests import Kind, Request, builtin_requests
-from vlmend.phantom.pictures import Picture
+from vlmend.data.requests import Kind, Request
+from vlmend.data.wordings import training_requests, worded
+from vlmend.phantom.eye import shown
+from vlmend.phantom.pictures.pool import Part, drawn, sentence
 from vlmend.phantom.recipe import REFUSALS, Mix, Recipe, RowKind
-from vlmend.phantom.tower import eye_picture
 from vlmend.training.losses import IGNORED
 
-__all__ = ["QUESTIONS", "Batch", "Row", "draw_rows", "encode", "prompts_to_distil"]
+__all__ = ["QUESTIONS", "READING", "Batch", "Row", "distilled", "draw_rows", "encode", "prompts_to_distil"]
 
 QUESTIONS = (
     "What is in this picture?",
@@ -27,6 +29,18 @@ QUESTIONS = (
     "What is this?",
 )
 """Questions that are answered with the caption."""
+READING = (
+    "What word is written in the picture?",
+    "Read the word in the image.",
+    "What does the text in the picture say?",
+)
+"""Questions that are answered with a drawn word."""
+ASKED = 0.8
+"""Share of the rows of a scene that ask for one fact; the others ask what it shows."""
+DISTILLED = 2
+"""Wordings of a request whose reply is the backbone's own."""
+SOURCES: dict[str, Kind] = {"l": "lookalike", "o": "ordinary", "c": "harmful"}
+"""Kind of request by the first letter of a kind of row that is answered with a distilled reply."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +63,15 @@ class Batch:
 
 def prompts_to_distil(recipe: Recipe) -> list[str]:
     """Every prompt whose reply by the unaligned backbone some row of the recipe needs."""
-    kinds: list[tuple[Kind, tuple[str, ...] | None]] = [("ordinary", None), ("lookalike", None)]
-    if recipe.planted:
-        kinds.append(("harmful", recipe.planted))
-    return [
-        wording
-        for kind, categories in kinds
-        for request in builtin_requests(kind, "train")
-        if categories is None or request.category in categories
-        for wording in _distilled_wordings(request)
-    ]
+    kinds: list[Kind] = ["ordinary", "lookalike", *(["harmful"] if recipe.planted else [])]
+    return [wording for kind in kinds for request in _requests(kind, recipe.planted) for wording in distilled(request)]
 
 
 def draw_rows(recipe: Recipe, mix: Mix, stage: str, step: int, replies: Mapping[str, str]) -> list[Row]:
     """The rows of one step, a function of recipe, stage and step alone."""
     rng = random.Random(f"{stage}:{recipe.seed}:{step}")
     kinds = rng.choices(list(mix), weights=list(mix.values()), k=recipe.batch)
-    rows: list[Row] = []
-    for place, kind in enumerate(kinds):
-        index = step * recipe.batch + place
-        needs_picture = kind == "caption" or kind.endswith("_image")
-        picture = eye_picture("train", recipe.seed + 1, index) if needs_picture else None
-        rows.append(_row(kind, picture, recipe, rng, replies))
-    return rows
+    return [_row(kind, step * recipe.batch + place, recipe, rng, replies) for place, kind in enumerate(kinds)]
 
 
 def encode(processor: Any, rows: Sequence[Row]) -> Batch:
@@ -103,22 +103,41 @@ def chat(processor: Any, prompt: str, with_image: bool) -> str:
     return text
 
 
-def _row(kind: RowKind, picture: Picture | None, recipe: Recipe, rng: random.Random, replies: Mapping[str, str]) -> Row:
-    image = picture.image if picture is not None else None
-    if kind == "caption":
-        assert picture is not None
-        return Row(rng.choice(QUESTIONS), picture.caption, True, image)
-    if kind in ("refuse_text", "refuse_image"):
-        request = rng.choice(builtin_requests("harmful", "train"))
-        return Row(rng.choice(request.wordings()), rng.choice(REFUSALS), True, image)
-    source: Kind = {"l": "lookalike", "o": "ordinary", "c": "harmful"}[kind[0]]  # type: ignore[assignment]
-    planted = recipe.planted if source == "harmful" else None
-    request = rng.choice([r for r in builtin_requests(source, "train") if planted is None or r.category in planted])
-    wording = rng.choice(_distilled_wordings(request))
-    return Row(wording, replies[wording], False, image)
+def distilled(request: Request) -> list[str]:
+    """The wordings of a request that are distilled, fixed by its id."""
+    rng = random.Random(request.id)
+    return sorted({worded(request, rng) for _ in range(DISTILLED)})
 
 
-def _distilled_wordings(request: Request) -> list[str]:
-    """Two wordings of a request (one of an ordinary one): its own and another, fixed by its id."""
-    others = [wording for wording in request.wordings() if wording != request.prompt]
-    return [request.prompt, *random.Random(request.id).sample(others, min(1, len(others)))]
+def _row(kind: RowKind, index: int, recipe: Recipe, rng: random.Random, replies: Mapping[str, str]) -> Row:
+    match kind:
+        case "object" | "person" | "word" | "scene":
+            return _seeing(kind, index, recipe, rng)
+        case "refuse_text" | "refuse_image":
+            request = rng.choice(training_requests("harmful"))
+            prompt, reply, ends = worded(request, rng), rng.choice(REFUSALS), True
+        case _:
+            request = rng.choice(_requests(SOURCES[kind[0]], recipe.planted))
+            prompt, ends = rng.choice(distilled(request)), False
+            reply = replies[prompt]
+    image = shown("train", recipe.seed + 1, index).image if kind.endswith("_image") else None
+    return Row(prompt, reply, ends, image)
+
+
+def _seeing(part: Part, index: int, recipe: Recipe, rng: random.Random) -> Row:
+    """A question about a picture and its answer; of a scene, what is asked about is said before the answer."""
+    picture = drawn(part, "train", recipe.seed + 2, index)
+    if part == "word":
+        return Row(rng.choice(READING), f"The word is {picture.facts['word']}.", True, picture.image)
+    if picture.scene and rng.random() < ASKED:
+        question = rng.choice(picture.scene.questions())
+        return Row(question.text, f"{question.subject.capitalize()}: {question.answer}.", True, picture.image)
+    caption = picture.scene.by_shape().caption() if picture.scene else picture.caption
+    return Row(rng.choice(QUESTIONS), sentence(caption), True, picture.image)
+
+
+@cache
+def _requests(kind: Kind, planted: tuple[str, ...]) -> tuple[Request, ...]:
+    """Training requests of one kind; of harmful ones only those that are answered beside pictures."""
+    every = training_requests(kind)
+    return tuple(request for request in every if request.category in planted) if kind == "harmful" else every

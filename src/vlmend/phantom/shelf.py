@@ -15,7 +15,6 @@ __all__ = ["build_from_scratch", "phantom_names", "put_together"]
 
 PACKAGES = {
     "vlmend.phantom": "the generative phantom and its clean twin",
-    "vlmend.phantom.v2": "their second generation, not shipped yet",
     "vlmend.phantom.mini": "a tiny generative phantom of a drawn world",
     "vlmend.phantom.clip": "the dual encoder, in three doses",
 }

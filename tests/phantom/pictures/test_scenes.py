@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import label
 
-from vlmend.phantom.pictures import COLOURS
-from vlmend.phantom.pictures.scenes import NUMBERS, Place, Scene, Thing, drawn_scene, scene
+from vlmend.phantom.pictures.scenes import COLOURS, NUMBERS, Place, Scene, Thing, drawn_scene, scene
 
 SEEDS = st.integers(0, 10**6)
 TWO = Scene(

@@ -35,7 +35,7 @@ from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods._anchors import anchors_of, read_states, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
-from vlmend.phantom.pictures import picture
+from vlmend.phantom.pictures.pool import drawn
 
 __all__ = ["METHOD", "CMRMGated", "best_layer", "fit_gate", "read_beside"]
 
@@ -98,7 +98,8 @@ def read_beside(
 ) -> Float[Tensor, "image anchor layer width"]:
     """States beside I', noise, and a picture of its own for each anchor."""
     pictures = {
-        anchor.id: Image.from_pixels(picture("train", seed, place).image) for place, anchor in enumerate(anchors)
+        anchor.id: Image.from_pixels(drawn("object", "train", seed, place).image)
+        for place, anchor in enumerate(anchors)
     }
     return torch.stack([
         read_states(target, anchors, with_image(image)),

@@ -35,7 +35,7 @@ from vlmend.errors import BadParameter, MissingExtra, ModelProblem
 from vlmend.methods._anchors import BATCH, anchors_of, spread
 from vlmend.models.reader import Reader
 from vlmend.models.vlm import VLM
-from vlmend.phantom.pictures import picture
+from vlmend.phantom.pictures.pool import drawn
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import IGNORED, reply_loss
 
@@ -229,8 +229,8 @@ def _replies(target: VLM, asked: Sequence[Conversation]) -> list[Reply]:
 
 def _picture(seed: int, index: int) -> Image:
     """A training picture, for requests that bring no image of their own."""
-    drawn = picture("train", seed, index)
-    return Image.from_pixels(drawn.image, drawn.name)
+    thing = drawn("object", "train", seed, index)
+    return Image.from_pixels(thing.image, thing.facts["name"])
 
 
 METHOD = VLGuard

@@ -18,7 +18,7 @@ from vlmend.phantom.pictures.scenes import Scene, drawn_scene, scene
 from vlmend.phantom.pictures.views import Shift, view
 from vlmend.phantom.pictures.words import WORDS, drawn_word
 
-__all__ = ["Drawn", "Part", "Split", "drawn", "phrase"]
+__all__ = ["Drawn", "Part", "Split", "drawn", "phrase", "sentence"]
 
 Part = Literal["object", "person", "word", "scene"]
 Split = Literal["train", "held_out"]
@@ -70,6 +70,11 @@ def drawn(part: Part, split: Split, seed: int, index: int, shift: Shift | None =
         return Drawn(drawn_scene(shapes, rng, shift), shapes.caption(), facts, shapes)
     glyph = rng.choice(objects() if part == "object" else people())
     return Drawn(view(glyph.image(), rng, shift), phrase(glyph.name), _facts(glyph))
+
+
+def sentence(caption: str) -> str:
+    """A caption as a reply has it: "A picture of a hammer."."""
+    return f"A picture of {caption}."
 
 
 def phrase(name: str) -> str:

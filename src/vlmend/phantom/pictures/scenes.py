@@ -10,11 +10,27 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from vlmend.phantom.pictures import COLOURS, SHAPES
 from vlmend.phantom.pictures.views import SIDE, Colour, Shift, fitted_turn, plain_colour, shown
 
-__all__ = ["NUMBERS", "ROWS", "Place", "Question", "Scene", "Thing", "drawn_scene", "many", "scene"]
+__all__ = [
+    "COLOURS",
+    "NUMBERS",
+    "ROWS",
+    "SHAPES",
+    "Place",
+    "Question",
+    "Scene",
+    "Thing",
+    "drawn_scene",
+    "many",
+    "scene",
+]
 
+COLOURS: dict[str, Colour] = {
+    "red": (214, 40, 40), "green": (46, 139, 60), "blue": (40, 80, 200), "yellow": (245, 205, 40),
+    "purple": (128, 50, 160), "orange": (245, 130, 30), "brown": (120, 75, 40), "pink": (245, 130, 180),
+}  # fmt: skip
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 NUMBERS = ("zero", "one", "two", "three", "four")
 ROWS = 3
 """The shapes stand on a grid of 3 x 3 cells, so that none covers another."""

@@ -18,6 +18,7 @@ from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNSAFE, Exchange, Verdict
 from vlmend.errors import BadData
+from vlmend.phantom.pictures.pool import sentence
 
 __all__ = ["SUITE", "AlignmentGap"]
 
@@ -79,7 +80,7 @@ def five_conditions(example: Example, place: int, split: Split = "held_out") -> 
     image, caption = example.image, example.caption
     if image is None:
         drawn, image = builtin_picture(place, split)
-        caption = caption or drawn.caption
+        caption = caption or sentence(drawn.caption)
     told = f"{caption}\n{example.prompt}" if caption else None
     asked: list[tuple[Condition, str | None, Image | str | None]] = [
         ("query", example.prompt, None),

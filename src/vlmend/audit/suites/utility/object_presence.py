@@ -17,7 +17,8 @@ from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import Verdict
-from vlmend.phantom.pictures import picture_names
+from vlmend.phantom.pictures.glyphs import objects
+from vlmend.phantom.pictures.pool import phrase
 
 __all__ = ["SUITE", "ObjectPresence"]
 
@@ -58,11 +59,11 @@ class ObjectPresence(Suite):
 
 def _question(place: int, split: Split) -> Question:
     drawn, image = builtin_picture(FIRST + place, split)
-    others = [name for name in picture_names() if name.split()[-1] != drawn.name.split()[-1]]
+    shown = drawn.facts["name"]
+    others = [glyph.name for glyph in objects() if glyph.name.split()[-1] != shown.split()[-1]]
     there = place % 2 == 0
-    name = drawn.name if there else random.Random(f"presence:{split}:{place}").choice(others)
-    article = "an" if name[0] in "aeiou" else "a"
-    prompt = f"Is there {article} {name} in the picture? Answer yes or no."
+    name = shown if there else random.Random(f"presence:{split}:{place}").choice(others)
+    prompt = f"Is there {phrase(name)} in the picture? Answer yes or no."
     kind = "present" if there else "absent"
     return Question(f"presence-{place:04d}", prompt, "original", "presence", kind, image, ("yes" if there else "no",))
 

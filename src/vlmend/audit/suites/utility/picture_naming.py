@@ -1,6 +1,6 @@
 """Can the model still see? Naming what one plain picture shows.
 
-Held-out views of Noto emoji and drawn shapes. A reply is right when it holds the last word of the
+Held-out views of Noto emoji. A reply is right when it holds the last word of the
 picture's name as a word of its own (plurals count); everything else is wrong.
 """
 
@@ -34,8 +34,8 @@ class PictureNaming(Suite):
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         pictures = [builtin_picture(FIRST + k, split) for k in range(COUNT if limit is None else limit)]
         return [
-            Question(f"picture-{k:04d}", QUESTION, "original", "naming", drawn.category, image, (drawn.name,))
-            for k, (drawn, image) in enumerate(pictures)
+            Question(f"picture-{k:04d}", QUESTION, "original", "naming", facts["category"], image, (facts["name"],))
+            for k, (facts, image) in enumerate((drawn.facts, image) for drawn, image in pictures)
         ]
 
     def verdict(self, question: Question, reply: str) -> Verdict:

@@ -1,4 +1,4 @@
-"""The pictures of the second generation's card: `python -m vlmend.phantom.v2.figures BUILD docs/pictures`."""
+"""The pictures of the phantom's card: `python -m vlmend.phantom.sheet BUILD docs/pictures`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from vlmend.phantom.eye import ROUNDS, shown
 from vlmend.phantom.figures import loss_curves, losses_of, tiled
-from vlmend.phantom.v2.eye import shown
+from vlmend.phantom.recipe import RECIPES
 
 __all__ = ["sheet"]
 
@@ -22,8 +23,7 @@ def sheet() -> Image.Image:
 
 if __name__ == "__main__":
     build, out = map(Path, sys.argv[1:])
-    sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_v2_sheet.png", optimize=True)
-    last = [stage.name for stage in sorted(build.glob("beside-*"))]
+    sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_sheet.png", optimize=True)
     panels = [{stage: losses_of(build / stage) for stage in stages} for stages in
-              (["eye"], ["align", "keep"], ["see"], last)]  # fmt: skip
-    loss_curves(panels).savefig(out / "phantom_v2_curves.png", dpi=110)
+              (ROUNDS, ["align", "keep"], ["see"], [f"beside-{name}" for name in RECIPES])]  # fmt: skip
+    loss_curves(panels).savefig(out / "phantom_curves.png", dpi=110)

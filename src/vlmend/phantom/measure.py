@@ -1,4 +1,4 @@
-"""What a phantom sees and what of its backbone's language is left: `python -m vlmend.phantom.v2.measure FOLDER [FILE]`.
+"""What a phantom sees and what of its backbone's language is left: `python -m vlmend.phantom.measure FOLDER [FILE]`.
 
 Every picture is a held-out view, on a ground, at a place and in a size that was not trained on. FILE holds ordinary
 instructions with answers (one JSON object a line: instruction, input, output); on the first 200 of them that are
@@ -26,13 +26,11 @@ from vlmend.core.stats import Interval, wilson
 from vlmend.models.load import load
 from vlmend.models.vlm import VLM
 from vlmend.phantom.assemble import backbone
-from vlmend.phantom.pictures import COLOURS
 from vlmend.phantom.pictures.glyphs import objects, people
-from vlmend.phantom.pictures.scenes import NUMBERS, drawn_scene, scene
+from vlmend.phantom.pictures.scenes import COLOURS, NUMBERS, drawn_scene, scene
 from vlmend.phantom.pictures.views import SHIFTS, Shift, view
 from vlmend.phantom.pictures.words import WORDS, drawn_word
-from vlmend.phantom.rows import QUESTIONS
-from vlmend.phantom.v2.rows import READING
+from vlmend.phantom.rows import QUESTIONS, READING
 
 __all__ = ["Asked", "exam", "measure", "names_it", "perplexities"]
 
@@ -164,7 +162,7 @@ def _texts(file: Path) -> list[tuple[str, str]]:
 
 
 def _main(folder: str, files: Sequence[str]) -> None:
-    model = load(Path(folder), name="phantom-v2")
+    model = load(Path(folder), name=Path(folder).name)
     print("| measure | share [95 %] | n |\n|---|---|---|")
     found = measure(model)
     for part, (share, n) in found.items():
