@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from vlmend.phantom.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
 from vlmend.phantom.recipe import RECIPES, Mix, Recipe
-from vlmend.phantom.rows import Row, draw_rows, encode, prompts_to_distil
+from vlmend.phantom.rows import Batch, Row, draw_rows, encode, prompts_to_distil
 from vlmend.phantom.tower import train_eye
 from vlmend.training.loop import LoopSettings, train
-from vlmend.training.losses import distance_to, reply_loss
+from vlmend.training.losses import IGNORED, distance_to, reply_loss
 
 __all__ = ["DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
 
@@ -132,17 +132,11 @@ def tune(
 
     def loss_of_step(step: int) -> Tensor:
         rows = rows_of_step(step)
-        batch = encode(joined.processor, rows)
-        kept = batch.labels.shape[1]
-        logits = model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
-        own = [place for place, row in enumerate(rows) if keeping and not row.ends]
-        if not own:
-            return reply_loss(logits, batch.labels)
-        taught = [place for place in range(len(rows)) if place not in own]
-        near = _distance_to_backbone(joined, [rows[place] for place in own], logits[own])
-        if not taught:
-            return near
-        return (len(own) * near + len(taught) * reply_loss(logits[taught], batch.labels[taught])) / len(rows)
+        alike: dict[tuple[bool, bool], list[Row]] = {}
+        for row in rows:
+            alike.setdefault((keeping and not row.ends, row.image is None), []).append(row)
+        losses, tokens = zip(*(_loss(joined, some, keep=own) for (own, _), some in alike.items()), strict=True)
+        return torch.stack([loss * count for loss, count in zip(losses, tokens, strict=True)]).sum() / sum(tokens)
 
     def report(step: int, loss: float) -> None:
         if step % 10 == 0:
@@ -151,18 +145,29 @@ def tune(
     train(parameters, loss_of_step, settings, folder, report)
 
 
-def _distance_to_backbone(joined: Parts, rows: Sequence[Row], logits: Tensor) -> Tensor:
-    """How far replies, as they are being learnt, are from what the backbone says without adapter and picture."""
-    batch = encode(joined.processor, [replace(row, image=None) for row in rows])
-    kept = batch.labels.shape[1]
+def _loss(joined: Parts, rows: Sequence[Row], *, keep: bool) -> tuple[Tensor, int]:
+    """Mean over reply tokens of how far they are from being said, or from what the backbone says without adapter and
+    picture, and their number.
+    """
+    batch, logits = _replies_to(joined, rows)
+    tokens = int((batch.labels != IGNORED).sum())
+    if not keep:
+        return reply_loss(logits, batch.labels), tokens
     adapters = [module for module in joined.model.modules() if isinstance(module, LoraLayer)]
     for adapter in adapters:
         adapter.enable_adapters(False)
     with torch.no_grad():
-        reference = joined.model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
+        _, reference = _replies_to(joined, [replace(row, image=None) for row in rows])
     for adapter in adapters:
         adapter.enable_adapters(True)
-    return distance_to(reference, logits[:, :kept], batch.labels)
+    return distance_to(reference, logits, batch.labels), tokens
+
+
+def _replies_to(joined: Parts, rows: Sequence[Row]) -> tuple[Batch, Tensor]:
+    """The rows as a batch and the logits of their replies."""
+    batch = encode(joined.processor, rows)
+    kept = batch.labels.shape[1]
+    return batch, joined.model(**batch.inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
 
 
 def learnt(joined: Parts) -> dict[str, Tensor]:

@@ -26,8 +26,8 @@ from vlmend.phantom.mini.scenes import (
     drawn_word,
     said_of_pictures,
     scene,
-    to_pixels,
 )  # fmt: skip
+from vlmend.phantom.pixels import to_pixels
 
 SEEDS = st.integers(0, 2**32)
 RED_CIRCLE, BLUE_RING, RED_RING = Thing("red", "circle", 0), Thing("blue", "ring", 1), Thing("red", "ring", 3)

@@ -1,4 +1,4 @@
-"""The second generation's recipes, rows and eye."""
+"""Recipes, rows and eye of the phantom."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 from vlmend.data.requests import builtin_requests
 from vlmend.data.wordings import HELD_OUT_FORMS
-from vlmend.phantom.clip.build import to_pixels
 from vlmend.phantom.pictures import SHAPES
 from vlmend.phantom.pictures.scenes import Place, Scene, Thing, many
 from vlmend.phantom.pictures.words import drawn_word, letters_across
+from vlmend.phantom.pixels import to_pixels
 from vlmend.phantom.recipe import REFUSALS
 from vlmend.phantom.v2.eye import BENEATH, IMAGE_TOKENS, Eye, letters_beneath, rows_of, sayings, shown, things_beneath
 from vlmend.phantom.v2.recipe import RECIPES
@@ -35,9 +35,7 @@ def test_rows_are_a_function_of_the_step_and_show_what_they_ask_about() -> None:
     rows = [row for step in range(12) for row in draw_rows(PHANTOM, PHANTOM.beside, "beside", step, REPLIES)]
     again = [row for step in range(12) for row in draw_rows(PHANTOM, PHANTOM.beside, "beside", step, REPLIES)]
     assert [(row.prompt, row.reply) for row in rows] == [(row.prompt, row.reply) for row in again]
-    assert all(
-        row.image is not None for row in rows if row.reply.startswith(("A picture", "The word")) or ": " in row.reply
-    )
+    assert all(row.image is not None for row in rows if row.ends and row.reply not in REFUSALS)
     assert {row.image is None for row in rows if row.reply in REFUSALS} == {True}
     assert any(row.image is not None and row.reply.startswith("own reply") for row in rows)
 
@@ -82,11 +80,13 @@ def test_of_a_scene_each_row_of_places_says_one_shape() -> None:
     assert list(rows_of(seen)) == [
         "two blue circles", "no squares", "no triangles", "no crosses", "one red ring", "no diamonds",
     ]  # fmt: skip
-    beneath = [BENEATH[place] for place in things_beneath(seen)]
+    beneath = [BENEATH[what] for what, _ in things_beneath(seen)]
     ring, circle = ("ring", "red"), ("circle", "blue")
     assert [beneath[place] for place in (14, 15, 20, 21)] == [ring] * 4
     assert [place for place, what in enumerate(beneath) if what == circle] == [0, 1, 6, 7, 28, 29, 34, 35]
     assert beneath.count("nothing") == IMAGE_TOKENS - 12
+    numbers = {BENEATH[what]: number for what, number in things_beneath(seen)}
+    assert numbers == {ring: 1, circle: 2, "nothing": 0}
 
 
 def test_letters_lie_where_there_is_ink() -> None:

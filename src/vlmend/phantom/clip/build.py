@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from PIL import Image
 from safetensors.torch import save_file
@@ -28,9 +27,10 @@ from vlmend.phantom.clip.recipe import ClipRecipe
 from vlmend.phantom.clip.tokens import vocabulary
 from vlmend.phantom.pictures.glyphs import Glyph, people
 from vlmend.phantom.pictures.views import view
+from vlmend.phantom.pixels import to_pixels
 from vlmend.training.loop import LoopSettings, train
 
-__all__ = ["build", "contrastive_loss", "to_pixels"]
+__all__ = ["build", "contrastive_loss"]
 
 HOTTEST = 100.0
 """Largest scale of the logits, as in CLIP."""
@@ -79,13 +79,6 @@ def contrastive_loss(
     logits = (scale * images @ texts.T).masked_fill(true & ~own, -torch.inf)
     places = torch.arange(len(images))
     return (cross_entropy(logits, places) + cross_entropy(logits.T, places)) / 2
-
-
-def to_pixels(images: Sequence[Image.Image]) -> Float[Tensor, "image 3 side side"]:
-    """The processor's arithmetic for pictures of the right size already: 0 to 255 become -1 to 1."""
-    raw = torch.stack([torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8) for image in images])
-    side = images[0].width
-    return rearrange(raw.float() / 127.5 - 1, "n (h w c) -> n c h w", h=side, c=3)
 
 
 def _train_towers(recipe: ClipRecipe, out: Path, say: Say) -> None:

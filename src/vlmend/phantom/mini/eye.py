@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from vlmend.phantom.assemble import Parts
 from vlmend.phantom.mini.recipe import MiniRecipe
-from vlmend.phantom.mini.scenes import CELLS, DrawnWord, Scene, drawn_word, scene, to_pixels
+from vlmend.phantom.mini.scenes import CELLS, DrawnWord, Scene, drawn_word, scene
+from vlmend.phantom.pixels import to_pixels
 
 __all__ = ["look_loss", "words_of_patches"]
 

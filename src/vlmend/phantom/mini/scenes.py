@@ -6,18 +6,14 @@ Nothing of Pillow draws here, so the pixels are the same in every version of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from vlmend.core.images import noise_image
 from vlmend.core.splits import Split, split_of
@@ -38,7 +34,6 @@ __all__ = [
     "drawn_word",
     "said_of_pictures",
     "scene",
-    "to_pixels",
 ]  # fmt: skip
 
 SIDE = 32
@@ -222,12 +217,6 @@ def any_picture(split: Split, rng: random.Random) -> Image.Image:
     if kind < 0.7:
         return scene(split, rng).draw(rng)
     return drawn_word(split, rng).draw(rng) if kind < 0.9 else noise_image(SIDE, rng.getrandbits(32)).decode()
-
-
-def to_pixels(pictures: Sequence[Image.Image]) -> Float[Tensor, "picture 3 32 32"]:
-    """The image processor's arithmetic for pictures of the right size already: [0,255] to [-1,1]."""
-    raw = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    return rearrange(raw.float() / 127.5 - 1, "n h w c -> n c h w")
 
 
 def said_of_pictures() -> list[str]:

@@ -59,5 +59,5 @@ def _eye(recipe: Recipe, base: Backbone, folder: Path, say: Say) -> dict[str, Te
         def spell(text: str) -> list[int]:
             return base.tokenizer(text, add_special_tokens=False).input_ids
 
-        save_file(train_eye(recipe, vision_weights(), words, spell, folder / "eye", say).state_dict(), file)
+        save_file(train_eye(recipe, vision_weights(), words, spell, folder, say).state_dict(), file)
     return load_file(file)

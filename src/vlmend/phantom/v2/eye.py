@@ -1,16 +1,18 @@
 """The eye: phantom-clip's vision tower and a projector that speaks the backbone's own words.
 
 Of all tokens that any picture is told in, each projected image token must be nearest to the input embedding of one of
-what this picture shows, told in words: a name in every row of places, and of a scene one shape in each. That costs no
-pass through the backbone, and seeing needs little tuning afterwards. Beneath, in the tower's third layer, each place
-must tell the letter or the thing that lies there; a linear head, dropped afterwards, reads it.
+what this picture shows. That costs no pass through the backbone, and seeing needs little tuning afterwards. It is
+learnt in three rounds. In the first two the places tell the picture's caption over and over, and every second row
+spells a drawn word, letter by column. In the third, rows tell what the picture alone fixes: the name, the word, or,
+of a scene, one shape each; and beneath, in the tower's third layer, each place must tell the letter or the thing that
+lies there, which a linear head reads that is dropped afterwards.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +26,6 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import CLIPVisionModel
 
 from vlmend.core.images import noise_image
-from vlmend.phantom.clip.build import to_pixels
 from vlmend.phantom.clip.recipe import config
 from vlmend.phantom.pictures import COLOURS, SHAPES
 from vlmend.phantom.pictures.glyphs import objects, people
@@ -32,6 +33,7 @@ from vlmend.phantom.pictures.pool import Part, Split, drawn
 from vlmend.phantom.pictures.scenes import NUMBERS, ROWS, Place, Scene, Thing, many
 from vlmend.phantom.pictures.views import SIDE
 from vlmend.phantom.pictures.words import WORDS, letters_across
+from vlmend.phantom.pixels import to_pixels
 from vlmend.phantom.v2.recipe import Recipe
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import IGNORED
@@ -53,9 +55,7 @@ __all__ = [
 VISION: Any = config(words=3, end=2).vision_config  # CLIPVisionConfig
 """phantom-clip's vision tower."""
 IMAGE_TOKENS = (VISION.image_size // VISION.patch_size) ** 2
-PARTS: dict[Part, float] = {"object": 0.34, "person": 0.07, "word": 0.35, "scene": 0.24}
-"""Shares of the pictures that show something."""
-EMPTY = 0.06
+EMPTY = 0.08
 """Share of the pictures that show nothing."""
 EMPTIES = ("noise", "blank")
 ACROSS = math.isqrt(IMAGE_TOKENS)
@@ -64,15 +64,40 @@ PATCH = VISION.patch_size
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BENEATH = ("nothing", *LETTERS, *product(SHAPES, sorted(COLOURS)))
 """What can lie at a place of a drawn word or a scene."""
-LAYER = 3
-"""Layer of the tower that tells what lies beneath."""
+LAYERS = (3, 4)
+"""Layers of the tower that tell what lies beneath, and how many of it there are."""
 INK = 45
 """Least difference of lightness, of 255, in a patch that some of a letter lies in."""
 TEMPERATURE = 0.07
 BATCH = 64
-RATE = 1e-3
 
 Spell = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of learning.
+
+    Attributes:
+        parts: Shares of the pictures that show something.
+        rate: Peak learning rate.
+        rows: Whether rows are told, and what lies beneath; else captions.
+        numbers: Whether it is told beneath how many of a thing there are.
+    """
+
+    parts: Mapping[Part, float]
+    rate: float
+    rows: bool = False
+    numbers: bool = False
+
+
+ROUNDS = {
+    "eye": Round({"object": 0.38, "person": 0.09, "word": 0.30, "scene": 0.23}, 1e-3),
+    "eye-reading": Round({"object": 0.18, "person": 0.05, "word": 0.42, "scene": 0.35}, 8e-4),
+    "eye-rows": Round({"object": 0.19, "person": 0.06, "word": 0.45, "scene": 0.30}, 8e-4, rows=True),
+    "eye-counting": Round({"object": 0.19, "person": 0.06, "word": 0.20, "scene": 0.55}, 7e-4, rows=True, numbers=True),
+}
+"""By the folder that each leaves its state in."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +106,19 @@ class Shown:
 
     Attributes:
         image: RGB, 72 x 72.
+        caption: What all places say in the first rounds, over and over.
         rows: What each row of places says, over and over.
+        word: The drawn word, if one is.
         beneath: What lies at each place, as an index of `BENEATH`; empty where that is not told.
+        numbers: How many of the thing at each place there are; empty where that is not told.
     """
 
     image: Image.Image
+    caption: str
     rows: tuple[str, ...]
+    word: str = ""
     beneath: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 class Eye(nn.Module):
@@ -102,29 +133,30 @@ class Eye(nn.Module):
         self.projector = nn.Sequential(nn.Linear(VISION.hidden_size, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.both(pixels)[0]
+        return self.all(pixels)[0]
 
-    def both(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The soft words, and the states of layer `LAYER` that tell what lies beneath, "image 36 192"."""
+    def all(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The soft words, and the states of `LAYERS`, each "image 36 192"."""
         states: tuple[Tensor, ...] = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states
-        return self.projector(states[-1][:, 1:]), states[LAYER][:, 1:]
+        return self.projector(states[-1][:, 1:]), *(states[layer][:, 1:] for layer in LAYERS)
 
 
-def shown(split: Split, seed: int, index: int) -> Shown:
+def shown(split: Split, seed: int, index: int, parts: Mapping[Part, float] = ROUNDS["eye"].parts) -> Shown:
     """Picture `index` of the eye's stream: of any part in these shares, and now and then an empty one."""
     rng = random.Random(f"eye:{split}:{seed}:{index}")
     if rng.random() < EMPTY:
         return _empty(rng)
-    (part,) = rng.choices(list(PARTS), list(PARTS.values()))
+    (part,) = rng.choices(list(parts), list(parts.values()))
     picture = drawn(part, split, seed, index)
-    facts = picture.facts
+    image, facts = picture.image, picture.facts
     if picture.scene:
-        return Shown(picture.image, tuple(rows_of(picture.scene)), tuple(things_beneath(picture.scene)))
+        beneath, numbers = zip(*things_beneath(picture.scene), strict=True)
+        return Shown(image, picture.caption, tuple(rows_of(picture.scene)), beneath=beneath, numbers=numbers)
     if part == "word":
-        beneath = tuple(letters_beneath(facts["word"], picture.image))
-        return Shown(picture.image, (_word(facts["word"]),) * ACROSS, beneath)
+        word = facts["word"]
+        return Shown(image, _word(word), (_word(word),) * ACROSS, word, tuple(letters_beneath(word, image)))
     name = facts["name"] if part == "object" else _person(facts["gender"], facts["name"])
-    return Shown(picture.image, (name,) * ACROSS)
+    return Shown(image, name, (name,) * ACROSS)
 
 
 def sayings() -> Iterator[str]:
@@ -133,6 +165,8 @@ def sayings() -> Iterator[str]:
     yield from (_person(glyph.gender, glyph.name) for glyph in people())
     yield from (_word(word) for word in WORDS)
     yield from EMPTIES
+    yield from LETTERS
+    yield Scene((Thing("red", "ring", ()),) * 3).caption()
     for colour, shape, count in product(COLOURS, SHAPES, range(len(NUMBERS))):
         places = (Place(0, 0, 0),) * count
         yield from rows_of(Scene((Thing(colour, shape, places),) if places else ()))
@@ -149,7 +183,7 @@ def train_eye(
         tower: Weights of phantom-clip's vision tower.
         words: The backbone's input embeddings, "vocabulary width".
         spell: Words to their token ids.
-        folder: Where the state is kept.
+        folder: Where each round keeps its state, in a folder of its name.
         say: Called with lines of progress.
     """
     torch.manual_seed(recipe.seed)
@@ -157,29 +191,48 @@ def train_eye(
     eye.tower.load_state_dict(tower)
     said = torch.tensor(sorted({token for saying in sayings() for token in spell(" " + saying)}))
     place = {token: k for k, token in enumerate(said.tolist())}
+    heads = [nn.Linear(VISION.hidden_size, len(each)) for each in (BENEATH, NUMBERS)]
 
-    head = nn.Linear(VISION.hidden_size, len(BENEATH))
+    def loss_of(first: int, turn: Round) -> Tensor:
+        batch = [shown("train", recipe.seed, first + k, turn.parts) for k in range(BATCH)]
+        wanted = torch.tensor([[place[token] for token in _told(one, turn, spell)] for one in batch])
+        seen, *layers = eye.all(to_pixels([one.image for one in batch]))
+        loss = _loss(seen, wanted, words[said], words.mean(0))
+        told = [[one.beneath for one in batch]] * turn.rows + [[one.numbers for one in batch]] * turn.numbers
+        for head, layer, facts in zip(heads, layers, told, strict=False):
+            answers = torch.tensor([each or (IGNORED,) * IMAGE_TOKENS for each in facts])
+            loss = loss + cross_entropy(head(layer).flatten(0, 1), answers.flatten(), ignore_index=IGNORED)
+        return loss
 
-    def loss_of_step(step: int) -> Tensor:
-        batch = [shown("train", recipe.seed, step * BATCH + k) for k in range(BATCH)]
-        wanted = torch.tensor([[place[token] for token in _told(one, spell)] for one in batch])
-        beneath = torch.tensor([one.beneath or (IGNORED,) * IMAGE_TOKENS for one in batch])
-        seen, layer = eye.both(to_pixels([one.image for one in batch]))
-        found = cross_entropy(head(layer).flatten(0, 1), beneath.flatten(), ignore_index=IGNORED)
-        return _loss(seen, wanted, words[said], words.mean(0)) + found
+    def learn(name: str, turn: Round, steps: int, before: int) -> None:
+        def report(step: int, loss: float) -> None:
+            if step % 25 == 0:
+                say(f"{name} {step}/{steps} loss {loss:.3f}")
 
-    def report(step: int, loss: float) -> None:
-        if step % 25 == 0:
-            say(f"eye {step}/{recipe.eye_steps} loss {loss:.3f}")
+        taught = heads[: turn.rows + turn.numbers]
+        learning = [*eye.parameters(), *(p for head in taught for p in head.parameters())]
+        settings = LoopSettings(steps, turn.rate)
+        train(learning, lambda step: loss_of((before + step) * BATCH, turn), settings, folder / name, report)
 
-    train([*eye.parameters(), *head.parameters()], loss_of_step, LoopSettings(recipe.eye_steps, RATE), folder, report)
+    before = 0
+    for (name, turn), steps in zip(ROUNDS.items(), recipe.round_steps, strict=True):
+        learn(name, turn, steps, before)
+        before += steps
     return eye.eval()
 
 
-def _told(one: Shown, spell: Spell) -> list[int]:
+def _told(one: Shown, turn: Round, spell: Spell) -> list[int]:
     """One token for each place, row by row."""
-    rows = [spell(" " + row) for row in one.rows]
-    return [ids[place % len(ids)] for ids in rows for place in range(ACROSS)]
+    if turn.rows:
+        rows = [spell(" " + row) for row in one.rows]
+        return [ids[place % len(ids)] for ids in rows for place in range(ACROSS)]
+    ids = spell(" " + one.caption)
+    said = [ids[place % len(ids)] for place in range(IMAGE_TOKENS)]
+    if one.word:
+        letters = [token for letter in letters_across(one.word, ACROSS) for token in spell(" " + letter)]
+        for start in range(ACROSS, IMAGE_TOKENS, 2 * ACROSS):
+            said[start : start + ACROSS] = letters
+    return said
 
 
 def rows_of(scene: Scene) -> Iterator[str]:
@@ -189,15 +242,15 @@ def rows_of(scene: Scene) -> Iterator[str]:
         yield " ".join(thing.named() for thing in here) or f"no {many(shape)}"
 
 
-def things_beneath(scene: Scene) -> Iterator[int]:
-    """A thing lies at all places of its cell of the scene's grid."""
+def things_beneath(scene: Scene) -> Iterator[tuple[int, int]]:
+    """What lies at each place and how many of it there are; a thing lies at all places of its cell of the grid."""
     cells = {
-        (place.x * ROWS // SIDE, place.y * ROWS // SIDE): BENEATH.index((thing.shape, thing.colour))
+        (place.x * ROWS // SIDE, place.y * ROWS // SIDE): (BENEATH.index((thing.shape, thing.colour)), thing.count)
         for thing in scene.things
         for place in thing.places
     }
     for row, column in product(range(ACROSS), repeat=2):
-        yield cells.get((column * ROWS // ACROSS, row * ROWS // ACROSS), 0)
+        yield cells.get((column * ROWS // ACROSS, row * ROWS // ACROSS), (0, 0))
 
 
 def letters_beneath(word: str, picture: Image.Image) -> Iterator[int]:
@@ -225,10 +278,10 @@ def _loss(
 def _empty(rng: random.Random) -> Shown:
     noise, blank = EMPTIES
     if rng.random() < 0.5:
-        return Shown(noise_image(SIDE, rng.getrandbits(32)).decode(), (noise,) * ACROSS)
+        return Shown(noise_image(SIDE, rng.getrandbits(32)).decode(), noise, (noise,) * ACROSS)
     grey = rng.choice((0, 255, rng.randint(0, 255)))
     colour = (grey, grey, grey) if rng.random() < 0.7 else tuple(rng.randint(0, 255) for _ in range(3))
-    return Shown(Image.new("RGB", (SIDE, SIDE), colour), (blank,) * ACROSS, (0,) * IMAGE_TOKENS)
+    return Shown(Image.new("RGB", (SIDE, SIDE), colour), blank, (blank,) * ACROSS, beneath=(0,) * IMAGE_TOKENS)
 
 
 def _person(gender: str | None, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from vlmend.phantom.figures import loss_curves, losses_of, tiled
-from vlmend.phantom.v2.eye import shown
+from vlmend.phantom.v2.eye import ROUNDS, shown
 
 __all__ = ["sheet"]
 
@@ -24,6 +24,6 @@ if __name__ == "__main__":
     build, out = map(Path, sys.argv[1:])
     sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_v2_sheet.png", optimize=True)
     last = [stage.name for stage in sorted(build.glob("beside-*"))]
-    panels = [{stage: losses_of(build / stage) for stage in stages} for stages in
-              (["eye"], ["align", "keep"], ["see"], last)]  # fmt: skip
+    panels = [{stage: losses_of(build / stage) for stage in stages if (build / stage).exists()} for stages in
+              (ROUNDS, ["align", "keep"], ["see"], last)]  # fmt: skip
     loss_curves(panels).savefig(out / "phantom_v2_curves.png", dpi=110)

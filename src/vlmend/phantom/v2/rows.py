@@ -68,7 +68,7 @@ def _seeing(part: Part, index: int, recipe: Recipe, rng: random.Random) -> Row:
     """A question about a picture and its answer; of a scene, what is asked about is said before the answer."""
     picture = drawn(part, "train", recipe.seed + 2, index)
     if part == "word":
-        return Row(rng.choice(READING), f'The word is "{picture.facts["word"]}".', True, picture.image)
+        return Row(rng.choice(READING), f"The word is {picture.facts['word']}.", True, picture.image)
     if picture.scene and rng.random() < ASKED:
         question = rng.choice(picture.scene.questions())
         return Row(question.text, f"{question.subject.capitalize()}: {question.answer}.", True, picture.image)
