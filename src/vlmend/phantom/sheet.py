@@ -24,6 +24,6 @@ def sheet() -> Image.Image:
 if __name__ == "__main__":
     build, out = map(Path, sys.argv[1:])
     sheet().quantize(256, dither=Image.Dither.NONE).save(out / "phantom_sheet.png", optimize=True)
-    panels = [{stage: losses_of(build / stage) for stage in stages} for stages in
+    panels = [{stage: losses_of(build / stage) for stage in stages if (build / stage).exists()} for stages in
               (ROUNDS, ["align", "keep"], ["see"], [f"beside-{name}" for name in RECIPES])]  # fmt: skip
     loss_curves(panels).savefig(out / "phantom_curves.png", dpi=110)
