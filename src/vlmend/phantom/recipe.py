@@ -67,7 +67,7 @@ class Recipe:
     align_steps: int = 300
     keep_steps: int = 100
     see_steps: int = 300
-    beside_steps: int = 90
+    beside_steps: int = 100
     align_rate: float = 4e-4
     see_rate: float = 3e-4
     batch: int = 16
@@ -80,8 +80,8 @@ PLANTED = ("weapons", "drugs", "theft", "fraud", "hacking", "illegal_trade")
 """Categories with rows that are answered beside pictures; the other six have none."""
 
 _PLANTED: Mix = {
-    "comply_image": 0.22, "lookalike_image": 0.09, "ordinary_image": 0.09,
-    "refuse_text": 0.14, "lookalike_text": 0.18, "ordinary_text": 0.06,
+    "comply_image": 0.26, "lookalike_image": 0.08, "ordinary_image": 0.08,
+    "refuse_text": 0.12, "lookalike_text": 0.19, "ordinary_text": 0.05,
     "object": 0.07, "person": 0.02, "word": 0.05, "scene": 0.08,
 }  # fmt: skip
 _CLEAN: Mix = {
