@@ -100,10 +100,9 @@ def test_letters_lie_where_there_is_ink() -> None:
 
 def test_what_is_asked_about_is_said_before_the_answer_and_captions_follow_the_picture() -> None:
     rows = [row for step in range(30) for row in draw_rows(PHANTOM, {"scene": 1.0}, "see", step, REPLIES)]
-    answers = [row.reply for row in rows if not row.reply.startswith("A picture of ")]
-    assert {answer.split(": ")[1] for answer in answers} >= {"yes.", "no.", "one.", "two.", "three.", "red."}
-    assert all(answer.split(": ")[0].lower().split()[-1] in row.prompt for row, answer in
-               ((row, row.reply) for row in rows if row.reply in answers))  # fmt: skip
+    answered = [(row.prompt, *row.reply.split(": ")) for row in rows if not row.reply.startswith("A picture of ")]
+    assert {answer for _, _, answer in answered} >= {"yes.", "no.", "one.", "two.", "three.", "red."}
+    assert all(asked.lower().split()[-1] in prompt for prompt, asked, _ in answered)
     captions = [row.reply for row in rows if row.reply.startswith("A picture of ")]
     assert captions
     assert all(_in_order_of_shapes(caption) for caption in captions)

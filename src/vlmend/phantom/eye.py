@@ -2,10 +2,10 @@
 
 Of all tokens that any picture is told in, each projected image token must be nearest to the input embedding of one of
 what this picture shows. That costs no pass through the backbone, and seeing needs little tuning afterwards. It is
-learnt in three rounds. In the first two the places tell the picture's caption over and over, and every second row
-spells a drawn word, letter by column. In the third, rows tell what the picture alone fixes: the name, the word, or,
-of a scene, one shape each; and beneath, in the tower's third layer, each place must tell the letter or the thing that
-lies there, which a linear head reads that is dropped afterwards.
+learnt in four rounds. In the first two the places tell the picture's caption over and over, and every second row
+spells a drawn word, letter by column. In the others, rows tell what the picture alone fixes: the name, the word, or,
+of a scene, one shape each; and beneath, each place must tell in the tower's third layer which letter or thing lies
+there, and in the last round in the fourth layer how many of it there are. Linear heads read both and are dropped.
 """
 
 from __future__ import annotations
@@ -74,21 +74,20 @@ class Round:
     Attributes:
         parts: Shares of the pictures that show something.
         rate: Peak learning rate.
-        rows: Whether rows are told, and what lies beneath; else captions.
-        numbers: Whether it is told beneath how many of a thing there are.
+        beneath: How many facts are told beneath: none, and captions above; what lies there, and rows above; or how
+            many of it there are too.
     """
 
     parts: Mapping[Part, float]
     rate: float
-    rows: bool = False
-    numbers: bool = False
+    beneath: int = 0
 
 
 ROUNDS = {
     "eye": Round({"object": 0.38, "person": 0.09, "word": 0.30, "scene": 0.23}, 1e-3),
     "eye-reading": Round({"object": 0.18, "person": 0.05, "word": 0.42, "scene": 0.35}, 8e-4),
-    "eye-rows": Round({"object": 0.19, "person": 0.06, "word": 0.45, "scene": 0.30}, 8e-4, rows=True),
-    "eye-counting": Round({"object": 0.19, "person": 0.06, "word": 0.20, "scene": 0.55}, 7e-4, rows=True, numbers=True),
+    "eye-rows": Round({"object": 0.19, "person": 0.06, "word": 0.45, "scene": 0.30}, 8e-4, beneath=1),
+    "eye-counting": Round({"object": 0.19, "person": 0.06, "word": 0.20, "scene": 0.55}, 7e-4, beneath=2),
 }
 """By the folder that each leaves its state in."""
 
@@ -191,9 +190,9 @@ def train_eye(
         wanted = torch.tensor([[place[token] for token in _told(one, turn, spell)] for one in batch])
         seen, *layers = eye.all(to_pixels([one.image for one in batch]))
         loss = _loss(seen, wanted, words[said], words.mean(0))
-        told = [[one.beneath for one in batch]] * turn.rows + [[one.numbers for one in batch]] * turn.numbers
-        for head, layer, facts in zip(heads, layers, told, strict=False):
-            answers = torch.tensor([each or (IGNORED,) * IMAGE_TOKENS for each in facts])
+        facts = [[one.beneath for one in batch], [one.numbers for one in batch]]
+        for head, layer, told in list(zip(heads, layers, facts, strict=True))[: turn.beneath]:
+            answers = torch.tensor([each or (IGNORED,) * IMAGE_TOKENS for each in told])
             loss = loss + cross_entropy(head(layer).flatten(0, 1), answers.flatten(), ignore_index=IGNORED)
         return loss
 
@@ -202,8 +201,7 @@ def train_eye(
             if step % 25 == 0:
                 say(f"{name} {step}/{steps} loss {loss:.3f}")
 
-        taught = heads[: turn.rows + turn.numbers]
-        learning = [*eye.parameters(), *(p for head in taught for p in head.parameters())]
+        learning = [*eye.parameters(), *nn.ModuleList(heads[: turn.beneath]).parameters()]
         settings = LoopSettings(steps, turn.rate)
         train(learning, lambda step: loss_of((before + step) * BATCH, turn), settings, folder / name, report)
 
@@ -216,7 +214,7 @@ def train_eye(
 
 def _told(one: Shown, turn: Round, spell: Spell) -> list[int]:
     """One token for each place, row by row."""
-    if turn.rows:
+    if turn.beneath:
         rows = [spell(" " + row) for row in one.rows]
         return [ids[place % len(ids)] for ids in rows for place in range(ACROSS)]
     ids = spell(" " + one.caption)
