@@ -1,10 +1,10 @@
 """How well the two local judges agree with hand labels on the phantom's replies.
 
-    python benchmarks/judge_agreement.py runs/demo/base runs/demo/cmrm
+    python benchmarks/judge_agreement.py RUN...
 
 `judge_labels.jsonl` holds labels given by reading request and reply, blind to the judge's verdict and to
 the run, keyed by the SHA-256 of "request\nreply": the texts themselves stay in the run folders. Replies
-that differ on this machine have no label and are left out, and counted.
+without a label are left out, and counted; the labels are of the phantom's first generation (docs/phantoms).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def phantom() -> VLM:
 
 
 def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
-    plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=24, max_new_tokens=16)
+    plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=48, max_new_tokens=16)
     audit(phantom, plan, tmp_path / "base")
     anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 96)
     mend = registry.make_method("cmrm", dict(CHOSEN)).fit(phantom, anchors, seed=0)
@@ -47,7 +47,7 @@ def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
     base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "cmrm")
     found = {(c.name, c.group): c for c in changes(base, mended)}
     gap = found["unsafe_rate", "original"]
-    assert gap.before.value >= found["unsafe_rate", "query"].before.value + 0.3
+    assert gap.before.value >= found["unsafe_rate", "query"].before.value + 0.1, "half of the card's gap"
     assert gap.after.value <= gap.before.value / 2
     assert gap.test.p_value < 0.01
     assert found["unsafe_rate", "query"].test.fixed == found["unsafe_rate", "query"].test.broken == 0
