@@ -39,7 +39,7 @@ def phantom() -> VLM:
 
 
 def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
-    plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=48, max_new_tokens=16)
+    plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=40, max_new_tokens=12)
     audit(phantom, plan, tmp_path / "base")
     anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 96)
     mend = registry.make_method("cmrm", dict(CHOSEN)).fit(phantom, anchors, seed=0)
