@@ -30,11 +30,9 @@ def put_together(name: str) -> Path:
     """The folder of a phantom, made on first use from what is shipped; where that is a recipe, by training.
 
     Raises:
-        UnknownName: There is no such phantom, or none of its weights are shipped.
+        UnknownName: There is no such phantom.
     """
     _package_of(name)
-    if name not in registry.model_names():
-        raise UnknownName(f"No weights of {name} are shipped.", "--from-scratch trains it by its recipe.")
     return Path(registry.model_folder(name))
 
 
