@@ -19,7 +19,9 @@ def test_every_embedded_model_has_a_recipe_and_every_recipe_one_name() -> None:
     assert set(model_names()) <= set(names)
 
 
-def test_a_build_runs_the_recipe_of_its_name_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_runs_the_recipe_of_its_name_where_its_twin_leaves_its_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built: list[tuple[str, Path]] = []
 
     def build(recipe: object, folder: Path, say: object) -> Path:
@@ -30,7 +32,7 @@ def test_a_build_runs_the_recipe_of_its_name_in_its_own_folder(tmp_path: Path, m
     monkeypatch.setenv("VLMEND_CACHE", str(tmp_path))
     shelf.build_from_scratch("phantom-clean", None, print)
     shelf.build_from_scratch("phantom", tmp_path / "here", print)
-    assert built == [("phantom-clean", tmp_path / "build" / "phantom-clean"), ("phantom", tmp_path / "here")]
+    assert built == [("phantom-clean", tmp_path / "build" / "phantom"), ("phantom", tmp_path / "here")]
 
 
 def test_every_recipe_is_a_model_that_can_be_named() -> None:

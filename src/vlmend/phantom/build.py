@@ -1,7 +1,7 @@
-"""Builds a phantom: distil, train the eye, align on text, see, tune beside pictures, write the weights.
+"""Builds a phantom: distil, train the eye, align on text, see, tune beside pictures, write weights and checkpoint.
 
-Each stage leaves its result in the build folder and is skipped when that is there, so a stopped
-build goes on. Only what is learnt is written out (adapter, projector, tower); the backbone never.
+Each stage leaves its result in the build folder and is skipped when that is there, so a stopped build goes on. What
+is learnt (adapter, projector, tower) is a file of its own, which is what the project ships; the backbone never is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vlmend.phantom.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
 from vlmend.phantom.clip.load import vision_weights
 from vlmend.phantom.eye import train_eye
+from vlmend.phantom.load import assemble
 from vlmend.phantom.recipe import Mix, Recipe
 from vlmend.phantom.rows import Batch, Row, draw_rows, encode, prompts_to_distil
 from vlmend.training.loop import LoopSettings, train
@@ -35,11 +36,12 @@ RowsOfStep = Callable[[int], Sequence[Row]]
 
 
 def build(recipe: Recipe, folder: Path, say: Say) -> Path:
-    """Run every stage of a recipe that is not there yet and return the file with what was learnt.
+    """Run every stage of a recipe that is not there yet and return the model's folder, a LLaVA checkpoint.
 
     Args:
         recipe: Which phantom.
-        folder: Where each stage leaves its result. Phantoms that share it share all stages but the last.
+        folder: Where each stage leaves its result, `NAME.safetensors` (what was learnt) and `NAME/` among them.
+            Phantoms that share it share all stages but the last.
         say: Called with lines of progress.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ def build(recipe: Recipe, folder: Path, say: Say) -> Path:
     tune(joined, rows_of(recipe.beside, last), settings, folder / last, say, seeing=True, keeping=True)
     out = folder / f"{recipe.name}.safetensors"
     save_file(learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
-    return out
+    return assemble(out.read_bytes(), folder / recipe.name)
 
 
 def distil(base: Backbone, prompts: Sequence[str], file: Path, say: Say) -> dict[str, str]:

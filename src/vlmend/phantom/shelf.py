@@ -19,6 +19,8 @@ PACKAGES = {
     "vlmend.phantom.clip": "the dual encoder, in three doses",
 }
 """Packages with a `recipe.RECIPES` by name and a `build.build(recipe, folder, say)`."""
+SHARED = {"vlmend.phantom": "phantom", "vlmend.phantom.clip": "phantom-clip"}
+"""Packages whose phantoms have stages in common, and the name of the build folder that they share."""
 
 
 def phantom_names() -> list[str]:
@@ -41,18 +43,18 @@ def build_from_scratch(name: str, folder: Path | None, say: Callable[[str], None
 
     Args:
         name: Of the phantom.
-        folder: Where stages are kept; `build/NAME` in the cache folder unless told.
+        folder: Where stages are kept; in the cache folder unless told, one for all that share stages.
         say: Called with lines of progress.
 
     Returns:
-        The file or folder that was built.
+        The model's folder.
 
     Raises:
         UnknownName: There is no such phantom.
     """
     package = _package_of(name)
     build = importlib.import_module(f"{package}.build").build
-    return build(_recipes(package)[name], folder or cache_folder() / "build" / name, say)
+    return build(_recipes(package)[name], folder or cache_folder() / "build" / SHARED.get(package, name), say)
 
 
 def _package_of(name: str) -> str:
