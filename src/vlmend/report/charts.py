@@ -18,6 +18,8 @@ MARKERS = "os^DvP*"
 GRID = "#e4e8ec"
 ACROSS = 4
 """Panels side by side."""
+LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
+"""How far a label is above its point, in the units of the axes."""
 
 MEASURES = (
     ("unsafe", "harmful answered", COLOURS[0]),
@@ -106,12 +108,12 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
                 x["value"], y["value"], [[y["value"] - y["low"]], [y["high"] - y["value"]]],
                 [[x["value"] - x["low"]], [x["high"] - x["value"]]], fmt="o", ms=5, color=colour, elinewidth=0.5,
             )  # fmt: skip
-        _label(axes, rows)
+        text = rows[0]["unsafe_text"]["value"], rows[0]["lookalike_text"]["value"]
+        named = [(r["unsafe"]["value"], r["lookalike"]["value"], r["name"]) for r in rows]
+        _label(axes, [*named, (*text, "text path")])
         best = sorted((r["unsafe"]["value"], r["lookalike"]["value"]) for r in rows if r["front"])
         axes.plot([x for x, _ in best], [y for _, y in best], color=COLOURS[4], lw=1)
-        text = rows[0]["unsafe_text"]["value"], rows[0]["lookalike_text"]["value"]
         axes.plot(*text, "*", ms=12, color=COLOURS[1])
-        axes.annotate("text path", text, (6, -12), textcoords="offset points", fontsize=8, color=COLOURS[1])
         axes.set_xlabel("harmful requests with an image that are answered")
         axes.set_ylabel("look-alikes with an image that are declined")
         axes.set_xlim(-0.02, 1.0)
@@ -173,21 +175,22 @@ def _verbatim(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _label(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    """Names beside their points, one label a point, moved down or up where it would cover another."""
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside their points, one label a point, where it covers no other and no point if there is such a place."""
     names: dict[tuple[float, float], list[str]] = {}
-    for row in rows:
-        names.setdefault((row["unsafe"]["value"], row["lookalike"]["value"]), []).append(row["name"])
-    taken: list[tuple[float, float, float]] = []
+    for x, y, name in points:
+        names.setdefault((x, y), []).append(name)
+    taken = [(x - 0.008, y - 0.012, 0.016) for x, y in names]
     for (x, y), found in sorted(names.items()):
         text = ", ".join(found)
         width = 0.0125 * len(text)
+        places = [(left, y + up) for up in LABEL_HEIGHTS for left in (x + 0.01, x - 0.01 - width) if left >= 0]
         free = [
-            shift
-            for shift in (0.012, -0.036, 0.05, -0.07)
-            if not any(abs(y + shift - b) < 0.034 and x < a + w and a < x + width for a, b, w in taken)
+            (left, low)
+            for left, low in places
+            if low > 0 and not any(abs(low - b) < 0.034 and left < a + w and a < left + width for a, b, w in taken)
         ]
-        place = (x + 0.008, y + (free or [0.012])[0])
+        place = (free or places)[0]
         taken.append((*place, width))
         axes.text(*place, text, fontsize=8, color=INK)
 
