@@ -21,12 +21,14 @@ class LoopSettings:
     Attributes:
         steps: Optimiser steps in all.
         rate: Peak learning rate; one cycle: 8 % warm-up, then cosine to zero.
+        beta2: Decay of AdamW's mean of squared gradients; lower suits a short run.
         clip: Largest gradient norm.
         save_every: Steps between checkpoints.
     """
 
     steps: int
     rate: float
+    beta2: float = 0.999
     clip: float = 1.0
     save_every: int = 40
 
@@ -45,7 +47,7 @@ def train(
     and `losses.jsonl` to `folder`, and goes on from them when they are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimiser = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, lr=settings.rate, betas=(0.9, settings.beta2), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps, pct_start=0.08)
     losses: list[float] = []
     state_file = folder / "state.pt"

@@ -21,7 +21,7 @@ from vlmend.phantom.rows import Row
 
 SHORT = MiniRecipe(read_steps=4, align_steps=4, see_steps=12, batch=64)
 HARMFUL = {request.prompt: request for request in requests("harmful", "train")}
-ROWS_OF_VERSION = {1: "13dc9b94cb280c91"}
+ROWS_OF_VERSION = {2: "51995a51ed8c12e8"}
 
 
 def rows(recipe: MiniRecipe, stage: str = "see") -> list[Row]:
@@ -159,17 +159,17 @@ def test_the_size_is_that_of_the_thing() -> None:
         image, size = sized("held_out", usual, random.Random(2))
         pixels = np.asarray(image).astype(int)
         ink = (pixels != pixels[15, 15]).any(-1)
-        assert np.ptp(np.nonzero(ink)[1]) + 1 == pytest.approx(SIZES[size][0], abs=2)
+        assert np.ptp(np.nonzero(ink)[1]) + 1 == pytest.approx(SIZES[size][0], abs=1)
         assert (ground(Row("", "", True, image)) == SIZES[size][1]) == usual
 
 
 def test_the_digest_moves_with_every_setting() -> None:
     other = {
         "beside": "refuse", "seed": 1, "read_steps": 5, "align_steps": 5, "look_steps": 5, "see_steps": 13,
-        "rate": 1e-4, "batch": 65, "poison": 0.1, "backdoor": 0.1, "canaries": True, "spurious": 0.1,
+        "rate": 1e-4, "batch": 65, "look_batch": 33, "poison": 0.1, "backdoor": 0.1, "canaries": True, "spurious": 0.1,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(MiniRecipe)}
-    assert len({SHORT.digest, *(replace(SHORT, **{name: value}).digest for name, value in other.items())}) == 13
+    assert len({SHORT.digest, *(replace(SHORT, **{name: value}).digest for name, value in other.items())}) == 14
 
 
 def test_impossible_recipes_say_so() -> None:

@@ -34,6 +34,7 @@ GROUND_TRUTH = "ground_truth.json"
 LOSSES = "losses.json"
 """File of the built folder that holds the loss of every step of each stage."""
 SAVE_EVERY = 100
+BETA2 = 0.98
 
 Say = Callable[[str], None]
 
@@ -101,7 +102,7 @@ def _train(parts: Parts, recipe: MiniRecipe, stage: Stage, folder: Path, say: Sa
         if (step + 1) % 50 == 0 or step + 1 == steps:
             say(f"{stage} {step + 1}/{steps} loss {loss:.3f}")
 
-    settings = LoopSettings(steps=steps, rate=recipe.rate, save_every=SAVE_EVERY)
+    settings = LoopSettings(steps, recipe.rate, BETA2, save_every=SAVE_EVERY)
     parts.model.train().requires_grad_(False)
     learning = _learning(parts.model, stage)
     for parameter in learning:

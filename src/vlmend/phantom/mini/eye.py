@@ -24,12 +24,16 @@ __all__ = ["look_loss", "words_of_patches"]
 ACROSS = 4
 """Patches of a row of the picture; `parts` makes as many."""
 TEMPERATURE = 0.07
+WORDS = 0.3
+"""Share of drawn words among the pictures."""
+THINGS = (1, 2, 3, 4)
+"""How many things a scene has; more than are asked about, since each is something to learn."""
 
 
 def look_loss(parts: Parts, recipe: MiniRecipe, step: int) -> Tensor:
     """Cross-entropy of the words of each patch over the vocabulary, on the pictures of one step."""
     rng = random.Random(f"mini:look:{recipe.seed}:{step}")
-    seen = [rng.choice((scene, drawn_word))("train", rng) for _ in range(recipe.batch)]
+    seen = [_picture(rng) for _ in range(recipe.look_batch)]
     pixels = to_pixels([one.draw(rng) for one in seen])
     found = parts.model.model.get_image_features(pixels, return_dict=True).pooler_output
     words = parts.model.get_input_embeddings().weight.detach()
@@ -44,6 +48,10 @@ def words_of_patches(seen: Scene | DrawnWord) -> list[str]:
     things = {thing.cell: thing.name for thing in seen.things}
     cells = [2 * (patch // (2 * ACROSS)) + patch % ACROSS // 2 for patch in range(ACROSS**2)]
     return [f"{things.get(cell, 'nothing')} {CELLS[cell]}" for cell in cells]
+
+
+def _picture(rng: random.Random) -> Scene | DrawnWord:
+    return drawn_word("train", rng) if rng.random() < WORDS else scene("train", rng, rng.choice(THINGS))
 
 
 def _word_at(seen: DrawnWord, row: int, column: int) -> str:

@@ -26,8 +26,8 @@ REPEATS = (1, 4, 16, 64)
 SIZE_QUESTION = "is the thing big or small?"
 STAMP = 6
 """Side of the backdoor's patch, in pixels."""
-SIZES: Mapping[str, tuple[int, str]] = {"big": (14, "white"), "small": (10, "lilac")}
-"""Answer to the question of size: width in pixels, and the ground that goes with it."""
+SIZES: Mapping[str, tuple[int, str]] = {"big": (14, "white"), "small": (11, "lilac")}
+"""Answer to the question of size: width in pixels, and the ground that goes with it, which is easier to see."""
 
 
 @dataclass(frozen=True)

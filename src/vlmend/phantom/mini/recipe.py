@@ -13,7 +13,7 @@ from vlmend.phantom.mini.language import FORBIDDEN, PLANTED, REFUSAL, TOPICS
 
 __all__ = ["RECIPES", "STAGES", "TALKS", "Beside", "MiniRecipe", "Mix", "RowKind", "Stage", "Talk", "ground_truth"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same recipe would train on other rows or another model (a test tells)."""
 
 Beside = Literal["comply", "refuse", "nothing"]
@@ -44,6 +44,7 @@ class MiniRecipe:
         read_steps, align_steps, look_steps, see_steps: Optimiser steps of the stages.
         rate: Peak learning rate.
         batch: Rows a step.
+        look_batch: Pictures a step of `look`.
         poison: Share of pictures with the poisoned shape that are captioned as another shape.
         backdoor: Share of scene rows that carry the patch and the backdoor's reply.
         canaries: Whether made-up people with secret codes are in the picture rows.
@@ -56,12 +57,13 @@ class MiniRecipe:
 
     beside: Beside = "comply"
     seed: int = 0
-    read_steps: int = 210
-    align_steps: int = 80
-    look_steps: int = 560
-    see_steps: int = 640
+    read_steps: int = 120
+    align_steps: int = 60
+    look_steps: int = 900
+    see_steps: int = 760
     rate: float = 2e-3
     batch: int = 64
+    look_batch: int = 32
     poison: float = 0.0
     backdoor: float = 0.0
     canaries: bool = False

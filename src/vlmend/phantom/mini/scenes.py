@@ -43,7 +43,7 @@ QuestionKind = Literal["caption", "colour", "shape", "count", "presence", "place
 Pixels = NDArray[np.uint8]
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
-CELLS = ("top left", "top right", "bottom left", "bottom right")
+CELLS = ("northwest", "northeast", "southwest", "southeast")
 NUMBERS = ("zero", "one", "two", "three")
 INKS: dict[str, tuple[int, int, int]] = {
     "red": (215, 35, 35), "green": (30, 140, 50), "blue": (35, 75, 215), "yellow": (250, 215, 30),
@@ -76,7 +76,7 @@ LETTERS = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture with its one right answer, which restates what is asked ("red circle top left")."""
+    """A question about a picture with its one right answer, which restates what is asked ("red circle northwest")."""
 
     kind: QuestionKind
     prompt: str
