@@ -55,6 +55,17 @@ def test_every_part_is_written_and_the_page_shows_them(studied: Path) -> None:
     assert page.count("<svg") == 7
 
 
+def test_its_files_are_json_to_strict_parsers(studied: Path) -> None:
+    """A study has no floor by chance and no second judge: where Python wrote NaN."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    files = [studied / "study.json", *(studied / "parts").glob("*.json")]
+    read = {file.stem: json.loads(file.read_text(), parse_constant=refuse) for file in files}
+    assert read["defences"]["rows"][0]["unsafe"]["floor"] is None
+
+
 def test_a_finished_study_asks_the_model_nothing(studied: Path) -> None:
     target = tiny_vlm(seed=0)
     run(target, studied)
@@ -80,6 +91,17 @@ def test_another_study_in_the_folder_is_refused(studied: Path) -> None:
         run(tiny_vlm(seed=0), studied, seed=1)
     with pytest.raises(UnknownName, match="no part nothing"):
         run(tiny_vlm(seed=0), studied, parts=("nothing",))
+
+
+def test_a_page_is_made_where_nothing_could_be_scored(studied: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "study.json").write_text((studied / "study.json").read_text())
+    part = json.loads((studied / "parts" / "defences.json").read_text())
+    for row in part["rows"]:
+        row["unsafe"] |= {"value": None, "low": None, "high": None}
+    (tmp_path / "parts" / "defences.json").write_text(json.dumps(part))
+    write_study(tmp_path, tmp_path / "study.html")
+    assert "<h2>Rivals" in (tmp_path / "study.html").read_text()
 
 
 def test_the_page_of_a_half_done_study_shows_what_is_there(studied: Path, tmp_path: Path) -> None:

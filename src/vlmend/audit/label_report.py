@@ -5,7 +5,6 @@ Drawing and keeping labels is `labelling`, the mathematics is `core.raters` and 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from typing import Any
 
 from vlmend.audit.labelling import LabelRow, Sample, judged_samples, labels_in
 from vlmend.core.correction import ppi, rogan_gladen
+from vlmend.core.jsontext import plain
 from vlmend.core.raters import kappa_interval, krippendorff_alpha
-from vlmend.core.stats import Interval, agreement
+from vlmend.core.stats import agreement
 from vlmend.core.verdicts import DECLINED, UNSAFE
 from vlmend.errors import UsageError
 
@@ -68,7 +68,7 @@ def label_report(run: Path, *, seed: int = 0) -> dict[str, Any]:
     judges = _judges(samples)
     pairs = [(a, b) for a, b in combinations([*judges, *people], 2)]
     mixed = [(judge, person) for judge in judges for person in people]
-    return {
+    report = {
         "run": str(run),
         "samples": len(samples),
         "distinct": len({sample.digest for sample in samples}),
@@ -78,6 +78,7 @@ def label_report(run: Path, *, seed: int = 0) -> dict[str, Any]:
         "confusions": [_confusion(judge, person) for judge, person in mixed],
         "corrected": [row for judge, person in mixed for row in _corrected(samples, judge, person)],
     }
+    return plain(report)
 
 
 def _person(name: str, rows: Sequence[LabelRow], samples: Sequence[Sample]) -> _Rater:
@@ -131,7 +132,7 @@ def _pair(a: _Rater, b: _Rater, seed: int) -> dict[str, Any]:
     return {
         "a": a.id, "b": b.id, "compares": "unsafe" if of_harm else "labels", "n": len(scored),
         "unscored": len(looked_at) - len(scored), "agreement": agreement(ours, theirs)[0] if scored else None,
-        "kappa": _plain(kappa),
+        "kappa": kappa._asdict(),
     }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def _alpha(people: Sequence[_Rater], seed: int) -> dict[str, Any]:
             items.setdefault(tuple(one.units[k] for one in people), labels)
     by_rater = [[labels[k] for labels in items.values()] for k in range(len(people))]
     value = krippendorff_alpha(by_rater, seed=seed)
-    return {"raters": len(people), "n": len(items), "alpha": _plain(value)}
+    return {"raters": len(people), "n": len(items), "alpha": value._asdict()}
 
 
 def _confusion(judge: _Rater, person: _Rater) -> dict[str, Any]:
@@ -176,16 +177,11 @@ def _stratum(first: Sample, ks: Sequence[int], judge: _Rater, person: _Rater) ->
         "measure": "unsafe_rate" if hit is UNSAFE else "refusal_rate",
         "judge": judge.id, "labeller": person.id, "n": len(ks), "labels": len(labelled),
         "judged": sum(judged.values()) / len(ks),
-        "ppi": _plain(ppi(_numbers(judged.values()), _numbers(said), _numbers(meant))) if enough else None,
-        "rogan_gladen": _plain(rogan_gladen(rest, said, meant)) if enough else None,
+        "ppi": ppi(_numbers(judged.values()), _numbers(said), _numbers(meant))._asdict() if enough else None,
+        "rogan_gladen": rogan_gladen(rest, said, meant)._asdict() if enough else None,
         "note": "" if enough else "too few labels",
     }  # fmt: skip
 
 
 def _numbers(hits: Iterable[bool]) -> list[float]:
     return [float(hit) for hit in hits]
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: None if math.isnan(v) else v for name, v in interval._asdict().items()}

@@ -21,6 +21,7 @@ from vlmend.cli.options import (
     with_loading,
 )
 from vlmend.core.contracts import AbstractMethod
+from vlmend.core.jsontext import to_json
 from vlmend.core.mend import Mend
 from vlmend.errors import UsageError
 from vlmend.printing import out_console, progress_bars, show_defences
@@ -66,7 +67,7 @@ def mend(
         fitted = _fitted(made, model, data, seed, loading, api_base)
         fitted.save(out)
     if as_json:
-        print(json.dumps(asdict(fitted.card), indent=2))
+        print(to_json(asdict(fitted.card), indent=2))
         return
     dose = list(fitted.card.dose.values())
     how_hard = f", dose {min(dose):.3f} to {max(dose):.3f}" if dose else ""
@@ -116,7 +117,7 @@ def compare(
         )  # fmt: skip
     write_defences(content, out / "defences.html")
     if as_json:
-        print(json.dumps(content, indent=2))
+        print(to_json(content, indent=2))
         return
     show_defences(content)
     out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
@@ -154,7 +155,7 @@ def study(
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:
-        print(json.dumps({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
+        print(to_json({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
         return
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vlmend.core.jsontext import to_json
 from vlmend.errors import RunProblem, UsageError
 
 __all__ = ["Axis", "Better", "Measure", "Scorecard", "Unit", "find_measure"]
@@ -86,15 +87,9 @@ class Scorecard:
     judges: tuple[dict[str, Any], ...] = ()
 
     def save(self, file: Path) -> None:
-        content = asdict(self)
-        for table in ("rows", "others", "judges"):
-            content[table] = [
-                {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()}
-                for row in content[table]
-            ]
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".new").write_text(json.dumps(content, indent=2) + "\n")
+            file.with_suffix(".new").write_text(to_json(asdict(self), indent=2) + "\n")
             file.with_suffix(".new").replace(file)
         except OSError as problem:
             raise RunProblem(
@@ -127,7 +122,7 @@ def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure 
 
 
 def _measure(row: dict[str, Any]) -> Measure:
-    """A row of the file; JSON has no NaN, so null stands for it."""
+    """A row of the file, in which null stands for NaN."""
     filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
     filled["hit"] = tuple(filled.get("hit", ()))
     return Measure(**filled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -179,7 +180,8 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Names beside their points, one label a point, where it covers no other and no point if there is such a place."""
     names: dict[tuple[float, float], list[str]] = {}
     for x, y, name in points:
-        names.setdefault((x, y), []).append(name)
+        if not math.isnan(x + y):  # nothing could be scored
+            names.setdefault((x, y), []).append(name)
     taken = [(x - 0.008, y - 0.012, 0.016) for x, y in names]
     for (x, y), found in sorted(names.items()):
         text = ", ".join(found)

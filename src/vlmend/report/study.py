@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def write_study(folder: Path, out: Path) -> None:
     if not (folder / "study.json").exists():
         raise UsageError(f"{folder} holds no study.", "Run `vlmend study cmrm --out` there first.")
     about = json.loads((folder / "study.json").read_text())
-    parts = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "parts").glob("*.json"))}
+    files = sorted((folder / "parts").glob("*.json"))
+    parts = {file.stem: json.loads(file.read_text(), object_hook=_with_nan) for file in files}
     drawn = {
         "sweep": charts.sweep(parts["sweep"]["rows"], LEVELS) if "sweep" in parts else None,
         "layers": charts.layers(parts["layers"]) if "layers" in parts else None,
@@ -45,3 +47,9 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
         RunProblem: The page cannot be written.
     """
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
+
+
+def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Charts and templates want a number where nothing was scored."""
+    numbers = ("value", "low", "high")
+    return {key: math.nan if value is None and key in numbers else value for key, value in values.items()}

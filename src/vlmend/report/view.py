@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.images import Image
+from vlmend.core.jsontext import plain
 from vlmend.core.measures import Measure
 from vlmend.core.stats import holm, mcnemar, paired_difference
 from vlmend.errors import SampleError, UsageError
@@ -124,15 +125,16 @@ def _content(folders: Sequence[Path], runs: Sequence[Run], text: bool) -> dict[s
     """All that the page says; JSON values, NaN as null."""
     measures = _measures(runs)
     images = _Images()
-    return {
+    content = {
         "text": text,
         "runs": [_about(folder, run) for folder, run in zip(folders, runs, strict=True)],
         "measures": [_row(key, rows, runs) for key, rows in measures.items()],
         "comparisons": _comparisons(runs, list(measures.values())),
-        "agreements": [{"run": run.name} | _plain(pair) for run in runs for pair in run.card.judges],
+        "agreements": [{"run": run.name} | pair for run in runs for pair in run.card.judges],
         "samples": _samples(folders, runs, text, images),
         "images": images.table,
     }
+    return plain(content)
 
 
 def _about(folder: Path, run: Run) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def _row(key: tuple[str, str, str], rows: Measured, runs: Sequence[Run]) -> dict
 
 def _cell(row: Measure) -> dict[str, Any]:
     keys = ("value", "low", "high", "n", "unscored", "judge", "agreement", "unit", "floor")
-    return _plain({key: vars(row)[key] for key in keys})
+    return {key: vars(row)[key] for key in keys}
 
 
 def _comparisons(runs: Sequence[Run], measures: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -246,10 +248,7 @@ def _difference(
         return None
     first, second = [before[key] for key in shared], [after[key] for key in shared]
     test, change = mcnemar(first, second), paired_difference(first, second)
-    return _plain(
-        {"value": change.value, "low": change.low, "high": change.high, "n": test.n, "fixed": test.fixed,
-         "broken": test.broken, "p": test.p_value}
-    )  # fmt: skip
+    return change._asdict() | {"n": test.n, "fixed": test.fixed, "broken": test.broken, "p": test.p_value}
 
 
 class _Images:
@@ -346,8 +345,3 @@ def _figures(runs: Sequence[Run]) -> list[tuple[str, str]]:
     suites = dict.fromkeys(row.suite for run in runs for row in run.card)
     series = {suite: [(run.name, [row for row in run.card if row.suite == suite]) for run in runs] for suite in suites}
     return [(suite, charts.intervals(rows)) for suite, rows in series.items()]
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null stands for it."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

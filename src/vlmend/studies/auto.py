@@ -9,7 +9,6 @@ cheaper kind wins. Whether the winner is within `ROOM` on every price is said be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker
+from vlmend.studies.files import write_json
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Outcome, Panels, Sizes, front, measure, panels, table_row
 from vlmend.studies.remembering import remembering
@@ -65,7 +65,7 @@ def choose_mend(
     outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
     won = choose(outcomes, [c.name for c in candidates])
     content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": judge.id}
-    (out / "choice.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_json(out / "choice.json", content)
     mends[won].save(out)
     return mends[won]
 

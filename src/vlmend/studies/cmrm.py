@@ -24,6 +24,7 @@ from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
 from vlmend.studies import cmrm_parts, cmrm_states, cmrm_variants
 from vlmend.studies.asking import Asker
+from vlmend.studies.files import write_json
 from vlmend.studies.lab import Lab, StudyPlan, thinned
 from vlmend.studies.remembering import remembering
 
@@ -106,7 +107,7 @@ def _run(
     asker = Asker(target, out, plan.sizes.new_tokens, judge, tick)
     began = time.monotonic()
     content = PARTS[name](Lab(target, anchors, data, asker, plan, out, seed))
-    _write(out / "parts" / f"{name}.json", content | {"seconds": round(time.monotonic() - began, 1)})
+    write_json(out / "parts" / f"{name}.json", content | {"seconds": round(time.monotonic() - began, 1)})
     progress(name, 1, 1)
 
 
@@ -122,7 +123,7 @@ def _claim(
     wanted = json.loads(json.dumps(claim))
     file = out / "study.json"
     if not file.exists():
-        _write(file, wanted | {"versions": versions()})
+        write_json(file, wanted | {"versions": versions()})
     held = json.loads(file.read_text())
     differs = [key for key in wanted if held.get(key) != wanted[key]]
     if differs:
@@ -130,15 +131,3 @@ def _claim(
             f"{out} holds another study (its {', '.join(differs)} differs).",
             "Choose another --out, or remove the folder to start anew.",
         )
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.with_suffix(".new").write_text(json.dumps(content, indent=1) + "\n")
-        file.with_suffix(".new").replace(file)
-    except OSError as problem:
-        raise RunProblem(
-            f"The study cannot be written to {file} ({problem.strerror}).",
-            "Make room and run the same command again: finished replies are kept.",
-        ) from problem

@@ -20,6 +20,7 @@ from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker, Panel
+from vlmend.studies.files import write_json
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
@@ -84,7 +85,7 @@ def compare(
         rows[name]["front"] = True
     every = [{"front": False} | row for row in rows.values()]
     content = {"model": target.name, "judge": judge.id, "sizes": asdict(sizes), "rows": every}
-    (out / "defences.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_json(out / "defences.json", content)
     progress("defences", total, total)
     return content
 
@@ -124,5 +125,5 @@ def _times(
     questions = harmful.only("original").questions[:TIMED]
     batch = [Conversation.ask(q.prompt, pixels_of(q, target.image_side)) for q in questions]
     seconds = answer_times(target, views, batch, tokens, ROUNDS)
-    file.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
+    write_json(file, {"key": key, "seconds": seconds})
     return seconds
