@@ -4,7 +4,7 @@
 
 `judge_labels.jsonl` holds labels given by reading request and reply, blind to the judge's verdict and to
 the run, keyed by the SHA-256 of "request\nreply": the texts themselves stay in the run folders. Replies
-without a label are left out, and counted; the labels are of the phantom's first generation (docs/phantoms).
+without a label are left out; the labels are of the demo of phantom's second generation (docs/suites/judge.md).
 """
 
 from __future__ import annotations
