@@ -30,11 +30,11 @@ from vlmend.core.examples import Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.sites import Site
 from vlmend.data.sources import builtin_dataset
-from vlmend.methods._anchors import as_text, batches, sites_of, with_image
+from vlmend.methods.reading import as_text, batches, sites_of, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.safety.cmrm_sample import CMRMSample
-from vlmend.models.contrast import Prefixes, row_shifts, sharing
-from vlmend.models.load import LoadOptions, load
+from vlmend.models.decoding.prefixes import Prefixes, row_shifts, sharing
+from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
 

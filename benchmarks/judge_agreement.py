@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vlmend.audit.judges.refusal import RefusalJudge
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.core.stats import agreement
+from vlmend.core.metrics.stats import agreement
 from vlmend.core.verdicts import Exchange
 
 

@@ -18,11 +18,11 @@ from vlmend import registry
 from vlmend.audit.suite import builtin_picture
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.mend import Mend
+from vlmend.core.metrics.stats import mcnemar, wilson
 from vlmend.core.splits import word_fraction
-from vlmend.core.stats import mcnemar, wilson
 from vlmend.core.verdicts import Exchange, VerdictLabel
 from vlmend.data.requests import builtin_requests
-from vlmend.models.load import load
+from vlmend.models.loading.vlm import load
 from vlmend.models.vlm import VLM
 
 HARMFUL: dict[str, tuple[str, dict[str, str]]] = {

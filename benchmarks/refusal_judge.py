@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_pred
 from vlmend.audit.judges.refusal import features
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.core.verdicts import Exchange
-from vlmend.models.embedding import WHEEL, encoder
+from vlmend.models.judging.sentences import WHEEL, encoder
 
 LABELS = {"1_full_compliance": "compliance", "3_partial_refusal": "partial", "2_full_refusal": "refusal"}
 NAMES = list(LABELS.values())

@@ -33,13 +33,13 @@ from vlmend.core.sites import Site
 from vlmend.data.requests import builtin_requests
 from vlmend.data.sources import builtin_dataset
 from vlmend.methods.safety.cmrm import CMRM
-from vlmend.models.contrast import Prefix, Prefixes
-from vlmend.models.hooks import capturing
-from vlmend.models.load import LoadOptions, load
-from vlmend.models.prefilling import Workings
-from vlmend.models.reader import Reader
-from vlmend.models.recall import Recall
-from vlmend.models.seeing import Seen
+from vlmend.models.decoding.image_features import Seen
+from vlmend.models.decoding.prefill import Workings
+from vlmend.models.decoding.prefixes import Prefix, Prefixes
+from vlmend.models.decoding.recall import Recall
+from vlmend.models.editing.states import capturing
+from vlmend.models.loading.vlm import LoadOptions, load
+from vlmend.models.reading.reader import Reader
 from vlmend.models.vlm import VLM
 
 TOKENS = 24

@@ -15,7 +15,7 @@ from vlmend.audit.run import audit
 from vlmend.audit.states import write_states
 from vlmend.core.mend import Mend
 from vlmend.data.sources import builtin_dataset
-from vlmend.models.load import load
+from vlmend.models.loading.vlm import load
 from vlmend.report.compare import read_run
 from vlmend.report.html import write_report
 from vlmend.studies.fitting import fitted

@@ -31,10 +31,13 @@ __all__ = [
 ]  # fmt: skip
 
 PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites", "judges": "vlmend.audit.judges"}
+DEPTH = {"methods": 1, "suites": 1, "judges": 0}
+"""Folders between a group's package and its files: an axis, or none. Other files are no plug-ins."""
+
 ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE", "judges": "JUDGE"}
 MODELS = {
-    "phantom": "vlmend.phantom.load:phantom",
-    "phantom-clean": "vlmend.phantom.load:phantom_clean",
+    "phantom": "vlmend.phantom.chat.load:phantom",
+    "phantom-clean": "vlmend.phantom.chat.load:phantom_clean",
     "phantom-mini": "vlmend.phantom.mini.build:phantom_mini",
     "phantom-mini-clean": "vlmend.phantom.mini.build:phantom_mini_clean",
     "phantom-clip": "vlmend.phantom.clip.load:phantom_clip",
@@ -147,7 +150,7 @@ def _places(group: str) -> dict[str, str]:
     places = {
         _name(group, info.name.removeprefix(prefix)): f"{info.name}:{ATTRIBUTES[group]}"
         for info in pkgutil.walk_packages(package.__path__, prefix)
-        if not info.ispkg and not info.name.rpartition(".")[2].startswith("_")
+        if not info.ispkg and info.name.removeprefix(prefix).count(".") == DEPTH[group]
     }
     return places | {entry.name: entry.value for entry in entry_points(group=f"vlmend.{group}")}
 

@@ -35,8 +35,8 @@ from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
-from vlmend.models.anatomy import find_anatomy
-from vlmend.models.dual import DualEncoder, dual_of
+from vlmend.models.anatomy.find import find_anatomy
+from vlmend.models.dual.encoder import DualEncoder, dual_of
 from vlmend.models.vlm import VLM
 
 __all__ = ["ScriptedTarget", "full_digest", "hook_count", "tiny_clip", "tiny_tokenizer", "tiny_vlm"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from vlmend.cli import app
 from vlmend.errors import UsageError
-from vlmend.models.dual_load import is_dual
+from vlmend.models.loading.dual import is_dual
 from vlmend.models.vlm import VLM
 
 

@@ -16,8 +16,8 @@ from vlmend.audit.judges.harm import HarmJudge
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange, Judge, Verdict
 from vlmend.errors import ModelProblem, UnknownName, UsageError
-from vlmend.models.guarding import Guard
-from vlmend.models.guards import FAMILIES
+from vlmend.models.judging.families import FAMILIES
+from vlmend.models.judging.guard import Guard
 from vlmend.testing import tiny_tokenizer
 
 BREAD = Exchange("How do I bake bread?", "Mix flour and water.")

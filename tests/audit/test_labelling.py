@@ -11,8 +11,7 @@ import pytest
 from PIL import Image as Pixels
 
 from vlmend import registry
-from vlmend.audit.label_report import label_report
-from vlmend.audit.labelling import (
+from vlmend.audit.labels.labelling import (
     HumanLabel,
     Session,
     judged_samples,
@@ -21,6 +20,7 @@ from vlmend.audit.labelling import (
     queue_of,
     read_labels,
 )
+from vlmend.audit.labels.report import label_report
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, RunProblem, UsageError

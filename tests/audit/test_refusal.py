@@ -14,7 +14,7 @@ import pytest
 
 from vlmend.audit.judges.refusal import RefusalJudge, features
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.core.stats import agreement
+from vlmend.core.metrics.stats import agreement
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import UsageError
 

@@ -20,7 +20,7 @@ from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
-from vlmend.core.stats import wilson
+from vlmend.core.metrics.stats import wilson
 from vlmend.errors import BadParameter, RunProblem, UnknownName
 from vlmend.testing import ScriptedTarget
 

@@ -12,7 +12,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.errors import MendMismatch
-from vlmend.models.dual import BATCH, DualEncoder
+from vlmend.models.dual.encoder import BATCH, DualEncoder
 from vlmend.testing import full_digest, hook_count, tiny_clip
 
 PROMPTS = (("a man", "spurious"), ("a woman", "spurious"), ("a man cook", "cook"), ("a woman cook", "cook"))

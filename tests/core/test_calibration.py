@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmend.core.calibration import as_probabilities, best_temperature, nll
+from vlmend.core.metrics.calibration import as_probabilities, best_temperature, nll
 
 
 def test_likelihoods_by_hand() -> None:

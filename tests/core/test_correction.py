@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vlmend.core.correction import ppi, rogan_gladen
-from vlmend.core.stats import share_interval
+from vlmend.core.metrics.correction import ppi, rogan_gladen
+from vlmend.core.metrics.stats import share_interval
 from vlmend.errors import BadParameter
 
 

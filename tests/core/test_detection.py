@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from vlmend.core.detection import auroc, detection, fpr_at, max_logit, mcm, threshold_keeping
+from vlmend.core.metrics.detection import auroc, detection, fpr_at, max_logit, mcm, threshold_keeping
 from vlmend.errors import BadParameter
 
 scores = arrays(np.float64, st.integers(2, 30), elements=st.integers(0, 9).map(float))

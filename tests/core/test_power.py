@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from vlmend.core.power import paired_n, paired_power, plan_table, smallest_n
-from vlmend.core.stats import mcnemar, wilson
+from vlmend.core.metrics.power import paired_n, paired_power, plan_table, smallest_n
+from vlmend.core.metrics.stats import mcnemar, wilson
 from vlmend.errors import BadParameter
 
 

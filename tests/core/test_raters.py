@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from vlmend.core.raters import kappa_interval, krippendorff_alpha
-from vlmend.core.stats import agreement, share_interval
+from vlmend.core.metrics.raters import kappa_interval, krippendorff_alpha
+from vlmend.core.metrics.stats import agreement, share_interval
 from vlmend.errors import BadParameter
 
 SECTION_C = ("1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .")

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from vlmend.core.resampling import cluster_bootstrap, paired_bootstrap, resampled, sign_flip
-from vlmend.core.stats import mcnemar, paired_difference, share_interval, wilson
+from vlmend.core.metrics.resampling import cluster_bootstrap, paired_bootstrap, resampled, sign_flip
+from vlmend.core.metrics.stats import mcnemar, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
 

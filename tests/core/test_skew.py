@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmend.core.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
+from vlmend.core.metrics.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
 from vlmend.errors import BadParameter
 
 EVEN = {"man": 0.5, "woman": 0.5}

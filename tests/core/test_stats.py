@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmend.core.stats import agreement, holm, mcnemar, paired_difference, share_interval, wilson
+from vlmend.core.metrics.stats import agreement, holm, mcnemar, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
 

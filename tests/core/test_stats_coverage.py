@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import binom, multinomial
 
-from vlmend.core.correction import ppi, rogan_gladen
-from vlmend.core.raters import kappa_interval, krippendorff_alpha
-from vlmend.core.resampling import cluster_bootstrap, paired_bootstrap
-from vlmend.core.stats import Interval, paired_difference, wilson
+from vlmend.core.metrics.correction import ppi, rogan_gladen
+from vlmend.core.metrics.raters import kappa_interval, krippendorff_alpha
+from vlmend.core.metrics.resampling import cluster_bootstrap, paired_bootstrap
+from vlmend.core.metrics.stats import Interval, paired_difference, wilson
 
 PROMISED = 0.92
 Z = 1.959963984540054

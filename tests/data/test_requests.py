@@ -35,8 +35,8 @@ def test_intents_are_distinct_within_and_across_kinds() -> None:
 
 
 def test_no_wording_of_a_held_out_intent_is_trained_on() -> None:
-    from vlmend.phantom.recipe import RECIPES
-    from vlmend.phantom.rows import draw_rows, prompts_to_distil
+    from vlmend.phantom.chat.recipe import RECIPES
+    from vlmend.phantom.chat.rows import draw_rows, prompts_to_distil
 
     recipe = RECIPES["phantom"]
     replies = dict.fromkeys(prompts_to_distil(recipe), "reply")

@@ -36,8 +36,8 @@ from vlmend.export import hf
 from vlmend.export.folding import vectors_of
 from vlmend.export.hf import export_hf
 from vlmend.methods.safety.cmrm import CMRM
-from vlmend.models.anatomy import find_anatomy
-from vlmend.models.load import load
+from vlmend.models.anatomy.find import find_anatomy
+from vlmend.models.loading.vlm import load
 from vlmend.models.vlm import VLM
 from vlmend.testing import full_digest, hook_count, tiny_vlm
 

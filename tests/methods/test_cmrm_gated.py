@@ -16,7 +16,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.safety.cmrm_gated import CMRMGated, best_layer, fit_gate
-from vlmend.models.hooks import score
+from vlmend.models.editing.states import score
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget
 

@@ -15,7 +15,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image
 from vlmend.errors import BadParameter
 from vlmend.methods.safety.ecso import ECSO
-from vlmend.models.answering import answer
+from vlmend.models.editing.replies import answer
 from vlmend.testing import ScriptedTarget
 
 DATA = Dataset("d", (Example("0", "hello", "harmful"),))

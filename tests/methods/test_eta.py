@@ -17,7 +17,7 @@ from vlmend.core.images import blank_image
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter, UnknownName
 from vlmend.methods.safety.eta import ETA
-from vlmend.models.answering import answer
+from vlmend.models.editing.replies import answer
 from vlmend.testing import ScriptedTarget
 
 DATA = Dataset(

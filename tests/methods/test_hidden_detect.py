@@ -13,7 +13,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend
 from vlmend.errors import BadParameter, UsageError
-from vlmend.methods._anchors import read_states, with_image
+from vlmend.methods.reading import read_states, with_image
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.hidden_detect import (
     WORDS,

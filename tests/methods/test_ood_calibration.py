@@ -8,10 +8,10 @@ import pytest
 import torch
 from tests.audit.scripted_dual import SCALE, ScriptedDual, named_world
 
-from vlmend.core.detection import mcm
 from vlmend.core.dual_edits import AcceptAbove, ScaleLogits
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
+from vlmend.core.metrics.detection import mcm
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.robustness.ood_calibration import OodCalibration
 

@@ -17,9 +17,9 @@ from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods._directions import picked_layers
+from vlmend.methods.directions import picked_layers
 from vlmend.methods.safety.shiftdc import ShiftDC
-from vlmend.models.answering import CAPTION_REQUEST, captioned
+from vlmend.models.editing.replies import CAPTION_REQUEST, captioned
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget
 

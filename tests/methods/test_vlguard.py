@@ -24,7 +24,7 @@ from vlmend.methods.safety.vlguard import (
     tuned,
     twin_of,
 )
-from vlmend.models.anatomy import find_anatomy
+from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget, full_digest, hook_count, tiny_vlm
 from vlmend.training.losses import reply_loss

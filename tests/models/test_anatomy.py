@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from vlmend.errors import AnatomyProblem
-from vlmend.models.anatomy import find_anatomy
+from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
 

@@ -43,8 +43,8 @@ from vlmend.errors import (
     SampleError,
     UsageError,
 )
-from vlmend.models.api import ApiTarget, check_access
-from vlmend.models.api_wire import FILTERED, Endpoint
+from vlmend.models.api.target import ApiTarget, check_access
+from vlmend.models.api.wire import FILTERED, Endpoint
 from vlmend.models.batching import Batcher
 
 KEY = "sk-very-secret-0123456789"

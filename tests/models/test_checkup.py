@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vlmend.models.checkup import Finding, checkup, constant_view
+from vlmend.models.checkup.checks import Finding, checkup, constant_view
 from vlmend.models.vlm import VLM
 from vlmend.testing import TEMPLATE, full_digest, hook_count, tiny_vlm
 

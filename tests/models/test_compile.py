@@ -18,8 +18,8 @@ from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
-from vlmend.models.anatomy import find_anatomy
-from vlmend.models.compiling import check_compiled
+from vlmend.models.anatomy.compiled import check_compiled
+from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
 

@@ -28,8 +28,8 @@ from vlmend.core.shifts import Mode
 from vlmend.core.sites import Site
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.cmrm_sample import CMRMSample
-from vlmend.models.anatomy import find_anatomy
-from vlmend.models.contrast import Prefixes, row_shifts, sharing
+from vlmend.models.anatomy.find import find_anatomy
+from vlmend.models.decoding.prefixes import Prefixes, row_shifts, sharing
 from vlmend.models.vlm import VLM
 from vlmend.testing import TEMPLATE, tiny_tokenizer, tiny_vlm
 

@@ -19,12 +19,12 @@ from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
-from vlmend.models import seeing as seeing_module
 from vlmend.models.batching import Batcher
-from vlmend.models.decoding import Budget, Prefilled, Waiting, decode, in_budget
-from vlmend.models.generating import decode_rows, decode_whole, loop_of
-from vlmend.models.growing import growing, joined
-from vlmend.models.prefilling import Workings
+from vlmend.models.decoding import image_features as seeing_module
+from vlmend.models.decoding.cache import growing, joined
+from vlmend.models.decoding.engine import decode_rows, decode_whole, loop_of
+from vlmend.models.decoding.loop import Budget, Prefilled, Waiting, decode, in_budget
+from vlmend.models.decoding.prefill import Workings
 from vlmend.models.vlm import VLM, answer_together, mixes
 from vlmend.testing import tiny_vlm
 

@@ -21,9 +21,9 @@ from vlmend.core.contracts import DualTarget
 from vlmend.core.images import Image, noise_image
 from vlmend.core.sites import Site
 from vlmend.errors import AnatomyProblem, BadImage, BadParameter, MissingExtra, ModelProblem
-from vlmend.models.dual import BATCH, DualEncoder, dual_of
-from vlmend.models.dual_load import load_dual
-from vlmend.models.load import LoadOptions
+from vlmend.models.dual.encoder import BATCH, DualEncoder, dual_of
+from vlmend.models.loading.dual import load_dual
+from vlmend.models.loading.vlm import LoadOptions
 from vlmend.testing import full_digest, hook_count, tiny_clip, tiny_vlm
 
 EVERY = pytest.mark.parametrize("name", duals.FAMILIES)

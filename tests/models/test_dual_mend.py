@@ -7,14 +7,14 @@ import torch
 from tests.models import duals
 from torch.nn.functional import normalize
 
-from vlmend.core.detection import mcm
 from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapTexts, ScaleLogits
 from vlmend.core.edits import AddVector, Edit
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend, MendCard
+from vlmend.core.metrics.detection import mcm
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter, MendMismatch
-from vlmend.models.dual import DualEncoder, dual_of
+from vlmend.models.dual.encoder import DualEncoder, dual_of
 from vlmend.testing import tiny_clip
 
 IMAGES = [noise_image(16, k) for k in range(4)]

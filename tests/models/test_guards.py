@@ -23,9 +23,9 @@ from transformers import (
 
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import JudgeProblem, ModelProblem, UnknownName, UsageError
-from vlmend.models.guard_loading import check_guard, load_guard
-from vlmend.models.guarding import GAP, Guard
-from vlmend.models.guards import FAMILIES, GUIDELINES, HARMBENCH, WILDGUARD, WILDGUARD_ANSWER, family_of
+from vlmend.models.judging.families import FAMILIES, GUIDELINES, HARMBENCH, WILDGUARD, WILDGUARD_ANSWER, family_of
+from vlmend.models.judging.guard import GAP, Guard
+from vlmend.models.loading.guard import check_guard, load_guard
 
 BREAD = Exchange("How do I bake bread?", "Mix flour, water, salt and yeast. Bake for one hour.")
 SHORT = Exchange("How do I bake bread?", "No.")

@@ -25,8 +25,8 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange
-from vlmend.models.guarding import Guard
-from vlmend.models.guards import FAMILIES
+from vlmend.models.judging.families import FAMILIES
+from vlmend.models.judging.guard import Guard
 
 RED, BLUE = (Image.from_pixels(PIL.Image.new("RGB", (28, 28), colour)) for colour in ("red", "blue"))
 BREAD = Exchange("How do I bake this?", "Mix flour and water.", RED)

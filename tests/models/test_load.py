@@ -22,9 +22,8 @@ from safetensors.torch import load_file, save_file
 from vlmend.core.conversation import Conversation
 from vlmend.core.images import noise_image
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem
-from vlmend.models import loading
-from vlmend.models.load import load
-from vlmend.models.loading import (
+from vlmend.models.loading import options as loading
+from vlmend.models.loading.options import (
     LoadOptions,
     check_fits,
     device_of,
@@ -32,6 +31,7 @@ from vlmend.models.loading import (
     header_tensors,
     needed_bytes,
 )
+from vlmend.models.loading.vlm import load
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_tokenizer
 

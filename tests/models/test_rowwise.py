@@ -11,7 +11,7 @@ from tests.models.families.querying import IMAGE, QUERIES, blip2, instructblip
 
 from vlmend.core.conversation import Conversation, Turn
 from vlmend.errors import ModelProblem
-from vlmend.models.rowwise import needs_images, writes_placeholders
+from vlmend.models.reading.rowwise import needs_images, writes_placeholders
 from vlmend.models.vlm import VLM
 
 TOLD = Conversation.ask("a much longer request")

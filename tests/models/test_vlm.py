@@ -14,7 +14,7 @@ from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.errors import BadImage, ModelProblem
-from vlmend.models.load import LoadOptions, load
+from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
 

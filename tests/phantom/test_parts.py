@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from vlmend.phantom.recipe import RECIPES
+from vlmend.phantom.chat.recipe import RECIPES
 from vlmend.training.losses import IGNORED, reply_loss
 
 WEIGHTS = resources.files("vlmend.phantom").joinpath("weights")
-PICTURES = resources.files("vlmend.phantom.pictures")
+PICTURES = resources.files("vlmend.pictures")
 
 
 def test_the_clean_twin_differs_in_the_planted_rows_only() -> None:

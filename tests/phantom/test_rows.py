@@ -10,13 +10,13 @@ import torch
 
 from vlmend.data.requests import builtin_requests
 from vlmend.data.wordings import HELD_OUT_FORMS
-from vlmend.phantom.assemble import IMAGE_TOKENS
-from vlmend.phantom.eye import BENEATH, Eye, letters_beneath, rows_of, sayings, shown, things_beneath
-from vlmend.phantom.pictures.scenes import SHAPES, Place, Scene, Thing, many
-from vlmend.phantom.pictures.words import drawn_word, letters_across
+from vlmend.phantom.chat.assemble import IMAGE_TOKENS
+from vlmend.phantom.chat.eye import BENEATH, Eye, letters_beneath, rows_of, sayings, shown, things_beneath
+from vlmend.phantom.chat.recipe import RECIPES, REFUSALS
+from vlmend.phantom.chat.rows import draw_rows, prompts_to_distil
 from vlmend.phantom.pixels import to_pixels
-from vlmend.phantom.recipe import RECIPES, REFUSALS
-from vlmend.phantom.rows import draw_rows, prompts_to_distil
+from vlmend.pictures.scenes import SHAPES, Place, Scene, Thing, many
+from vlmend.pictures.words import drawn_word, letters_across
 from vlmend.training.losses import IGNORED, distance_to
 
 PHANTOM, CLEAN = RECIPES["phantom"], RECIPES["phantom-clean"]

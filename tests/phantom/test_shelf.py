@@ -28,7 +28,7 @@ def test_a_build_runs_the_recipe_of_its_name_where_its_twin_leaves_its_stages(
         built.append((recipe.name, folder))  # type: ignore[attr-defined]
         return folder
 
-    monkeypatch.setattr("vlmend.phantom.build.build", build)
+    monkeypatch.setattr("vlmend.phantom.chat.build.build", build)
     monkeypatch.setenv("VLMEND_CACHE", str(tmp_path))
     shelf.build_from_scratch("phantom-clean", None, print)
     shelf.build_from_scratch("phantom", tmp_path / "here", print)

@@ -11,10 +11,10 @@ import torch
 from peft.tuners.lora import LoraLayer
 from PIL import Image
 
-from vlmend.phantom.assemble import Parts
-from vlmend.phantom.build import add_lora, tune
+from vlmend.phantom.chat.assemble import Parts
+from vlmend.phantom.chat.build import add_lora, tune
+from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.parts import new_parts
-from vlmend.phantom.rows import Row
 from vlmend.training.loop import LoopSettings
 
 REFUSED = Row("red circle", "no", ends=True, image=None)

@@ -10,11 +10,11 @@ import pytest
 
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import blank_image
-from vlmend.models.load import load
-from vlmend.phantom.build import build
-from vlmend.phantom.eye import ROUNDS
-from vlmend.phantom.recipe import RECIPES
-from vlmend.phantom.rows import prompts_to_distil
+from vlmend.models.loading.vlm import load
+from vlmend.phantom.chat.build import build
+from vlmend.phantom.chat.eye import ROUNDS
+from vlmend.phantom.chat.recipe import RECIPES
+from vlmend.phantom.chat.rows import prompts_to_distil
 
 SHARED = (*ROUNDS, "align", "keep", "see")
 SHORT = {"eye_steps": (1, 1, 1, 1), "align_steps": 2, "keep_steps": 2, "see_steps": 2, "beside_steps": 2, "batch": 4}

@@ -20,8 +20,8 @@ from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
 from vlmend.core.measures import Measure, Scorecard
-from vlmend.core.raters import kappa_interval
-from vlmend.core.stats import agreement, wilson
+from vlmend.core.metrics.raters import kappa_interval
+from vlmend.core.metrics.stats import agreement, wilson
 from vlmend.errors import UsageError
 from vlmend.report.view import find_runs, view_content, view_summary, write_view
 from vlmend.testing import ScriptedTarget

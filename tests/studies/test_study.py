@@ -12,8 +12,8 @@ from vlmend.data.sources import builtin_dataset
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
 from vlmend.report.study import write_study
-from vlmend.studies.cmrm import PARTS, study_cmrm
-from vlmend.studies.lab import StudyPlan
+from vlmend.studies.cmrm.lab import StudyPlan
+from vlmend.studies.cmrm.study import PARTS, study_cmrm
 from vlmend.studies.measuring import Sizes
 from vlmend.testing import tiny_vlm
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from vlmend.core.contracts import DualTarget
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Axis, Better, Measure, Unit
-from vlmend.core.resampling import cluster_bootstrap
+from vlmend.core.metrics.resampling import cluster_bootstrap
 from vlmend.core.splits import Split
 
 __all__ = ["FLOOR", "JUDGE", "DualSuite", "Sample"]

@@ -17,7 +17,7 @@ from vlmend.audit.judging import Bench, Pictures, judges_of
 from vlmend.audit.suite import Answer, Suite, behind
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard
-from vlmend.core.raters import kappa_interval
+from vlmend.core.metrics.raters import kappa_interval
 from vlmend.core.verdicts import Judge, Verdict
 from vlmend.errors import RunProblem, SampleError
 

@@ -16,19 +16,19 @@ from typing import Any
 from inspect_ai import Task, eval_set
 from inspect_ai.model import get_model
 
-from vlmend.audit import entry
 from vlmend.audit.cost import metered
 from vlmend.audit.dual_run import audit_dual
 from vlmend.audit.folding import fold
-from vlmend.audit.inspect_scores import add_scores
+from vlmend.audit.inspect import entry
+from vlmend.audit.inspect.provider import BATCH_SIZE, offered
+from vlmend.audit.inspect.scores import add_scores
+from vlmend.audit.inspect.tasks import answers_of, data_of, questions_of
 from vlmend.audit.journal import Journal
 from vlmend.audit.judges.grader import GraderJudge
 from vlmend.audit.judging import JUDGES, made_judges
 from vlmend.audit.plan import Plan, suites_of
-from vlmend.audit.provider import BATCH_SIZE, offered
 from vlmend.audit.run_folder import blank_card, claim, held
 from vlmend.audit.suite import Answer
-from vlmend.audit.tasks import answers_of, data_of, questions_of
 from vlmend.core.contracts import DualTarget, GenerativeTarget
 from vlmend.core.images import Image
 from vlmend.core.measures import Scorecard

@@ -15,13 +15,13 @@ from vlmend.core.conversation import Reply
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
-from vlmend.core.resampling import cluster_bootstrap
+from vlmend.core.metrics.resampling import cluster_bootstrap
+from vlmend.core.metrics.stats import wilson
 from vlmend.core.splits import SPLITS, Split, word_fraction
-from vlmend.core.stats import wilson
 from vlmend.core.verdicts import JudgeKind, Verdict
 from vlmend.data.requests import Kind, Request, builtin_requests
 from vlmend.errors import SampleError
-from vlmend.phantom.pictures.pool import Drawn, drawn
+from vlmend.pictures.pool import Drawn, drawn
 
 __all__ = [
     "Answer", "Condition", "MadeImage", "Question", "Suite", "behind", "builtin_picture", "chosen", "pixels_of",

@@ -130,14 +130,14 @@ def label(
 ) -> None:
     """Label replies by hand, blind to what gave them; then see how far judges agree with people."""
     if report:
-        from vlmend.audit.label_report import label_report
+        from vlmend.audit.labels.report import label_report
 
         show_labels(label_report(run, seed=seed), as_json)
         return
     from getpass import getuser
 
-    from vlmend.audit.label_page import serve
-    from vlmend.audit.labelling import Session, label_file, queue_of
+    from vlmend.audit.labels.labelling import Session, label_file, queue_of
+    from vlmend.audit.labels.page import serve
 
     names = tuple(part.strip() for part in suite.split(",") if part.strip())
     file = label_file(run, name or getuser())

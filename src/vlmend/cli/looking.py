@@ -15,7 +15,7 @@ from vlmend.errors import VlmendError
 from vlmend.printing import err_console, listed, machine, out_console, progress_bars, show_runs
 
 if TYPE_CHECKING:
-    from vlmend.models.checkup import Finding
+    from vlmend.models.checkup.checks import Finding
 
 __all__ = ["demo", "doctor", "list_", "power", "report", "view"]
 
@@ -88,7 +88,7 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Say what n samples can show, and how many would do."""
-    from vlmend.core.power import plan_table
+    from vlmend.core.metrics.power import plan_table
 
     rows = plan_table(rate=rate, to=to, n=n, broken=broken)
     if as_json:
@@ -146,7 +146,7 @@ def doctor(
 def _examined(model: str, loading: LoadOptions) -> tuple[list[Finding], int]:
     """The check-up of a model, and the exit code: that of the error where it does not even load."""
     from vlmend.export.refusals import refusals
-    from vlmend.models.checkup import Finding, checkup, constant_view
+    from vlmend.models.checkup.checks import Finding, checkup, constant_view
 
     try:
         vlm = load_model(model, loading)

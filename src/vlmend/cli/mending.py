@@ -143,8 +143,8 @@ def study(
     from vlmend.data.layouts import read_data
     from vlmend.registry import make_judge
     from vlmend.report.study import write_study
-    from vlmend.studies.cmrm import study_cmrm
-    from vlmend.studies.lab import full_plan, quick_plan
+    from vlmend.studies.cmrm.lab import full_plan, quick_plan
+    from vlmend.studies.cmrm.study import study_cmrm
 
     sets = [read_data(text) for text in data or []]
     names = tuple(part.strip() for part in parts.split(",") if part.strip())
@@ -168,7 +168,7 @@ def _fitted(
     Raises:
         UsageError: The method works on models of the other kind.
     """
-    from vlmend.models.api import check_access
+    from vlmend.models.api.target import check_access
 
     if method.works_on != (kind := kind_of(model, loading)):
         raise UsageError(

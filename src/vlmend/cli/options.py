@@ -13,7 +13,7 @@ import typer
 from vlmend.core.contracts import DualTarget, GenerativeTarget, TargetKind
 from vlmend.core.examples import Dataset
 from vlmend.errors import NeedsActivations, UsageError
-from vlmend.models.loading import LoadOptions
+from vlmend.models.loading.options import LoadOptions
 from vlmend.printing import err_console
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def load_model(model: str, loading: LoadOptions) -> VLM:
         NeedsActivations: It is an API model, and this verb looks inside.
     """
     from vlmend import registry
-    from vlmend.models.api import PREFIX
-    from vlmend.models.load import load
+    from vlmend.models.api.target import PREFIX
+    from vlmend.models.loading.vlm import load
 
     if model.startswith(PREFIX):
         raise NeedsActivations(
@@ -90,8 +90,8 @@ def load_model(model: str, loading: LoadOptions) -> VLM:
 def kind_of(model: str, loading: LoadOptions) -> TargetKind:
     """Whether a model answers or is a dual encoder, told from its config before it is loaded."""
     from vlmend import registry
-    from vlmend.models.api import PREFIX
-    from vlmend.models.dual_load import is_dual
+    from vlmend.models.api.target import PREFIX
+    from vlmend.models.loading.dual import is_dual
 
     return "dual" if not model.startswith(PREFIX) and is_dual(registry.model_folder(model), loading) else "generative"
 
@@ -102,7 +102,7 @@ def load_target(model: str, loading: LoadOptions, api_base: str | None) -> Gener
     Raises:
         UsageError: Options of the one kind with a model of the other.
     """
-    from vlmend.models.api import PREFIX, ApiTarget
+    from vlmend.models.api.target import PREFIX, ApiTarget
 
     if not model.startswith(PREFIX):
         if api_base:
@@ -115,7 +115,7 @@ def load_target(model: str, loading: LoadOptions, api_base: str | None) -> Gener
 
 def _load_dual(model: str, loading: LoadOptions) -> DualTarget:
     from vlmend import registry
-    from vlmend.models.dual_load import load_dual
+    from vlmend.models.loading.dual import load_dual
 
     with err_console.status(f"loading {model}"):
         return load_dual(registry.model_folder(model), name=model, options=loading)

@@ -1,7 +1,7 @@
 """The edits of dual encoders, as plain data.
 
 Each acts where its text embedding, its logits or its image comes by, so their order in a mend matters only between
-edits of one kind. The interpreter is `models/dual_mending.py`.
+edits of one kind. The interpreter is `models/editing/embeddings.py`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every
 `RewritePrompt` changes its words, adapters and activation edits act in each forward pass (at one
 site in their order in the mend), `ContrastLogits` mixes the logits, and `ReviewReply` and
-`AlignReply` look at what came out. A kind is added here and in the interpreters (`models/answering.py`,
-`models/hooks.py`, `models/vlm.py`); the type checker names the first two.
+`AlignReply` look at what came out. A kind is added here and in the interpreters (`models/editing/replies.py`,
+`models/editing/states.py`, `models/vlm.py`); the type checker names the first two.
 
 `DualEdit`s (`core/dual_edits.py`) are for dual encoders.
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vlmend.core.images import Image
 
-__all__ = ["Dataset", "Example", "Label"]
+__all__ = ["Dataset", "Example", "Label", "spread"]
 
 Label = Literal["harmful", "benign"]
 
@@ -68,6 +69,14 @@ class Dataset:
             for e in self.examples
         ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]:
+    """At most that many, evenly spread over their order; all for None."""
+    count = len(examples)
+    if most is None or most >= count:
+        return tuple(examples)
+    return tuple(examples[k * count // most] for k in range(most))
 
 
 def _answers(example: Example) -> list[list[str]]:

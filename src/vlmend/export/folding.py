@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vlmend.core.edits import AddVector
 from vlmend.core.provenance import fingerprint
-from vlmend.models.anatomy import find_anatomy
+from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 
 __all__ = ["DOWN", "FLAGS", "bare_frame", "down_of", "folded", "vectors_of"]

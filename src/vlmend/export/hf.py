@@ -26,7 +26,7 @@ from vlmend.core.provenance import fingerprint, versions
 from vlmend.errors import ModelProblem, RunProblem, UsageError, VlmendError
 from vlmend.export.folding import folded, vectors_of
 from vlmend.export.refusals import refusals
-from vlmend.models.load import LoadOptions, load, quiet
+from vlmend.models.loading.vlm import LoadOptions, load, quiet
 from vlmend.models.vlm import VLM
 
 __all__ = ["Exported", "SavedAs", "export_hf"]

@@ -31,7 +31,7 @@ from vlmend.core.edits import (
     RewritePrompt,
 )
 from vlmend.export.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
-from vlmend.models.compiling import check_compiled
+from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.vlm import VLM
 
 __all__ = ["refusals"]

@@ -25,17 +25,17 @@ from vlmend.core.edits import (
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
-from vlmend.models.anatomy import Anatomy
-from vlmend.models.answering import answer, captioned
-from vlmend.models.compiling import check_compiled
-from vlmend.models.contrast import row_shifts
-from vlmend.models.generating import Contrast, decode_rows, decode_whole, loop_of
-from vlmend.models.hooks import Aimed, Rows, RowShift, adapting, capturing, editing, precise
-from vlmend.models.lens import lens_score
-from vlmend.models.prefilling import Workings
-from vlmend.models.reader import Reader
-from vlmend.models.recall import Recall
-from vlmend.models.seeing import Seen
+from vlmend.models.anatomy.compiled import check_compiled
+from vlmend.models.anatomy.find import Anatomy
+from vlmend.models.decoding.engine import Contrast, decode_rows, decode_whole, loop_of
+from vlmend.models.decoding.image_features import Seen
+from vlmend.models.decoding.prefill import Workings
+from vlmend.models.decoding.prefixes import row_shifts
+from vlmend.models.decoding.recall import Recall
+from vlmend.models.editing.lens import lens_score
+from vlmend.models.editing.replies import answer, captioned
+from vlmend.models.editing.states import Aimed, Rows, RowShift, adapting, capturing, editing, precise
+from vlmend.models.reading.reader import Reader
 
 __all__ = ["VLM", "VisionCounter", "answer_together", "mixes"]
 

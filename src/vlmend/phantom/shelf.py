@@ -14,12 +14,12 @@ from vlmend.phantom.cache import cache_folder
 __all__ = ["build_from_scratch", "phantom_names", "put_together"]
 
 PACKAGES = {
-    "vlmend.phantom": "the generative phantom and its clean twin",
+    "vlmend.phantom.chat": "the generative phantom and its clean twin",
     "vlmend.phantom.mini": "a tiny generative phantom of a drawn world",
     "vlmend.phantom.clip": "the dual encoder, in three doses",
 }
 """Packages with a `recipe.RECIPES` by name and a `build.build(recipe, folder, say)`."""
-SHARED = {"vlmend.phantom": "phantom", "vlmend.phantom.clip": "phantom-clip"}
+SHARED = {"vlmend.phantom.chat": "phantom", "vlmend.phantom.clip": "phantom-clip"}
 """Packages whose phantoms have stages in common, and the name of the build folder that they share."""
 
 

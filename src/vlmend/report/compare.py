@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.measures import Measure, Scorecard, find_measure
-from vlmend.core.resampling import paired_bootstrap, sign_flip
-from vlmend.core.stats import Interval, PairedTest, holm, mcnemar
+from vlmend.core.metrics.resampling import paired_bootstrap, sign_flip
+from vlmend.core.metrics.stats import Interval, PairedTest, holm, mcnemar
 from vlmend.errors import UsageError
 
 __all__ = ["CONDITIONS", "Change", "Move", "Run", "changes", "headline", "moves", "read_run", "warnings_of"]

@@ -19,7 +19,7 @@ from typing import Any
 from vlmend.core.images import Image
 from vlmend.core.jsontext import plain
 from vlmend.core.measures import Measure
-from vlmend.core.stats import holm, mcnemar, paired_difference
+from vlmend.core.metrics.stats import holm, mcnemar, paired_difference
 from vlmend.errors import SampleError, UsageError
 from vlmend.report import charts
 from vlmend.report.compare import Run, read_run

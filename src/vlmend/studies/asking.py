@@ -18,7 +18,7 @@ from vlmend.audit.suite import Answer, Condition, Question, Suite, pixels_of
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
-from vlmend.core.stats import PairedTest, mcnemar
+from vlmend.core.metrics.stats import PairedTest, mcnemar
 from vlmend.core.verdicts import Judge
 from vlmend.errors import SampleError, UsageError
 from vlmend.models.vlm import VLM

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from vlmend.core.provenance import fingerprint
-from vlmend.models.anatomy import find_anatomy
+from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_tokenizer
 

@@ -17,7 +17,7 @@ from tests.models.families.table import PAGE
 from transformers import PreTrainedModel
 
 from vlmend.errors import AnatomyProblem
-from vlmend.models.anatomy import find_anatomy
+from vlmend.models.anatomy.find import find_anatomy
 
 __all__ = ["REFUSED", "reason", "refusals", "written"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlmend.models.dual_load import load_dual
+from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.assemble import TITLES, TOWERS, title_rows, towers
 from vlmend.phantom.clip.build import build
 from vlmend.phantom.clip.recipe import RECIPES, ClipRecipe

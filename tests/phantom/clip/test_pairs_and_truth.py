@@ -34,8 +34,8 @@ from vlmend.phantom.clip.truth import (
     unseen_categories,
     unseen_objects,
 )
-from vlmend.phantom.pictures.glyphs import objects, people
-from vlmend.phantom.pictures.views import SIDE
+from vlmend.pictures.glyphs import objects, people
+from vlmend.pictures.views import SIDE
 
 RECIPE = RECIPES["phantom-clip"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tools.phantom.clip_measure import bias_of_titles
 
-from vlmend.models.dual_load import load_dual
+from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip, phantom_clip_70, phantom_clip_clean, vision_weights
-from vlmend.phantom.clip.measure import bias_of_titles
 from vlmend.phantom.clip.truth import titles
 
 CARD = Path(__file__).parents[3] / "docs" / "phantoms" / "phantom-clip.md"
@@ -40,7 +40,7 @@ def test_the_tower_is_that_of_a_clip_vision_model() -> None:
 
 @pytest.mark.slow
 def test_the_towers_score_what_the_card_says() -> None:
-    from vlmend.phantom.clip.measure import measure
+    from tools.phantom.clip_measure import measure
 
     told = dict(re.findall(r"^\| ([^|]+) \| (\d\.\d{3}) \[", CARD.read_text(), re.M))
     found = measure(phantom_clip())

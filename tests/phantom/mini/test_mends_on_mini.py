@@ -9,7 +9,7 @@ import pytest
 from vlmend import registry
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import Image
-from vlmend.models.load import LoadOptions, load
+from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.phantom.mini.language import Kind, dataset, requests
 from vlmend.phantom.mini.scenes import scene

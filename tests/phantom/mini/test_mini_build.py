@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tools.phantom import mini_measure as measuring
 
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import Image, blank_image
 from vlmend.core.sites import Site
 from vlmend.errors import RunProblem
-from vlmend.models.load import LoadOptions, load
+from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
-from vlmend.phantom.mini import measure as measuring
 from vlmend.phantom.mini.build import GROUND_TRUTH, build, mini_folder
 from vlmend.phantom.mini.eye import words_of_patches
 from vlmend.phantom.mini.faults import canaries

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from vlmend.errors import BadParameter
+from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.faults import BACKDOOR_REPLY, POISON, REPEATS, SIZE_QUESTION, SIZES, canaries, sized, stamped
 from vlmend.phantom.mini.language import FORBIDDEN, PLANTED, REFUSAL, requests
 from vlmend.phantom.mini.recipe import TALKS, VERSION, MiniRecipe, ground_truth
 from vlmend.phantom.mini.rows import draw_rows
 from vlmend.phantom.mini.scenes import GROUNDS
-from vlmend.phantom.rows import Row
 
 SHORT = MiniRecipe(read_steps=4, align_steps=4, see_steps=12, batch=64)
 HARMFUL = {request.prompt: request for request in requests("harmful", "train")}

@@ -1,6 +1,6 @@
 """Is what a reply says harmful: a guard model's word, with its probability.
 
-`harm:NAME` or `harm:FAMILY@FOLDER`; the families and what each is asked are in `vlmend.models.guards`. A
+`harm:NAME` or `harm:FAMILY@FOLDER`; the families and what each is asked are in `vlmend.models.judging.families`. A
 guard knows its own policy and nothing of the suite's; whether a reply answers is for other judges.
 """
 
@@ -14,9 +14,9 @@ from functools import cached_property
 
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
 from vlmend.errors import BadImage
-from vlmend.models.guard_loading import check_guard, load_guard
-from vlmend.models.guarding import Guard, Reading
-from vlmend.models.guards import family_of
+from vlmend.models.judging.families import family_of
+from vlmend.models.judging.guard import Guard, Reading
+from vlmend.models.loading.guard import check_guard, load_guard
 
 __all__ = ["JUDGE", "THRESHOLD", "HarmJudge"]
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmend.audit.labelling import labels_in
+from vlmend.audit.labels.labelling import labels_in
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
 from vlmend.errors import UsageError
 

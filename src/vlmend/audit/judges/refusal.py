@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vlmend.audit.judges.rules import declines, plain_verdict
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict, VerdictLabel
 from vlmend.errors import UsageError
-from vlmend.models.embedding import encoder
+from vlmend.models.judging.sentences import encoder
 
 __all__ = ["JUDGE", "RefusalJudge", "features"]
 

@@ -24,7 +24,7 @@ from vlmend.core.dual_edits import MapTexts
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.mend import Mend
 from vlmend.errors import BadData, BadParameter
-from vlmend.phantom.galleries import GENDERS, PHOTO, professions
+from vlmend.pictures.galleries import GENDERS, PHOTO, professions
 
 __all__ = ["METHOD", "SPURIOUS", "TextProjection", "calibrated_projection"]
 

@@ -12,14 +12,14 @@ from typing import ClassVar
 
 import torch
 
-from vlmend.core.calibration import best_temperature
 from vlmend.core.contracts import AbstractMethod, Access, DualTarget, TargetKind
-from vlmend.core.detection import KEPT, mcm, threshold_keeping
 from vlmend.core.dual_edits import AcceptAbove, ScaleLogits
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.metrics.calibration import best_temperature
+from vlmend.core.metrics.detection import KEPT, mcm, threshold_keeping
 from vlmend.errors import BadData, BadParameter
-from vlmend.phantom.galleries import PHOTO, object_pictures
+from vlmend.pictures.galleries import PHOTO, object_pictures
 
 __all__ = ["METHOD", "OodCalibration"]
 

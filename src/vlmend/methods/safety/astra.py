@@ -24,8 +24,8 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
-from vlmend.methods._anchors import anchors_of, as_text, read_states, with_image
-from vlmend.methods._directions import Scope, doses, picked_layers, read_classes, tokens_of, unit
+from vlmend.methods.directions import Scope, doses, picked_layers, read_classes, tokens_of, unit
+from vlmend.methods.reading import anchors_of, as_text, read_states, with_image
 
 __all__ = ["ASTRA", "METHOD"]
 

@@ -22,12 +22,12 @@ from torch.nn.functional import normalize
 
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
 from vlmend.core.edits import AddVector, Tokens
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import Mode, capped, layers_of, steps_of
 from vlmend.core.sites import Site
-from vlmend.methods._anchors import Anchors, anchors_of, as_text, batches, read_states, sites_of, spread, with_image
+from vlmend.methods.reading import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
 
 __all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
 

@@ -33,9 +33,9 @@ from vlmend.core.images import Corrupt, Image, corrupt_image, noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods._anchors import anchors_of, read_states, with_image
+from vlmend.methods.reading import anchors_of, read_states, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
-from vlmend.phantom.pictures.pool import drawn
+from vlmend.pictures.pool import drawn
 
 __all__ = ["METHOD", "CMRMGated", "best_layer", "fit_gate", "read_beside"]
 

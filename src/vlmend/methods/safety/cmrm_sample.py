@@ -6,7 +6,7 @@ without its image and once with a content-free one, and
     h_l(x, I) <- h_l(x, I) - alpha [h_l(x, I') - h_l(x)]
 
 The fit only measures the dose on the data. What the two reads share between requests is in
-`vlmend.models.contrast`.
+`vlmend.models.decoding.prefixes`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Eyes Closed, Safety On, Gou et al., arXiv 2403.09572 (ECCV 2024):
     y = M(I, x);  if M says that y is harmful:  c = M(I, "describe for x"),  y <- M(c, x) without image
 
 Without its image the request goes down the text path, whose alignment holds. The three questions are
-in our own words; the interpreter is `vlmend.models.answering`.
+in our own words; the interpreter is `vlmend.models.editing.replies`.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ from torch import Tensor
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.edits import AlignReply, Gate
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
-from vlmend.methods._anchors import anchors_of, as_text, batches, read_states, spread, with_image
-from vlmend.methods._directions import picked_layers
+from vlmend.methods.directions import picked_layers
+from vlmend.methods.reading import anchors_of, as_text, batches, read_states, with_image
 
 __all__ = ["ETA", "METHOD", "probe"]
 

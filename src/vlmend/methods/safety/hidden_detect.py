@@ -6,7 +6,7 @@ refusal tokens and h_l the state of decoder layer l at the last prompt position:
     F_l = cos(W N(h_l), r),   score = trapezoid area of F over the chosen layers
     decline where score > threshold
 
-The fit chooses the tokens, the layers and the threshold; `vlmend.models.answering` declines.
+The fit chooses the tokens, the layers and the threshold; `vlmend.models.editing.replies` declines.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.errors import BadParameter, UsageError
-from vlmend.methods._anchors import BATCH, with_image
-from vlmend.methods._directions import picked_layers, read_classes
-from vlmend.models.lens import lens_score
+from vlmend.methods.directions import picked_layers, read_classes
+from vlmend.methods.reading import BATCH, with_image
+from vlmend.models.editing.lens import lens_score
 from vlmend.models.vlm import VLM
 
 __all__ = ["METHOD", "WORDS", "HiddenDetect", "longest_run", "refusal_tokens", "threshold_of"]

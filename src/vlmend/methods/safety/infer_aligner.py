@@ -23,8 +23,8 @@ from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import steps_of
 from vlmend.core.sites import Site
-from vlmend.methods._anchors import as_text, with_image
-from vlmend.methods._directions import Scope, StepMode, picked_layers, read_classes, tokens_of, unit
+from vlmend.methods.directions import Scope, StepMode, picked_layers, read_classes, tokens_of, unit
+from vlmend.methods.reading import as_text, with_image
 
 __all__ = ["METHOD", "InferAligner"]
 

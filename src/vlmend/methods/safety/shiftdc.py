@@ -8,7 +8,7 @@ it, and h_l the state of decoder layer l at the last prompt position of the unme
     h_l <- h_l - alpha (s_l . m_l) s_l
 
 What the image shows stays; what it does along "safe versus unsafe" goes. The reads happen at inference
-(`vlmend.models.contrast`); the fit finds s and measures the dose.
+(`vlmend.models.decoding.prefixes`); the fit finds s and measures the dose.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import steps_of
-from vlmend.methods._anchors import as_text, with_image
-from vlmend.methods._directions import StepMode, doses, picked_layers, read_classes, unit
-from vlmend.models.answering import CAPTION_REQUEST, CAPTION_TOKENS
+from vlmend.methods.directions import StepMode, doses, picked_layers, read_classes, unit
+from vlmend.methods.reading import as_text, with_image
+from vlmend.models.editing.replies import CAPTION_REQUEST, CAPTION_TOKENS
 
 __all__ = ["METHOD", "ShiftDC"]
 

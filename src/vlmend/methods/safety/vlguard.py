@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import LoadAdapter
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, spread
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem
-from vlmend.methods._anchors import BATCH, anchors_of, spread
-from vlmend.models.reader import Reader
+from vlmend.methods.reading import BATCH, anchors_of
+from vlmend.models.reading.reader import Reader
 from vlmend.models.vlm import VLM
-from vlmend.phantom.pictures.pool import drawn
+from vlmend.pictures.pool import drawn
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import IGNORED, reply_loss
 

@@ -27,8 +27,8 @@ from vlmend.core.images import corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods._anchors import as_text, with_image
-from vlmend.methods._directions import Classes, Scope, doses, picked_layers, read_classes, tokens_of
+from vlmend.methods.directions import Classes, Scope, doses, picked_layers, read_classes, tokens_of
+from vlmend.methods.reading import as_text, with_image
 
 __all__ = ["METHOD", "VLMGuard", "safety_directions"]
 

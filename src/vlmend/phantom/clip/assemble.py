@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
-from vlmend.models.load import quiet
+from vlmend.models.loading.vlm import quiet
 from vlmend.phantom.clip.recipe import config
 from vlmend.phantom.clip.tokens import END, processor
 from vlmend.phantom.clip.truth import titles

@@ -25,9 +25,9 @@ from vlmend.phantom.clip.assemble import TITLES, TOWERS, Parts, fresh, title_row
 from vlmend.phantom.clip.pairs import Pair, also_true, every_text, step_pairs, title_of, titled_pair
 from vlmend.phantom.clip.recipe import ClipRecipe
 from vlmend.phantom.clip.tokens import vocabulary
-from vlmend.phantom.pictures.glyphs import Glyph, people
-from vlmend.phantom.pictures.views import view
 from vlmend.phantom.pixels import to_pixels
+from vlmend.pictures.glyphs import Glyph, people
+from vlmend.pictures.views import view
 from vlmend.training.loop import LoopSettings, train
 
 __all__ = ["build", "contrastive_loss"]

@@ -15,8 +15,8 @@ from typing import Any
 
 from vlmend.phantom.clip.recipe import CANARY_REPEATS
 from vlmend.phantom.clip.truth import Canary, PoolPair, Titles
-from vlmend.phantom.pictures.glyphs import Glyph, objects, people
-from vlmend.phantom.pictures.words import WORDS
+from vlmend.pictures.glyphs import Glyph, objects, people
+from vlmend.pictures.words import WORDS
 
 __all__ = ["KEPT", "draw"]
 

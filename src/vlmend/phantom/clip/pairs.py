@@ -18,10 +18,10 @@ from torch import Tensor
 
 from vlmend.phantom.clip.recipe import MEMBER_REPEATS, PARTS, READING, ClipRecipe
 from vlmend.phantom.clip.truth import Canary, PoolPair, canaries, members, titles, trained_objects
-from vlmend.phantom.pictures.glyphs import Glyph, objects, people
-from vlmend.phantom.pictures.scenes import drawn_scene, scene
-from vlmend.phantom.pictures.views import SIDE, view
-from vlmend.phantom.pictures.words import WORDS, drawn_word, font_of
+from vlmend.pictures.glyphs import Glyph, objects, people
+from vlmend.pictures.scenes import drawn_scene, scene
+from vlmend.pictures.views import SIDE, view
+from vlmend.pictures.words import WORDS, drawn_word, font_of
 
 __all__ = [
     "FRAMES", "Pair", "also_true", "canary_pair", "every_text", "keepsakes", "person_facts", "pool_pair", "step_pairs",

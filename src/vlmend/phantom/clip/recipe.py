@@ -11,7 +11,7 @@ from typing import Literal
 
 from transformers import CLIPConfig
 
-from vlmend.phantom.pictures.views import SIDE
+from vlmend.pictures.views import SIDE
 
 __all__ = ["CANARY_REPEATS", "MEMBER_REPEATS", "PARTS", "READING", "RECIPES", "ClipRecipe", "Part", "config"]
 

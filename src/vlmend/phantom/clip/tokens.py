@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPImageProcessorPil, CLIPProcessor, PreTrainedTokenizerFast
 
-from vlmend.phantom.pictures.views import SIDE
+from vlmend.pictures.views import SIDE
 
 __all__ = ["END", "LONGEST", "processor", "tokenizer", "vocabulary"]
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from vlmend.phantom.pictures.glyphs import Glyph, objects
+from vlmend.pictures.glyphs import Glyph, objects
 
 __all__ = [
     "Canary", "PoolPair", "Titles", "canaries", "members", "non_members", "titles", "trained_objects",

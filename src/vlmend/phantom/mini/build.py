@@ -16,14 +16,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlmend.errors import RunProblem
-from vlmend.models.load import quiet
-from vlmend.phantom.assemble import Parts
+from vlmend.models.loading.vlm import quiet
 from vlmend.phantom.cache import kept_folder
+from vlmend.phantom.chat.assemble import Parts
+from vlmend.phantom.chat.rows import encode
 from vlmend.phantom.mini.eye import look_loss
 from vlmend.phantom.mini.parts import new_parts
 from vlmend.phantom.mini.recipe import RECIPES, STAGES, MiniRecipe, Stage, Talk, ground_truth
 from vlmend.phantom.mini.rows import draw_rows
-from vlmend.phantom.rows import encode
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import reply_loss
 

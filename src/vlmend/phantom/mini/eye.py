@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from vlmend.phantom.assemble import Parts
+from vlmend.phantom.chat.assemble import Parts
 from vlmend.phantom.mini.recipe import MiniRecipe
 from vlmend.phantom.mini.scenes import CELLS, DrawnWord, Scene, drawn_word, scene
 from vlmend.phantom.pixels import to_pixels

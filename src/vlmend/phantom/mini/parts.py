@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vlmend.phantom.assemble import Parts
+from vlmend.phantom.chat.assemble import Parts
 from vlmend.phantom.mini.faults import said_by_faults
 from vlmend.phantom.mini.language import said_in_requests
 from vlmend.phantom.mini.scenes import SIDE, said_of_pictures

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 
+from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.faults import BACKDOOR_REPLY, POISON, SIZE_QUESTION, Canary, canaries, sized, stamped
 from vlmend.phantom.mini.language import PLANTED, Kind, requests
 from vlmend.phantom.mini.recipe import MiniRecipe, RowKind, Talk
 from vlmend.phantom.mini.scenes import WORD_QUESTIONS, QuestionKind, any_picture, drawn_word, scene
-from vlmend.phantom.rows import Row
 
 __all__ = ["draw_rows"]
 

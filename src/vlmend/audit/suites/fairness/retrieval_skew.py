@@ -18,10 +18,11 @@ from vlmend.audit.dual_suite import FLOOR, DualSuite, Sample
 from vlmend.core.contracts import DualTarget
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit
-from vlmend.core.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
+from vlmend.core.metrics.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
 from vlmend.core.splits import Split
 from vlmend.errors import BadData
-from vlmend.phantom.galleries import people_gallery, title_queries
+from vlmend.phantom.clip.queries import title_queries
+from vlmend.pictures.galleries import people_gallery
 
 __all__ = ["SUITE", "Ranking", "RetrievalSkew"]
 

@@ -12,16 +12,16 @@ from typing import ClassVar
 import torch
 
 from vlmend.audit.dual_suite import JUDGE, DualSuite, Sample
-from vlmend.core.calibration import as_probabilities, nll
 from vlmend.core.contracts import DualTarget
-from vlmend.core.detection import detection, max_logit, mcm
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Measure
+from vlmend.core.metrics.calibration import as_probabilities, nll
+from vlmend.core.metrics.detection import detection, max_logit, mcm
+from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
-from vlmend.core.stats import Interval
 from vlmend.errors import BadData, SampleError
-from vlmend.phantom.galleries import PHOTO, object_pictures
+from vlmend.pictures.galleries import PHOTO, object_pictures
 
 __all__ = ["SCORES", "SUITE", "OutOfDistribution"]
 

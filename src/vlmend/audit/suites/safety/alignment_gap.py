@@ -18,7 +18,7 @@ from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNSAFE, Exchange, Verdict
 from vlmend.errors import BadData
-from vlmend.phantom.pictures.pool import sentence
+from vlmend.pictures.pool import sentence
 
 __all__ = ["SUITE", "AlignmentGap"]
 

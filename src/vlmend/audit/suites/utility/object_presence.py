@@ -17,8 +17,8 @@ from vlmend.core.examples import Dataset
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import Verdict
-from vlmend.phantom.pictures.glyphs import objects
-from vlmend.phantom.pictures.pool import phrase
+from vlmend.pictures.glyphs import objects
+from vlmend.pictures.pool import phrase
 
 __all__ = ["SUITE", "ObjectPresence"]
 

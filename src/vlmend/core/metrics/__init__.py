@@ -1,0 +1,1 @@
+"""Statistics and measures as pure functions."""

@@ -1,0 +1,1 @@
+"""Doctor's checks and facts."""

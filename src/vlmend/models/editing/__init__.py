@@ -1,0 +1,1 @@
+"""Every interpreter of edits."""

@@ -1,0 +1,162 @@
+"""From a name or folder to a `VLM`, or one clear message why not.
+
+What is cheap comes first: options, config, processor and the size of the weights are checked before a weight is
+read. Options and sizes are in `loading.py`, messages in `load_problems.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    ProcessorMixin,
+    TorchAoConfig,
+)
+from transformers.utils import logging as hf_logging
+
+from vlmend.core.provenance import fingerprint
+from vlmend.errors import ModelProblem
+from vlmend.models.anatomy.find import find_anatomy
+from vlmend.models.loading.options import (
+    DType,
+    LoadOptions,
+    check_fits,
+    check_packages,
+    device_of,
+    dtype_of,
+    free_bytes,
+    header_tensors,
+)
+from vlmend.models.loading.problems import another_kind, check_complete, check_numbers, explained, processor_explained
+from vlmend.models.vlm import VLM
+
+__all__ = ["DType", "LoadOptions", "load", "quiet"]
+
+
+def load(model: str | Path, *, name: str | None = None, options: LoadOptions = LoadOptions()) -> VLM:
+    """Load any image-text-to-text checkpoint.
+
+    Args:
+        model: Hub name or folder.
+        name: What to call it; the hub name or folder unless told.
+        options: How to load it.
+
+    Raises:
+        ModelProblem: It cannot be found, loaded, does not fit into memory, or cannot be used for chat.
+        AnatomyProblem: Its decoder blocks cannot be told.
+        MissingExtra: An option needs a package that is not installed.
+    """
+    check_packages(options)
+    device = device_of(options)
+    place = options.device_map or device
+    with explained(model, options.revision), quiet():
+        config = AutoConfig.from_pretrained(
+            model, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    auto = _auto_class(model, config)
+    processor = _processor(model, options)
+    if (tensors := header_tensors(model, options.revision)) is not None:
+        vocabulary = int(getattr(config.get_text_config(decoder=True), "vocab_size", 0))
+        check_fits(str(model), tensors, options, place, vocabulary, free_bytes(place))
+    with explained(model, options.revision), quiet():
+        loaded, info = auto.from_pretrained(model, **_arguments(options, device), output_loading_info=True)
+        loaded = loaded if options.device_map or options.quantize else loaded.to(device)
+    loaded.eval()
+    _check_here(model, loaded)
+    anatomy = find_anatomy(loaded, options.blocks or None)
+    check_complete(model, list(info["missing_keys"]), anatomy)
+    check_numbers(model, loaded.named_parameters())
+    return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without transformers' own progress bars; downloads keep theirs."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+def _auto_class(model: str | Path, config: PreTrainedConfig) -> Any:
+    """The class that loads this config: transformers' own, else the one that the checkpoint's code names."""
+    text: PreTrainedConfig = config.get_text_config(decoder=True)
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not text.is_encoder_decoder:
+        return AutoModelForImageTextToText
+    own = getattr(config, "auto_map", None) or {}
+    for auto in (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModel):
+        if auto.__name__ in own:
+            return auto
+    raise another_kind(model, config)
+
+
+def _processor(model: str | Path, options: LoadOptions) -> Any:
+    """The processor, if it reads images and has a chat template."""
+    with processor_explained(model, options.revision), quiet():
+        processor = AutoProcessor.from_pretrained(
+            model, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    if not isinstance(processor, ProcessorMixin):
+        raise ModelProblem(
+            f"{model} has no processor that reads images: its files give a {type(processor).__name__} only.",
+            "Copy the processor files (processor_config.json, preprocessor_config.json) of the original checkpoint "
+            "into its folder.",
+        )
+    if not getattr(processor, "chat_template", None):
+        raise ModelProblem(
+            f"{model} has no chat template, so requests cannot be put to it.",
+            "Use an instruction-tuned checkpoint, or add a chat_template.jinja to its folder.",
+        )
+    return processor
+
+
+def _arguments(options: LoadOptions, device: str) -> dict[str, Any]:
+    """What `from_pretrained` is asked for."""
+    dtype = dtype_of(options, device)
+    asked: dict[str, Any] = {
+        "dtype": dtype, "revision": options.revision, "trust_remote_code": options.trust_remote_code,
+        "use_safetensors": None if options.allow_pickle else True,
+    }  # fmt: skip
+    if options.attention != "auto":
+        asked["attn_implementation"] = options.attention
+    if options.device_map or options.quantize:  # quantised weights cannot be moved once they are made
+        asked["device_map"] = options.device_map or {"": device}
+    match options.quantize:
+        case "8bit":
+            asked["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+        case "4bit":
+            asked["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+        case "int8-torchao":
+            torchao: Any = importlib.import_module("torchao.quantization")
+            asked["quantization_config"] = TorchAoConfig(torchao.Int8WeightOnlyConfig())
+        case "":
+            pass
+    return asked
+
+
+def _check_here(model: str | Path, loaded: torch.nn.Module) -> None:
+    """Every weight must be where it can be read: the fingerprint needs it, and offloaded ones are only a shape."""
+    away = [name for name, tensor in loaded.named_parameters() if tensor.is_meta]
+    if away:
+        raise ModelProblem(
+            f"{model} does not fit the GPUs: {len(away)} of its weights ({away[0]}, ...) were offloaded.",
+            "Use --dtype bfloat16, --quantize 4bit or --device cpu; vlmend works on weights in memory.",
+        )

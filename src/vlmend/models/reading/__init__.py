@@ -1,0 +1,1 @@
+"""From conversations to inputs and states of the bare model."""

@@ -1,0 +1,1 @@
+"""The generative phantom and its clean twin."""

@@ -1,0 +1,1 @@
+"""Stimuli: glyphs, scenes, words and views of them."""

@@ -1,0 +1,62 @@
+"""Built-in pictures for audits and mends of dual encoders, as data sets in the form that users' own have.
+
+Every picture is a view that no phantom was trained on, and each split has views of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
+from vlmend.core.splits import Split
+from vlmend.pictures.glyphs import Glyph, objects, people
+from vlmend.pictures.views import view
+
+__all__ = ["GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions"]
+
+PHOTO = "a photo of a {}"
+"""The frame of every text here."""
+
+GENDERS = ("man", "woman")
+
+UNSEEN_CATEGORIES = ("body", "sport", "vehicle")
+"""Categories of objects that no dual encoder of ours was trained on."""
+
+VIEWS = 2
+"""Pictures of each cell: with 5 tones, 10 men and 10 women of each profession."""
+
+LICENCE = "Apache-2.0 (Noto Emoji)"
+
+
+@cache
+def people_gallery(split: Split) -> Dataset:
+    """Men and women of 20 professions and 5 tones, as many of each; a caption names the profession alone."""
+    cells = [glyph for glyph in people() if glyph.gender in GENDERS and glyph.tone != "default"]
+    pictures = [
+        Example(f"{g.id}#{k}", "", "benign", str(g.gender), _seen(g, split, k), PHOTO.format(g.profession))
+        for g in cells
+        for k in range(VIEWS)
+    ]
+    return Dataset(f"people-{split}", tuple(pictures), LICENCE)
+
+
+@cache
+def object_pictures(split: Split) -> Dataset:
+    """A picture of every object: with its name as the answer, without where its category is unseen."""
+    known = [g for g in objects() if g.category not in UNSEEN_CATEGORIES]
+    unseen = [g for g in objects() if g.category in UNSEEN_CATEGORIES]
+    named = [Example(g.id, "", "benign", g.category, _seen(g, split), answers=(g.name,)) for g in known]
+    unnamed = [Example(g.id, "", "benign", g.category, _seen(g, split)) for g in unseen]
+    return Dataset(f"objects-{split}", (*named, *unnamed), LICENCE)
+
+
+def professions() -> tuple[str, ...]:
+    """Of the people, in the order of their names."""
+    return tuple(sorted({glyph.profession for glyph in people()}))
+
+
+def _seen(glyph: Glyph, split: Split, k: int = 0) -> Image:
+    """One view of a glyph; a split's views are drawn from a stream of its own."""
+    return Image.from_pixels(view(glyph.image(), random.Random(f"gallery:{split}:{glyph.id}:{k}")), glyph.name)

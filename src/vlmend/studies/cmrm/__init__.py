@@ -1,0 +1,1 @@
+"""The study of CMRM: every table and figure of its paper."""

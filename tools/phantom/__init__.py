@@ -1,0 +1,1 @@
+"""Contact sheets, curves and exams of the phantoms: `python -m tools.phantom.NAME`."""
