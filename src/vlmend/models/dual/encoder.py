@@ -1,34 +1,43 @@
 """A loaded dual encoder (CLIP kind): embed, score, rank, read states, image gradients, view it with a mend.
 
-How families differ is in `dual_towers`, loading in `dual_load`, what edits do in `dual_mending`.
+How families differ is in `towers`, loading in `models/loading/dual`, what edits do in `models/editing/embeddings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import PIL.Image
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
-from vlmend.core.contracts import PairKind
-from vlmend.core.dual_edits import AcceptAbove, DualEdit
+from vlmend.core.dual_edits import DualEdit
 from vlmend.core.images import Image, blank_image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.calibration import as_probabilities
 from vlmend.core.metrics.detection import mcm
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
+from vlmend.core.targets import Kind, PairKind, Pixels
 from vlmend.errors import BadImage, BadParameter, ModelProblem
 from vlmend.models.dual.towers import Inputs, Towers, find_towers, pooled_states
-from vlmend.models.editing.embeddings import dual_edits, edited_logits, edited_texts
+from vlmend.models.editing.embeddings import (
+    DualStages,
+    dual_edits,
+    dual_stages,
+    edited_embeddings,
+    edited_logits,
+    reranked,
+)
+from vlmend.models.editing.weights import check_weights, installed_weights
 
-__all__ = ["BATCH", "DualEncoder", "Pixels", "Ranked", "checked", "dual_of"]
+__all__ = ["BATCH", "DualEncoder", "Ranked", "checked", "dual_of"]
 
 BATCH = 32
 
@@ -47,26 +56,6 @@ class Ranked:
 
     order: tuple[int, ...]
     scores: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Images as the vision tower reads them, but before normalisation.
-
-    Resized and cropped by the model's own processor, as values from 0 (black) to 1 (white). The tower gets
-    `black + values * span`. SigLIP 2 NaFlex has its own layout, "image patch value", with padded patches of span 0.
-
-    Attributes:
-        values: "image channel height width", 0 to 1.
-        black: What the processor makes of a black image.
-        span: White less black, element by element.
-        rest: Other inputs of the tower.
-    """
-
-    values: Float[Tensor, "*pixels"]
-    black: Float[Tensor, "*pixels"]
-    span: Float[Tensor, "*pixels"]
-    rest: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +78,7 @@ class DualEncoder:
     model_digest: str
     width: int
     mends: tuple[Mend, ...] = ()
+    kind: ClassVar[Kind] = "dual"
 
     @property
     def id(self) -> str:
@@ -100,19 +90,29 @@ class DualEncoder:
 
         Raises:
             MendMismatch: The mend was fitted on another model.
-            BadParameter: It holds edits that are not for dual encoders.
+            BadParameter: It holds edits that are not for dual encoders, or weights that this one does not have.
         """
-        mend.check_base(self.name, self.model_digest)
-        dual_edits(mend.edits)
+        mend.check_base(self.name, self.model_digest, self.identity)
+        check_weights(self.towers.model, dual_stages(dual_edits(mend.edits)).weights)
         return replace(self, mends=(*self.mends, mend))
 
     @property
+    def identity(self) -> Mapping[str, str]:
+        """Digest of each part that can change an embedding: `weights`, `processor`, `tokenizer`."""
+        return {"weights": self.model_digest, **self.towers.input_digests}
+
+    @cached_property
     def edits(self) -> tuple[DualEdit, ...]:
         """Every edit that does something, in the order of the mends."""
         return dual_edits([edit for mend in self.mends for edit in mend.edits])
 
+    @cached_property
+    def stages(self) -> DualStages:
+        """The same by where they act."""
+        return dual_stages(self.edits)
+
     @property
-    def kind(self) -> PairKind:
+    def pair_kind(self) -> PairKind:
         """`softmax`: logits compete over the texts (CLIP, ALIGN). `sigmoid`: each pair stands alone (SigLIP)."""
         return self.towers.kind
 
@@ -126,35 +126,57 @@ class DualEncoder:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image]) -> Float[Tensor, "image width"]:
-        """Unit-length embeddings of images.
+        """Unit-length embeddings of images after the mends.
 
         Raises:
             BadImage: Images that cannot be read; all of them are named.
         """
-        return torch.cat([_unit(self.towers.image_features(inputs)) for inputs in self._image_batches(images)])
+        with self.mended_weights():
+            features = [_features(self.towers.image_features(inputs)) for inputs in self._image_batches(images)]
+        return edited_embeddings(self.stages, "vision", torch.cat(features))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
         """Unit-length embeddings of texts after the mends; long texts are cut to the family's length."""
         order, batches = self._text_batches(texts)
-        embedded = torch.cat([_unit(self.towers.text_features(inputs)) for inputs in batches])[order]
-        return edited_texts(self.edits, embedded)
+        with self.mended_weights():
+            features = [_features(self.towers.text_features(inputs)) for inputs in batches]
+        return edited_embeddings(self.stages, "text", torch.cat(features)[order])
+
+    def mended_weights(self) -> AbstractContextManager[None]:
+        """This view's edits of weights on the model, for as long as the block lasts."""
+        return installed_weights(self.towers.model, self.stages.weights)
 
     def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
         """scale * cosine + bias, with the model's own scale and bias, after the mends."""
-        cosines = self.embed_images(images) @ self.embed_texts(texts).T
-        return edited_logits(self.edits, self.towers.scale * cosines + self.towers.bias)
+        return self.scored(self.embed_images(images), self.embed_texts(texts))
+
+    def scored(
+        self, images: Float[Tensor, "image width"], texts: Float[Tensor, "text width"]
+    ) -> Float[Tensor, "image text"]:
+        """The logits of embeddings, after the mends; differentiable."""
+        return edited_logits(self.stages, self.towers.scale * (images @ texts.T) + self.towers.bias)
 
     def probabilities(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
         """0 to 1: softmax over these texts, or the sigmoid of each pair, as the model was trained."""
-        return as_probabilities(self.logits(images, texts), self.kind)
+        return as_probabilities(self.logits(images, texts), self.pair_kind)
 
     def accepts(self, images: Sequence[Image]) -> Bool[Tensor, " image"]:
         """Whether every `AcceptAbove` of the mends accepts an image; True throughout where there is none."""
         kept = torch.ones(len(images), dtype=torch.bool)
-        for edit in (edit for edit in self.edits if isinstance(edit, AcceptAbove)):
+        for edit in self.stages.accepts:
             kept &= mcm(self.embed_images(images) @ self.embed_texts(edit.texts).T) >= edit.threshold
         return kept
+
+    def retrieve(self, texts: Sequence[str], images: Sequence[Image]) -> list[tuple[int, ...]]:
+        """For each text the places of all images, best first, after the mends; equal ones in the order given."""
+        embedded = self.embed_images(images)
+        cosines = self.embed_texts(texts) @ embedded.T
+        orders: list[list[int]] = cosines.argsort(dim=1, descending=True, stable=True).tolist()
+        for edit in self.stages.reranks:
+            groups: list[int] = (embedded @ self.embed_texts(edit.prompts).T).argmax(1).tolist()
+            orders = [reranked(edit, text, order, groups) for text, order in zip(texts, orders, strict=True)]
+        return [tuple(order) for order in orders]
 
     def rank(self, images: Sequence[Image], texts: Sequence[str]) -> list[Ranked]:
         """The texts in order for each image; equal logits stay in the order asked."""
@@ -191,7 +213,8 @@ class DualEncoder:
         blocks = self.towers.blocks(stack)
         order, inputs = (slice(None), self._image_batches(images)) if images else self._text_batches(texts)
         features = self.towers.image_features if images else self.towers.text_features
-        parts = [pooled_states(blocks, features, each, sites) for each in inputs]
+        with self.mended_weights():
+            parts = [pooled_states(blocks, features, each, sites) for each in inputs]
         return {site: torch.cat([part[site].float().cpu() for part in parts])[order] for site in sites}
 
     def pixels(self, images: Sequence[Image]) -> Pixels:
@@ -214,10 +237,12 @@ class DualEncoder:
         return Pixels(values.clamp(0, 1), black, span, {name: v for name, v in inputs.items() if name != key})
 
     def embed_pixels(self, pixels: Pixels) -> Float[Tensor, "image width"]:
-        """Unit-length embeddings, differentiable in `pixels.values`; one forward call for all."""
+        """Unit-length embeddings after the mends, differentiable in `pixels.values`; one forward call for all."""
         seen = pixels.black + pixels.values * pixels.span
         inputs = self.towers.placed({self.towers.pixels: seen, **pixels.rest})
-        return normalize(self.towers.image_features(inputs).float(), dim=1).cpu()
+        with self.mended_weights():
+            features = _features(self.towers.image_features(inputs))
+        return edited_embeddings(self.stages, "vision", features)
 
     def image_gradient(self, images: Sequence[Image] | Pixels, objective: Objective) -> Float[Tensor, "*pixels"]:
         """Gradient of a scalar of the embeddings in the pixels, at their values in [0, 1] (see `Pixels`).
@@ -336,12 +361,12 @@ def _some(items: Sequence[object], what: str) -> None:
         raise BadParameter(f"There is no {what} to embed.", f"Pass at least one {what}.")
 
 
-def _unit(features: Tensor) -> Float[Tensor, "row width"]:
-    """To length 1, in float32 on the CPU."""
+def _features(features: Tensor) -> Float[Tensor, "row width"]:
+    """What a tower gives for each row, in float32 on the CPU."""
     if features.ndim != 2:
         raise ValueError(f"an embedding is one vector, not of shape {tuple(features.shape[1:])}")
     if not torch.isfinite(features).all():
         raise ModelProblem(
             "The model gives embeddings that are not finite.", "Load it in float32; else its weights are broken."
         )
-    return normalize(features.float(), dim=1).cpu()
+    return features.float().cpu()

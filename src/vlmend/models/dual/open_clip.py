@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from vlmend.errors import MissingExtra, ModelProblem
 from vlmend.models.dual.towers import Inputs, Towers
+from vlmend.models.identity import digest_of
 
 __all__ = ["OPEN_CLIP_CONFIG", "open_clip_towers"]
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
+SAMPLE = ("A photo of a cat, 2 dogs & a naïve fox!", "unbelievable " * 60)
+"""Texts that tell two tokenizers apart: case, digits, signs, accents, rare words, and where they are cut."""
 
 
 def open_clip_towers(folder: Path, device: str, dtype: str) -> Towers:
@@ -65,7 +68,13 @@ def _towers(model: Any, picture: Any, tokenizer: Any, dtype: str) -> Towers:
         vision=parts["visual"], text=parts.get("text", parts.get("transformer")),
         kind="softmax" if bias is None else "sigmoid",
         scale=model.logit_scale.float().exp().item(), bias=0.0 if bias is None else bias.float().item(),
+        parts=lambda: {"processor": digest_of(repr(picture)), "tokenizer": digest_of(_held(tokenizer))},
     )  # fmt: skip
+
+
+def _held(tokenizer: Any) -> dict[str, Any]:
+    """What decides which tokens a text becomes: some typical words stand for its rules."""
+    return {"class": type(tokenizer).__name__, "sample": tokenizer(list(SAMPLE)).tolist()}
 
 
 def _open_clip() -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -24,11 +25,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import BlipForImageTextRetrieval, PreTrainedConfig, PreTrainedModel
 
-from vlmend.core.contracts import PairKind
 from vlmend.core.sites import Site
+from vlmend.core.targets import PairKind
 from vlmend.errors import AnatomyProblem, BadParameter, ModelProblem
 from vlmend.models.anatomy.find import module_tree
-from vlmend.models.editing.states import precise
+from vlmend.models.identity import processor_identity
+from vlmend.models.reading.states import precise
 
 __all__ = ["Featured", "Inputs", "Towers", "find_towers", "pooled_states"]
 
@@ -58,6 +60,7 @@ class Towers:
         kind: How similarities become probabilities.
         scale, bias: logit = scale * cosine + bias.
         pixels: Name of the pixels among a picture's inputs.
+        parts: Digests of what makes the inputs.
     """
 
     model: nn.Module
@@ -71,6 +74,12 @@ class Towers:
     scale: float
     bias: float = 0.0
     pixels: str = "pixel_values"
+    parts: Callable[[], Mapping[str, str]] = dict[str, str]
+
+    @cached_property
+    def input_digests(self) -> Mapping[str, str]:
+        """What `parts` gives, made once for all views."""
+        return self.parts()
 
     def placed(self, inputs: Inputs) -> dict[str, Tensor]:
         """On the model's device, floating point in its dtype."""
@@ -124,6 +133,7 @@ def find_towers(model: PreTrainedModel, processor: Any) -> Towers:
         text_features=_blip_text(model) if blip else _features(model.get_text_features),
         vision=_tower(model, getattr(config, "vision_config", None)), text=text,
         kind="softmax" if bias is None else "sigmoid", scale=scale, bias=bias or 0.0,
+        parts=lambda: processor_identity(processor),
     )  # fmt: skip
 
 

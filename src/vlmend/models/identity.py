@@ -1,0 +1,91 @@
+"""What a model is beside its weights, part by part: whatever can change a reply has a digest here.
+
+Files that are not read do not count, and neither do names: a checkpoint that was loaded twice, or from another
+folder, is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+
+__all__ = ["DECODING", "REPLIES_ONLY", "decoding_part", "digest_of", "identity_of", "processor_identity"]
+
+DECODING = 1
+"""Version of our way to decode: raised with any change after which a model could reply otherwise."""
+
+REPLIES_ONLY = ("decoding",)
+"""Parts on which replies depend, but no mend: it fits the same checkpoint on another device or in another dtype."""
+
+BY_THE_WAY = {"tokenizer", "chat_template", "image_processor", "processor_class", "transformers_version", "_name_or_path",
+              "name_or_path"}  # fmt: skip
+"""Entries of a processor's config that are parts of their own, or say nothing of what it does."""
+
+
+def identity_of(model_digest: str, model: Any, processor: Any) -> dict[str, str]:
+    """Digest of each part of a model that answers.
+
+    Args:
+        model_digest: Fingerprint of the weights.
+        model, processor: The transformers objects.
+    """
+    own = model.generation_config
+    return processor_identity(processor) | {
+        "weights": model_digest,
+        "chat_template": digest_of(_template(processor)),
+        "generation": digest_of({"end": own.eos_token_id, "pad": own.pad_token_id}),
+        "decoding": decoding_part(model),
+    }
+
+
+def processor_identity(processor: Any) -> dict[str, str]:
+    """Processor and tokenizer: what makes the inputs of any model."""
+    images = getattr(processor, "image_processor", None)
+    return {
+        "processor": digest_of([_config(processor), _config(images)]),
+        "tokenizer": _tokenizer(processor.tokenizer),
+    }
+
+
+def decoding_part(model: Any) -> str:
+    """How replies are computed: our version, that of transformers, dtype and kind of device.
+
+    Whether our own loop may be used is found by a trial, whose outcome these decide.
+    """
+    quantised = str(getattr(model.config, "quantization_config", None) is not None)
+    dtype, device = str(model.dtype), torch.device(model.device).type
+    return digest_of([DECODING, transformers.__version__, dtype, device, quantised])
+
+
+def _config(part: Any) -> Mapping[str, Any]:
+    """The settings of a processor or of its image processor."""
+    if part is None:
+        return {}
+    settings: Mapping[str, Any] = part.to_dict()
+    return {key: value for key, value in settings.items() if key not in BY_THE_WAY}
+
+
+def _template(processor: Any) -> Any:
+    return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    """Vocabulary, rules, special and added tokens; what calls change (padding, cutting) is left out."""
+    added = {str(place): repr(token) for place, token in tokenizer.added_tokens_decoder.items()}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rules: list[str] = [json.dumps(sorted(tokenizer.get_vocab().items()))]
+    else:
+        parts = (backend.model, backend.normalizer, backend.pre_tokenizer, backend.post_processor, backend.decoder)
+        rules = ["" if part is None else part.__getstate__().decode() for part in parts]
+    return digest_of([type(tokenizer).__name__, rules, added, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}])
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of anything that JSON can hold, or that tells what it is in words."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
