@@ -71,7 +71,7 @@ def test_the_splits_have_their_shares() -> None:
 
 def test_bad_rows_are_all_named_at_once(tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
-    file.write_text('{"prompt": "a", "label": "harmful"}\n{"prompt": "b"}\nnot json\n{"prompt": 3, "label": "odd"}\n')
+    file.write_text('{"prompt": "a", "label": "harmful"}\n{"prompt": ""}\nnot json\n{"prompt": 3, "label": "odd"}\n')
     with pytest.raises(BadData) as problem:
         read_jsonl(file)
     assert all(f"line {n}" in problem.value.message for n in (2, 3, 4))

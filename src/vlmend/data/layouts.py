@@ -1,12 +1,13 @@
 """Any data set by one line of text: a JSONL file, a public benchmark on disk, or one from the hub.
 
     FILE.jsonl                          rows {"prompt", "label", "image", ...} (`sources.read_jsonl`)
+    FOLDER                              a data set that vlmend wrote (`writing.write_data`)
     NAME:PATH[:IMAGES]                  a benchmark's file or folder, and its pictures
     NAME or NAME::IMAGES                the same from the Hugging Face hub
     jailbreak_llms:PATH:CAPTIONS.jsonl  requests with the images whose captions are most like them
     A + B                               several of these as one, a row of each in turn
 
-The names and what they need are in `adapters`.
+The names and what they need are in `catalogue`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from vlmend.core.examples import Dataset, Example
-from vlmend.data.adapters import ADAPTERS, Adapter
+from vlmend.data.adapter import Adapter
+from vlmend.data.catalogue import adapters
 from vlmend.data.hub import Fetch, fetch_snapshot, from_hub
 from vlmend.data.pairing import Encode, pair_by_similarity
 from vlmend.data.sources import read_jsonl
@@ -45,15 +47,15 @@ def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_s
     if len(parts) > 1:
         return _combined([read_data(part, encode=encode, fetch=fetch) for part in parts])
     name, colon, rest = text.partition(":")
-    if name not in ADAPTERS:
+    if name not in adapters():
         path = Path(text)
-        if len(name) > 1 and (colon or not (path.suffix or path.exists())):  # one letter: a drive
+        if len(name) > 1 and not path.exists() and (colon or not path.suffix):  # one letter: a drive
             raise UnknownName(
                 f"{text!r} names no data that can be read.",
-                f"Write FILE.jsonl, NAME:PATH or NAME, with NAME one of {', '.join(ADAPTERS)}.",
+                f"Write FILE.jsonl, FOLDER, NAME:PATH or NAME, with NAME one of {', '.join(adapters())}.",
             )
         return read_jsonl(path)
-    adapter = ADAPTERS[name]
+    adapter = adapters()[name]
     place, _, images = rest.partition(":")
     if adapter.pictures == "paired" and images:
         if encode is None:
@@ -74,7 +76,7 @@ def _combined(sets: Sequence[Dataset]) -> Dataset:
     rows = tuple(e for e in chain.from_iterable(zip_longest(*named)) if e is not None)
     notes = tuple(f"{one.name}: {note}" for one in sets for note in one.notes)
     licences = "; ".join(dict.fromkeys(one.licence for one in sets if one.licence))
-    return replace(sets[0], name="+".join(one.name for one in sets), examples=rows, licence=licences, notes=notes)
+    return Dataset("+".join(one.name for one in sets), rows, licences, notes, any(one.test_only for one in sets))
 
 
 def _named(name: str, example: Example) -> Example:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
-from vlmend.data.adapters.rows import Lacking, listed_rows, rows_of, text
+from vlmend.data.rows import Lacking, listed_rows, rows_of, text
 from vlmend.errors import BadData
 
 __all__ = ["Encode", "pair_by_similarity"]

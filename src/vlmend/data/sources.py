@@ -1,67 +1,83 @@
-"""Readers of data files: JSONL rows to a `Dataset`, with every bad row named at once."""
+"""Readers of data files: JSONL rows to a `Dataset`, with every bad row named at once.
+
+A folder that `writing.write_data` made holds such a file, `data.jsonl`, and beside it `data.json`, which says what the
+set is called, its licence, its notes, and whether it is for testing only.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Image
 from vlmend.core.splits import Split
+from vlmend.data.jsonrow import JsonRow, Problem, example_of, problems_of
 from vlmend.data.requests import Kind, builtin_requests
 from vlmend.errors import BadData
 
-__all__ = ["builtin_dataset", "read_jsonl"]
+__all__ = ["DESCRIPTION", "ROWS", "Description", "builtin_dataset", "read_jsonl"]
+
+ROWS = "data.jsonl"
+"""The rows in a folder of ours."""
+
+DESCRIPTION = "data.json"
+"""What is said of all of them."""
 
 SHOWN = 5
 """Bad rows that an error lists in full."""
 
 
-class _Row(BaseModel):
-    """One row: `{"prompt": ..., "label": "harmful"|"benign", "image": path}` and what else is known."""
+class Description(BaseModel):
+    """What `data.json` says of the rows beside it; `digest` is that of the set as it was written."""
 
     model_config = ConfigDict(extra="ignore")
 
-    prompt: str
-    label: Literal["harmful", "benign"]
-    image: str | None = None
-    id: str | int | None = None
-    category: str = ""
-    caption: str | None = None
-    answers: tuple[str, ...] = ()
+    name: str
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+    test_only: bool = False
 
 
 def read_jsonl(file: Path) -> Dataset:
-    """Read labelled requests; image paths count from the file's folder and are opened when asked.
+    """Read rows; image paths count from the file's folder and are opened when asked.
+
+    Lines end at a line feed alone: U+2028 and its like are text inside a row. A byte-order mark is skipped.
 
     Raises:
-        BadData: The file cannot be read, holds no row, or holds rows that are not requests.
+        BadData: The file cannot be read, holds no row, or holds rows that mean nothing.
     """
+    if file.is_dir():
+        return read_jsonl(file / ROWS)
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as problem:
-        raise BadData(f"{file} cannot be read ({problem}).", "Pass a JSONL file in UTF-8.") from problem
+        raise BadData(
+            f"{file} cannot be read ({problem}).", f"Pass a JSONL file in UTF-8, or a folder with {ROWS}."
+        ) from problem
     examples: list[Example] = []
     bad: list[str] = []
+    hints: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            examples.append(_example(_Row.model_validate_json(line), number, file))
-        except ValidationError as problem:
-            first = problem.errors()[0]
-            bad.append(f"line {number}: {'.'.join(map(str, first['loc'])) or 'row'}: {first['msg']}")
-    doubled = len(examples) - len({example.id for example in examples})
+        row, told = _row(line)
+        if row is not None:
+            example, told = example_of(row, f"row-{number}", file.parent)
+            examples += [example] if example is not None else []
+        bad += [f"line {number}: {one.what}" for one in told]
+        hints |= dict.fromkeys(one.hint for one in told if one.hint)
+    doubled = [name for name, count in Counter(example.id for example in examples).items() if count > 1]
     if bad or doubled or not examples:
-        what = "; ".join(bad[:SHOWN]) or (f"{doubled} ids occur twice" if doubled else "no rows")
-        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise BadData(
-            f"{file} is no set of labelled requests ({what}{more}).",
-            'Each line is {"prompt": "...", "label": "harmful" or "benign", "image": path or absent}.',
+        what = "; ".join(bad[:SHOWN]) or (
+            f"{len(doubled)} ids occur twice, as {doubled[0]!r}" if doubled else "no rows"
         )
-    return Dataset(file.stem, tuple(examples))
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        form = 'Each line is {"prompt": "...", "label": "harmful" or "benign" or absent, "image": path or absent}.'
+        raise BadData(f"{file} has rows that cannot be used ({what}{more}).", " ".join([*hints, form]))
+    return _described(Dataset(file.stem, tuple(examples)), file)
 
 
 def builtin_dataset(kinds: tuple[Kind, ...], split: Split) -> Dataset:
@@ -74,7 +90,23 @@ def builtin_dataset(kinds: tuple[Kind, ...], split: Split) -> Dataset:
     return Dataset(f"builtin-{'-'.join(kinds)}-{split}", examples, "Apache-2.0")
 
 
-def _example(row: _Row, number: int, file: Path) -> Example:
-    image = None if row.image is None else Image.from_path(file.parent / row.image)
-    name = str(row.id) if row.id is not None else f"row-{number}"
-    return Example(name, row.prompt, row.label, row.category, image, row.caption, row.answers)
+def _row(line: str) -> tuple[JsonRow | None, list[Problem]]:
+    try:
+        return JsonRow.model_validate_json(line), []
+    except ValidationError as problem:
+        return None, problems_of(problem)
+
+
+def _described(data: Dataset, file: Path) -> Dataset:
+    """The set under the name and the terms that stand beside its rows, if it is one of ours."""
+    beside = file.parent / DESCRIPTION
+    if file.name != ROWS or not beside.is_file():
+        return data
+    try:
+        said = Description.model_validate_json(beside.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as problem:
+        raise BadData(
+            f"{beside} does not say what the rows beside it are ({problem}).",
+            "Restore it, or move the rows to a folder of their own to read them without name and terms.",
+        ) from problem
+    return Dataset(said.name, data.examples, said.licence, said.notes, said.test_only)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import cast
 
 from vlmend.core.examples import Label
-from vlmend.data.adapters.adapter import Adapter, Draft, Place
-from vlmend.data.adapters.rows import Lacking, Row, maybe, numbered, text
+from vlmend.data.adapter import Adapter, Draft, Place
 from vlmend.data.hub import HubFiles
+from vlmend.data.rows import Lacking, Row, maybe, numbered, text
 
-__all__ = ["OVER_REFUSAL"]
+__all__ = ["ADAPTERS"]
 
 
 def _xstest(row: Row, place: Place) -> list[Draft]:
@@ -72,7 +72,7 @@ def _safety(label: str) -> Label:
             raise Lacking(f"the label {label!r}, which is neither safe nor unsafe")
 
 
-OVER_REFUSAL = (
+ADAPTERS: tuple[Adapter, ...] = (
     Adapter(
         name="xstest",
         kind="over-refusal",

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from vlmend.core.examples import Label
-from vlmend.data.adapters.adapter import Adapter, Draft, Place
-from vlmend.data.adapters.rows import Lacking, Row, beside, held_picture, listed_rows, maybe, text
+from vlmend.data.adapter import Adapter, Draft, Place
 from vlmend.data.hub import HubFiles
+from vlmend.data.rows import Lacking, Row, beside, held_picture, listed_rows, maybe, text
 
-__all__ = ["PICTURE_PAIRS"]
+__all__ = ["ADAPTERS"]
 
 
 def _siuo(row: Row, place: Place) -> list[Draft]:
@@ -126,7 +126,7 @@ def _mm_harmful_bench(row: Row, place: Place) -> list[Draft]:
     return [Draft(text(row, "prompt", "question"), "harmful", text(row, "id"), pictures=beside(url.rpartition("/")[2]))]
 
 
-PICTURE_PAIRS = (
+ADAPTERS: tuple[Adapter, ...] = (
     Adapter(
         name="siuo",
         kind="harmful requests with pictures",
@@ -135,7 +135,6 @@ PICTURE_PAIRS = (
         repository="https://github.com/sinwang20/SIUO",
         licence="CC BY-NC 4.0",
         harmful=167,
-        benign=0,
         files=("siuo_gen.json", "siuo_gen.jsonl"),
         convert=_siuo,
         how="Take data/siuo_gen.json from its repository and images/ from sinwang/SIUO on the hub.",
@@ -196,7 +195,6 @@ PICTURE_PAIRS = (
         repository="https://huggingface.co/datasets/Foreshhh/vlsbench",
         licence="Apache-2.0",
         harmful=2240,
-        benign=0,
         files=("data.json", "*.jsonl", "*.parquet"),
         convert=_vlsbench,
         how="Take data.json from Foreshhh/vlsbench on the hub and unpack its imgs.tar.",
@@ -211,7 +209,6 @@ PICTURE_PAIRS = (
         repository="https://github.com/Jihuai-wpy/InferAligner",
         licence="CC BY-NC 4.0",
         harmful=100,
-        benign=0,
         files=("questions.jsonl",),
         convert=_mm_harmful_bench,
         how="Take MM-HarmfulBench/questions.jsonl from its repository and the COCO pictures that its rows link.",

@@ -6,11 +6,11 @@ Each `convert` reads the authors' fields and those of plain JSONL (id, prompt, c
 from __future__ import annotations
 
 from vlmend.core.examples import Label
-from vlmend.data.adapters.adapter import Adapter, Draft, Place
-from vlmend.data.adapters.rows import Row, leaves, maybe, text
+from vlmend.data.adapter import Adapter, Draft, Place
 from vlmend.data.hub import HubFiles
+from vlmend.data.rows import Row, leaves, maybe, text
 
-__all__ = ["TEXT_ATTACKS"]
+__all__ = ["ADAPTERS"]
 
 
 def _jailbreak_llms(row: Row, place: Place) -> list[Draft]:
@@ -54,7 +54,7 @@ def _redteam_2k(row: Row, place: Place) -> list[Draft]:
     return [Draft(text(row, "question", "prompt"), "harmful", text(row, "id"), maybe(row, "policy", "category"))]
 
 
-TEXT_ATTACKS = (
+ADAPTERS: tuple[Adapter, ...] = (
     Adapter(
         name="jailbreak_llms",
         kind="harmful requests",
@@ -63,7 +63,6 @@ TEXT_ATTACKS = (
         repository="https://github.com/verazuo/jailbreak_llms",
         licence="MIT",
         harmful=390,
-        benign=0,
         files=("forbidden_question_set.csv", "forbidden_questions.jsonl"),
         convert=_jailbreak_llms,
         how="Take data/forbidden_question_set.csv from its repository.",
@@ -79,7 +78,6 @@ TEXT_ATTACKS = (
         repository="https://github.com/centerforaisafety/HarmBench",
         licence="MIT",
         harmful=400,
-        benign=0,
         files=("harmbench_behaviors_text_all.csv", "text_behaviors.jsonl"),
         convert=_harmbench,
         how="Take data/behavior_datasets/harmbench_behaviors_text_all.csv from its repository.",
@@ -92,7 +90,6 @@ TEXT_ATTACKS = (
         repository="https://github.com/llm-attacks/llm-attacks",
         licence="MIT",
         harmful=520,
-        benign=0,
         files=("harmful_behaviors.csv", "harmful_behaviors.jsonl"),
         convert=_advbench,
         how="Take data/advbench/harmful_behaviors.csv from its repository.",
@@ -105,7 +102,6 @@ TEXT_ATTACKS = (
         repository="https://github.com/alexandrasouly/strongreject",
         licence="MIT",
         harmful=313,
-        benign=0,
         files=("strongreject_dataset.csv", "prompts.jsonl"),
         convert=_strongreject,
         how="Take strongreject_dataset/strongreject_dataset.csv from its repository.",
@@ -138,7 +134,6 @@ TEXT_ATTACKS = (
         repository="https://github.com/declare-lab/red-instruct",
         licence="Apache-2.0",
         harmful=550,
-        benign=0,
         files=("catqa_english.json", "english.jsonl", "data/catqa_english.json"),
         convert=_catqa,
         how="Take harmful_questions/catqa_english.json from its repository.",
@@ -153,7 +148,6 @@ TEXT_ATTACKS = (
         repository="https://huggingface.co/datasets/JailbreakV-28K/JailBreakV-28k",
         licence="MIT (BeaverTails rows CC BY-NC 4.0)",
         harmful=2000,
-        benign=0,
         files=("RedTeam_2K.csv", "questions.jsonl"),
         convert=_redteam_2k,
         how="Take RedTeam_2K.csv from its page on the hub.",

@@ -9,11 +9,11 @@ import ast
 from collections.abc import Sequence
 from typing import Any, cast
 
-from vlmend.data.adapters.adapter import Adapter, Draft, Place
-from vlmend.data.adapters.rows import Lacking, Row, beside, held_picture, leaves, maybe, numbered, text
+from vlmend.data.adapter import Adapter, Draft, Place
 from vlmend.data.hub import HubFiles
+from vlmend.data.rows import Lacking, Row, beside, held_picture, leaves, maybe, numbered, text
 
-__all__ = ["UTILITY"]
+__all__ = ["ADAPTERS"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -123,7 +123,7 @@ def _list(value: Any) -> list[str]:
     return [str(one) for one in cast("list[Any]", value or [])]
 
 
-UTILITY = (
+ADAPTERS: tuple[Adapter, ...] = (
     Adapter(
         name="pope",
         kind="utility",
@@ -131,7 +131,6 @@ UTILITY = (
         paper="Li et al., Evaluating Object Hallucination in LVLMs, EMNLP 2023, arXiv 2305.10355",
         repository="https://github.com/AoiDragon/POPE",
         licence="MIT",
-        harmful=0,
         benign=9000,
         files=("coco_pope_*.json", "questions.csv", "data/test-*.parquet"),
         convert=_pope,
@@ -147,7 +146,6 @@ UTILITY = (
         paper="the authors of lupantech/ScienceQA",
         repository="https://github.com/lupantech/ScienceQA",
         licence="CC BY-SA 4.0",
-        harmful=0,
         benign=4241,
         files=("problems.json", "data/test-*.parquet"),
         convert=_scienceqa,
@@ -164,7 +162,6 @@ UTILITY = (
         paper="the authors of haotian-liu/LLaVA",
         repository="https://github.com/haotian-liu/LLaVA",
         licence="not known here; read its repository",
-        harmful=0,
         benign=90,
         files=("qa90_questions.jsonl", "data/train-*.parquet"),
         convert=_llava_bench_coco,
@@ -179,7 +176,6 @@ UTILITY = (
         paper="Yue et al., MMMU, CVPR 2024, arXiv 2311.16502",
         repository="https://huggingface.co/datasets/MMMU/MMMU",
         licence="Apache-2.0",
-        harmful=0,
         benign=None,
         files=("data/validation-*.parquet", "*/validation-*.parquet", "*.jsonl"),
         convert=_mmmu,
@@ -194,7 +190,6 @@ UTILITY = (
         paper="Dhamala et al., BOLD, FAccT 2021, arXiv 2101.11718",
         repository="https://github.com/amazon-science/bold",
         licence="CC BY-SA 4.0",
-        harmful=0,
         benign=23679,
         files=("*_prompt.json", "prompts/*_prompt.json", "prompts.jsonl"),
         convert=_bold,

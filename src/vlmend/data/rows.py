@@ -18,6 +18,9 @@ __all__ = [
     "text",
 ]  # fmt: skip
 
+LONGEST_FIELD = 2**31 - 1
+"""Characters that a CSV field may hold: what every platform takes."""
+
 Row = Mapping[str, Any]
 
 Unfold = Callable[[Any], Iterable[Any]]
@@ -40,7 +43,7 @@ def rows_of(file: Path, unfold: Unfold) -> list[Row]:
             return _parquet(file)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             if file.suffix in (".csv", ".tsv"):
-                return list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
+                return _table(lines, "\t" if file.suffix == ".tsv" else ",")
             rows = list(unfold(_json(lines.read())))
     except (OSError, ValueError, csv.Error) as problem:
         raise BadData(
@@ -125,11 +128,21 @@ def _nested(content: Any) -> Mapping[str, Mapping[str, Any]] | None:
     return outer if outer and all(isinstance(value, dict) for value in outer.values()) else None
 
 
+def _table(lines: Iterable[str], delimiter: str) -> list[Row]:
+    """Rows of CSV with fields of any length; Python's own limit is 128 KiB, kept in one place for the process."""
+    limit = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        return list(csv.DictReader(lines, delimiter=delimiter))
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _json(content: str) -> Any:
+    """JSON, or JSONL: lines end at a line feed alone, since U+2028 and its like are text inside a row."""
     try:
         return json.loads(content)
     except ValueError:
-        return [json.loads(line) for line in content.splitlines() if line.strip()]
+        return [json.loads(line) for line in content.split("\n") if line.strip()]
 
 
 def _parquet(file: Path) -> list[Row]:
@@ -137,6 +150,7 @@ def _parquet(file: Path) -> list[Row]:
         import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
     except ImportError as problem:
         raise MissingExtra(
-            f"{file} is Parquet, which needs pyarrow.", "Run `pip install pyarrow`, or pass the set as JSONL."
+            f"{file} is Parquet, which needs pyarrow.",
+            "Run `pip install 'vlmend[parquet]'`, or pass the set as JSONL.",
         ) from problem
     return parquet.read_table(file).to_pylist()

@@ -7,20 +7,23 @@ noting what is missing are done here, alike for all sets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from vlmend.core.conversation import Turn
 from vlmend.core.examples import Dataset, Example, Label
 from vlmend.core.images import Image
-from vlmend.data.adapters.rows import Lacking, Row, Unfold, listed_rows, rows_of
 from vlmend.data.hub import HubFiles
+from vlmend.data.rows import Lacking, Row, Unfold, listed_rows, rows_of
 from vlmend.errors import BadData
 
 __all__ = ["Adapter", "Draft", "Kind", "Pictures", "Place"]
 
-Kind = Literal["harmful requests", "harmful requests with pictures", "over-refusal", "utility", "fairness"]
+Kind = Literal[
+    "harmful requests", "harmful requests with pictures", "over-refusal", "utility", "fairness", "privacy", "robustness"
+]
 
 Pictures = Literal["none", "optional", "needed", "paired"]
 """none: text. optional: can be read as text. needed: means nothing as text. paired: text that may be
@@ -53,16 +56,28 @@ class Draft:
         id: Empty for sets without ids; the row's number then makes one.
         pictures: Names that the picture may have below the folder of pictures.
         held: The picture itself, where the data file holds it.
+        further: Each further picture of the row: names that it may have, or the picture itself.
+        attributes: What else is known of the row, by name, such as group attributes.
+        turns: What was said before the prompt.
     """
 
     prompt: str
-    label: Label
+    label: Label | None = None
     id: str = ""
     group: str = ""
     pictures: tuple[str, ...] = ()
     held: bytes | None = None
     caption: str | None = None
     answers: tuple[str, ...] = ()
+    further: tuple[tuple[str, ...] | bytes, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[tuple[str, ...] | bytes, ...]:
+        """Each picture of the row: names that it may have, or the picture itself."""
+        first = self.pictures if self.held is None else self.held
+        return (*((first,) if first else ()), *self.further)
 
 
 @dataclass(frozen=True)
@@ -75,14 +90,15 @@ class Adapter:
         paper: Who made it, where that was read.
         repository: Where its authors publish it.
         licence: As its authors state it; "none stated" where they do not.
-        harmful, benign: Rows of the full set under each label; 0 none, None not known here.
         files: Glob patterns of its files below a folder; all that match are read.
         convert: A row to its examples, or to the reason for leaving it out.
         how: How to get it, one sentence.
         pictures: What pictures are to it.
         as_text: What a reading without pictures means, for sets where that is possible.
         caution: What must be known to read its numbers.
-        test_only: Its authors forbid fitting on it.
+        harmful, benign, unlabelled: Rows of the full set under each label and without one; 0 none, None not known
+            here.
+        test_only: Its authors forbid fitting on it; `AbstractMethod.fit` refuses it then.
         hub: Its files on the Hugging Face hub; None where they were not found there.
         unfold: The content of a JSON file to rows.
     """
@@ -93,14 +109,15 @@ class Adapter:
     paper: str
     repository: str
     licence: str
-    harmful: int | None
-    benign: int | None
     files: tuple[str, ...]
     convert: Callable[[Row, Place], Sequence[Draft] | str]
     how: str
     pictures: Pictures = "none"
     as_text: str = ""
     caution: str = ""
+    harmful: int | None = 0
+    benign: int | None = 0
+    unlabelled: int | None = 0
     test_only: bool = False
     hub: HubFiles | None = None
     unfold: Unfold = listed_rows
@@ -121,19 +138,24 @@ class Adapter:
         if doubled or not drafts:
             what = f"{len(doubled)} ids occur twice (first: {doubled[0]})" if doubled else "there are no rows"
             raise BadData(f"{path} is not {self.title}: {what}.", self.how)
-        found = [self._picture(draft, images or file.parent) for file, draft in drafts]
-        missing = [d for (_, d), image in zip(drafts, found, strict=True) if image is None and d.pictures]
-        wanted = sum(1 for _, draft in drafts if draft.pictures)
+        found = [_pictures(draft, images or file.parent) for file, draft in drafts]
+        named = [
+            (names, image)
+            for (_, draft), row in zip(drafts, found, strict=True)
+            for names, image in zip(draft.wanted, row, strict=True)
+            if isinstance(names, tuple)
+        ]
+        missing = [names for names, image in named if image is None]
         if missing and (images is not None or self.pictures == "needed"):
             where = images or path
             needs = "" if images else f"{self.title} needs the pictures that its rows name: "
             raise BadData(
-                f"{needs}{where} lacks {len(missing)} of {wanted} pictures of {self.title} "
-                f"(first: {missing[0].pictures[0]}).",
+                f"{needs}{where} lacks {len(missing)} of {len(named)} pictures of {self.title} "
+                f"(first: {missing[0][0]}).",
                 f"{self.how} Then write {self.name}:{path}:FOLDER_OF_PICTURES.",
             )
-        examples = tuple(_example(draft, image) for (_, draft), image in zip(drafts, found, strict=True))
-        return Dataset(self.name, examples, self.licence, tuple(self._notes(examples, left)))
+        examples = tuple(_example(draft, row) for (_, draft), row in zip(drafts, found, strict=True))
+        return Dataset(self.name, examples, self.licence, tuple(self._notes(examples, left)), self.test_only)
 
     def _files(self, path: Path) -> list[Path]:
         """The file, or those of the folder that are the set's."""
@@ -173,19 +195,13 @@ class Adapter:
     def _named(self, draft: Draft, number: int) -> Draft:
         return draft if draft.id else replace(draft, id=f"{self.name}-{number:04d}")
 
-    def _picture(self, draft: Draft, folder: Path) -> Image | None:
-        if draft.held is not None:
-            return Image(draft.held, draft.id)
-        paths = (folder / name for name in draft.pictures)
-        return next((Image.from_path(path) for path in paths if path.is_file()), None)
-
     def _notes(self, examples: tuple[Example, ...], left: Counter[str]) -> list[str]:
         """What a reader must know of this reading."""
         notes: list[str] = []
-        for label, full in (("harmful", self.harmful), ("benign", self.benign)):
+        for label, full in (("harmful", self.harmful), ("benign", self.benign), (None, self.unlabelled)):
             here = sum(1 for example in examples if example.label == label)
             if here and full is not None and here != full:
-                notes.append(f"{here} {label} rows; the full set has {full}.")
+                notes.append(f"{here} {label or 'unlabelled'} rows; the full set has {full}.")
         notes += [f"{count} rows left out: {reason}." for reason, count in left.items()]
         without = sum(1 for example in examples if example.image is None)
         if self.pictures == "optional" and without:
@@ -197,5 +213,21 @@ class Adapter:
         return notes
 
 
-def _example(draft: Draft, image: Image | None) -> Example:
-    return Example(draft.id, draft.prompt, draft.label, draft.group, image, draft.caption, draft.answers)
+def _pictures(draft: Draft, folder: Path) -> tuple[Image | None, ...]:
+    """The row's pictures in order, None where a named one is not there."""
+    return tuple(
+        Image(wanted, draft.id) if isinstance(wanted, bytes) else _first_of(folder / name for name in wanted)
+        for wanted in draft.wanted
+    )
+
+
+def _first_of(paths: Iterable[Path]) -> Image | None:
+    return next((Image.from_path(path) for path in paths if path.is_file()), None)
+
+
+def _example(draft: Draft, pictures: Sequence[Image | None]) -> Example:
+    there = [image for image in pictures if image is not None]
+    return Example(
+        draft.id, draft.prompt, draft.label, draft.group, there[0] if there else None, draft.caption, draft.answers,
+        draft.attributes, tuple(there[1:]), draft.turns,
+    )  # fmt: skip
