@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tools import locks
 
 TOOLS = {"pytest", "ruff", "basedpyright", "import-linter", "pre-commit", "playwright", "hypothesis", "beartype"}
