@@ -1,0 +1,335 @@
+"""The contract of attacks: a data set and a target in, a data set that the target fails on out.
+
+Sizes are counted in what a file can hold: a budget is whole steps of 8 bits, and whether an attack worked is judged
+anew from the bytes that are saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Generic, Protocol, final, runtime_checkable
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float
+from numpy.typing import NDArray
+from typing_extensions import TypeVar
+
+from vlmend.core.examples import Dataset, Example, spread
+from vlmend.core.images import Image
+from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
+from vlmend.errors import BadData, BadParameter, BatchProblem, SampleError, VlmendError
+
+__all__ = ["ATTACK", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack"]
+
+ATTACK = "attack"
+"""The attribute that attacked rows are told by, with the attack's name.
+
+Beside it stand `epsilon`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or `wrong`:
+the row as it was, under random signs times epsilon, and under the attack), `success` (clean right, attacked wrong),
+`forward`, `backward` (passes), `dropped` (steps) and `of` (the row)."""
+
+LEVELS = 255
+"""Steps of 8 bits from black to white."""
+
+AnyTarget = TypeVar("AnyTarget", bound=Target, default=Any)
+Task = TypeVar("Task", default=Any)
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """No progress to show."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an attack may do.
+
+    Attributes:
+        epsilon: Largest change of a pixel, as a share of black to white (4/255); 0 leaves pictures as they are.
+        steps: Gradient steps, or tries.
+    """
+
+    epsilon: float
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon <= 1 or self.steps < 0:
+            raise BadParameter(
+                f"epsilon={self.epsilon:g} and steps={self.steps} are no budget.",
+                "epsilon lies between 0 and 1 (write 4/255), steps count from 0.",
+            )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing may be changed."""
+        return self.epsilon == 0 or self.steps == 0
+
+    @property
+    def levels(self) -> int:
+        """Whole steps of 8 bits within epsilon."""
+        return int(np.floor(self.epsilon * LEVELS + 1e-6))
+
+    @property
+    def in_levels(self) -> Budget:
+        """The budget that a file of 8 bits can hold.
+
+        Raises:
+            BadParameter: Epsilon is above 0 and below one step.
+        """
+        if self.epsilon and not self.levels:
+            raise BadParameter(
+                f"epsilon={self.epsilon:g} is less than one step of 8 bits, so no saved picture would differ.",
+                f"Take 0, or 1/255 = {1 / LEVELS:.6f} and more.",
+            )
+        return replace(self, epsilon=self.levels / LEVELS)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A changed row, and what finding it cost.
+
+    Attributes:
+        row: With its new words; its image stays the one that was given.
+        pixels: New pixels of the image, 0 to 1, or None where the picture stays.
+        forward, backward: Passes of this one row.
+        dropped: Steps that were not made, since loss or gradient was no finite number.
+    """
+
+    row: Example
+    pixels: Float[NDArray[np.float32], "height width channel"] | None = None
+    forward: int = 0
+    backward: int = 0
+    dropped: int = 0
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """Where finished rows are kept, so that nothing is asked twice."""
+
+    def get(self, name: str) -> Example | None:
+        """The attacked row of this id, where it is finished."""
+        ...
+
+    def keep(self, rows: Sequence[Example]) -> None:
+        """Write down finished rows."""
+        ...
+
+
+class Nowhere:
+    """Keeps nothing."""
+
+    def get(self, name: str) -> Example | None:
+        """None."""
+        return None
+
+    def keep(self, rows: Sequence[Example]) -> None:
+        """Forget them."""
+
+
+@dataclass(frozen=True)
+class AbstractAttack(ABC, Generic[AnyTarget, Task]):
+    """A way to turn a data set into one that a target fails on. The fields of the subclass are its parameters.
+
+    The base class owns the protocol: it keeps pictures within epsilon and between black and white, writes them as what
+    a file holds, judges success anew from the saved bytes, holds random signs of the same size against it, draws
+    for each row from a seed of its own, and leaves out by name a row that fails alone. Subclasses write `task`,
+    `propose` and `failed`, and `seen` where they change pictures.
+
+    Class attributes: `name` (the file's name), `source` (paper), `works_on`, `needs`, `batch` (rows that are attacked
+    together), `quick` (parameters for its contract checks).
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    works_on: ClassVar[tuple[Kind, ...]]
+    needs: ClassVar[Access] = "gradients"
+    batch: ClassVar[int] = 16
+    quick: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def task(self, target: AnyTarget, data: Dataset) -> Task:
+        """What is attacked: made once a run, and handed to the other methods."""
+
+    @abstractmethod
+    def propose(self, task: Task, rows: Sequence[Example], budget: Budget, seeds: Sequence[int]) -> list[Proposal]:
+        """A changed row for each of these.
+
+        Args:
+            task: What `task` made.
+            rows: With images as `seen` gives them.
+            budget: Not empty, epsilon in whole steps of 8 bits.
+            seeds: One a row, so that a row comes out alike in any batch.
+        """
+
+    @abstractmethod
+    def failed(self, task: Task, rows: Sequence[Example]) -> list[bool]:
+        """For each row whether the target gets it wrong, told from its bytes."""
+
+    def seen(self, task: Task, rows: Sequence[Example]) -> list[Example]:
+        """The rows with images at the resolution at which the target reads them: what epsilon is measured against."""
+        return list(rows)
+
+    def wants(self, row: Example) -> bool:
+        """Whether a row can be attacked."""
+        return row.image is not None and bool(row.answers)
+
+    def sample_data(self) -> Dataset | None:
+        """A few rows for the contract checks; None means a few pictures with class names."""
+        return None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as JSON values."""
+        return asdict(self)
+
+    @final
+    def run(
+        self, target: AnyTarget, data: Dataset, budget: Budget, *,
+        seed: int, limit: int | None = None, progress: Progress = silent, kept: Kept = Nowhere(),
+    ) -> Dataset:  # fmt: skip
+        """The attacked data set: every row with attributes that say what was done and whether it worked.
+
+        An empty budget gives back the data as they are. With a `limit` so many rows are attacked, evenly spread, among
+        the classes of all.
+
+        Raises:
+            UsageError: The attack works on another kind of target.
+            NeedsAccess: The target gives no gradients.
+            BadData: No row can be attacked.
+            BadParameter: Epsilon is above 0 and below one step of 8 bits.
+        """
+        check_access(target, self.name, self.works_on, self.needs)
+        if budget.empty:
+            return data
+        budget = budget.in_levels
+        rows = [row for row in data.examples if self.wants(row)]
+        bad = {row.id: why for row in rows if (why := problem_of(target, row))}
+        good = [row for row in rows if row.id not in bad]
+        if not good:
+            raise BadData(
+                f"{data.name} has no row that {self.name} can attack.",
+                'Pass rows with a readable "image" and "answers" (the class name, or the right reply).',
+            )
+        chosen = spread(good, limit)
+        made = {row.id: known for row in chosen if (known := kept.get(row.id)) is not None}
+        left = [row for row in chosen if row.id not in made]
+        progress(self.name, len(made), len(chosen))
+        if left:
+            task = self.task(target, replace(data, examples=tuple(good)))
+            for start in range(0, len(left), self.batch):
+                found, failures = self._each(task, left[start : start + self.batch], budget, seed)
+                kept.keep(found)
+                made |= {row.id: row for row in found}
+                bad |= failures
+                progress(self.name, len(made) + sum(row.id in bad for row in chosen), len(chosen))
+        if not made:
+            raise BadData(f"{self.name} failed on every row ({next(iter(bad.values()))}).", "Try it on one row first.")
+        attacked = tuple(made[row.id] for row in chosen if row.id in made)
+        notes = _notes(self.name, target.id, budget, seed, attacked, len(data.examples) - len(rows), bad)
+        return replace(data, name=f"{data.name}-{self.name}", examples=attacked, notes=(*data.notes, *notes))
+
+    def _each(
+        self, task: Task, rows: Sequence[Example], budget: Budget, seed: int
+    ) -> tuple[list[Example], dict[str, str]]:
+        """Attacked rows, and why others cannot be: where a batch fails, it is tried row by row."""
+        try:
+            return self._attacked(task, rows, budget, seed), {}
+        except (SampleError, BatchProblem, ValueError, RuntimeError, TypeError, IndexError) as problem:
+            if len(rows) == 1:
+                why = problem.message if isinstance(problem, VlmendError) else repr(problem)
+                return [], {rows[0].id: why}
+        parts = [self._each(task, [row], budget, seed) for row in rows]
+        return [row for found, _ in parts for row in found], {k: v for _, bad in parts for k, v in bad.items()}
+
+    def _attacked(self, task: Task, rows: Sequence[Example], budget: Budget, seed: int) -> list[Example]:
+        before = self.seen(task, rows)
+        seeds = [_seed_of(seed, row.id) for row in rows]
+        proposed = self.propose(task, before, budget, seeds)
+        after = [_within(clean, one, budget) for clean, one in zip(before, proposed, strict=True)]
+        noisy = [_noisy(clean, budget, number) for clean, number in zip(before, seeds, strict=True)]
+        wrong = self.failed(task, [*before, *noisy, *after])
+        told = [["wrong" if one else "right" for one in wrong[k :: len(rows)]] for k in range(len(rows))]
+        return [
+            replace(new, attributes={**row.attributes, **_noted(self.name, budget, row, old, new, cost, words)})
+            for row, old, new, cost, words in zip(rows, before, after, proposed, told, strict=True)
+        ]
+
+
+def attributes_of_attack(example: Example) -> Mapping[str, str]:
+    """What an attack noted on a row; empty where none was at work."""
+    return example.attributes if ATTACK in example.attributes else {}
+
+
+def _seed_of(seed: int, name: str) -> int:
+    return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:12], 16)
+
+
+def _levels(row: Example) -> NDArray[np.int16]:
+    return np.zeros((0, 0, 3), np.int16) if row.image is None else np.asarray(row.image.decode(), dtype=np.int16)
+
+
+def _with_levels(row: Example, levels: NDArray[np.int16]) -> Example:
+    picture = PIL.Image.fromarray(np.clip(levels, 0, LEVELS).astype(np.uint8))
+    return replace(row, image=Image.from_pixels(picture, "" if row.image is None else row.image.name))
+
+
+def _within(before: Example, proposed: Proposal, budget: Budget) -> Example:
+    """The proposed row with a picture of 8 bits that is nowhere farther than epsilon from the one before.
+
+    Rounded to the nearest step: epsilon is whole steps, so that a change within epsilon stays within it.
+    """
+    if proposed.pixels is None:
+        return proposed.row
+    clean = _levels(before)
+    if clean.shape != proposed.pixels.shape:
+        raise BadData(
+            f"{before.id}: an attack proposed pixels of shape {proposed.pixels.shape} in the place of {clean.shape}.",
+            "`propose` keeps the size of the pictures that it is given.",
+        )
+    wanted = np.rint(proposed.pixels.astype(np.float64) * LEVELS) - clean
+    change = np.clip(np.nan_to_num(wanted), -budget.levels, budget.levels).astype(np.int16)
+    return _with_levels(proposed.row, clean + change)
+
+
+def _noisy(before: Example, budget: Budget, seed: int) -> Example:
+    """Random signs times epsilon on every pixel: as large as an attack, without its aim."""
+    if before.image is None:
+        return before
+    clean = _levels(before)
+    signs = np.random.default_rng(seed).choice(np.array([-1, 1], np.int16), clean.shape)
+    return _with_levels(before, clean + signs * budget.levels)
+
+
+def _noted(
+    name: str, budget: Budget, row: Example, before: Example, after: Example, cost: Proposal, told: Sequence[str]
+) -> dict[str, str]:
+    clean, noise, attacked = told
+    largest = int(np.abs(_levels(after) - _levels(before)).max(initial=0))
+    return {
+        ATTACK: name, "epsilon": f"{budget.epsilon:.6g}", "largest": f"{largest / LEVELS:.6g}", "clean": clean,
+        "noise": noise, "attacked": attacked, "success": str((clean, attacked) == ("right", "wrong")).lower(),
+        "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": row.id,
+    }  # fmt: skip
+
+
+def _notes(
+    name: str, target: str, budget: Budget, seed: int, rows: Sequence[Example], unfit: int, bad: Mapping[str, str]
+) -> list[str]:
+    forward, backward, dropped = (sum(int(r.attributes[k]) for r in rows) for k in ("forward", "backward", "dropped"))
+    notes = [
+        f"Attacked by {name} on {target}: epsilon {budget.levels}/{LEVELS}, {budget.steps} steps, seed {seed}, "
+        f"{forward} forward and {backward} backward passes of one row, judging aside."
+    ]
+    if dropped:
+        notes.append(f"{dropped} steps were dropped, since loss or gradient was no finite number.")
+    if unfit:
+        notes.append(f"{unfit} rows have no image or no right answer and were left out.")
+    if bad:
+        told = "; ".join(f"{row}: {why}" for row, why in list(bad.items())[:5])
+        notes.append(f"{len(bad)} rows could not be attacked and were left out ({told}).")
+    return notes
