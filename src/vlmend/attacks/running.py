@@ -1,0 +1,180 @@
+"""Runs an attack into a folder: finished rows are kept one by one, the data set is written at the end.
+
+OUT/                  the attacked data, as `data.writing.write_data` writes them
+OUT/attack.jsonl      every finished row with its picture; until the end it is OUT.unfinished.jsonl, beside the folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vlmend.core.attacks import AbstractAttack, Budget, attributes_of_attack, silent
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.targets import Target, check_access, key_of
+from vlmend.data.jsonrow import JsonRow, example_of, row_of
+from vlmend.data.writing import write_data
+from vlmend.errors import RunProblem, UsageError
+from vlmend.pictures.galleries import object_pictures
+
+__all__ = ["KEPT", "Attacked", "own_pictures", "run_attack"]
+
+KEPT = "attack.jsonl"
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack came to.
+
+    Attributes:
+        data: The attacked rows.
+        epsilon: What was allowed, in whole steps of 8 bits.
+        n: Rows that were attacked.
+        clean, noise, attacked: Share of them that the target gets right, with Wilson's interval: as they were, under
+            random signs times epsilon, and under the attack.
+    """
+
+    data: Dataset
+    epsilon: float
+    n: int
+    clean: Interval
+    noise: Interval
+    attacked: Interval
+
+
+def run_attack(
+    attack: AbstractAttack[Any, Any], target: Target, data: Dataset, budget: Budget, *,
+    seed: int = 0, out: Path | None = None, progress: Callable[[str, int, int], None] = silent,
+) -> Attacked:  # fmt: skip
+    """Attack a target with every row of a data set, and write what came of it; a stopped run goes on where it was.
+
+    Args:
+        attack: With its parameters.
+        target: Its mends applied.
+        data: Rows that the attack can work on.
+        budget: What it may do.
+        seed: Of random starts.
+        out: Folder of the attacked data; None writes nothing.
+        progress: Told after each batch.
+
+    Raises:
+        UsageError: The attack works on another kind of target, or the folder holds something else.
+        NeedsAccess: The target gives no gradients.
+        BadData: No row can be attacked.
+        RunProblem: The folder cannot be written.
+    """
+    if budget.empty:
+        found = _unchanged(attack, target, data)
+        if out is not None:
+            write_data(data, out)
+        return found
+    if out is None:
+        return _summed(attack.run(target, data, budget, seed=seed, progress=progress), budget)
+    kept = _Journal(out, _key(attack, target, data, budget, seed))
+    made = attack.run(target, data, budget, seed=seed, progress=progress, kept=kept)
+    write_data(made, out)
+    kept.finish()
+    return _summed(made, budget)
+
+
+def own_pictures() -> Dataset:
+    """What is attacked where no data is given: a held-out picture of every object that has a name."""
+    data = object_pictures("held_out")
+    return replace(data, examples=tuple(row for row in data.examples if row.answers))
+
+
+class _Journal:
+    """Finished rows of one attack, in the order in which they came; a last line that was cut off is made again."""
+
+    def __init__(self, out: Path, key: str) -> None:
+        self._done, self._file = out / KEPT, out.with_name(f"{out.name}.unfinished.jsonl")
+        self._key = key
+        self._rows: dict[str, Example] = {}
+        file = self._done if self._done.is_file() else self._file
+        if not file.is_file():
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise UsageError(f"{out} holds something else.", "Choose another --out, or remove that folder first.")
+            return
+        first, *lines = file.read_text("utf-8").split("\n")
+        if first != json.dumps({"key": key}):
+            raise UsageError(
+                f"{file} is of another attack: model, mends, data, parameters, budget or seed differ.",
+                "Choose another --out, or remove it first.",
+            )
+        for line in lines:
+            example = _read(line)
+            if example is not None:
+                self._rows[example.id] = example
+
+    def get(self, name: str) -> Example | None:
+        """The row of this id, where it is finished."""
+        return self._rows.get(name)
+
+    def keep(self, rows: Sequence[Example]) -> None:
+        """Append rows and sync them to disk.
+
+        Raises:
+            RunProblem: The disk is full or gone; what was written before stays good.
+        """
+        if not rows:
+            return
+        texts = [row_of(row, lambda image: image.to_data_uri()).model_dump_json(exclude_defaults=True) for row in rows]
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            new = not self._file.exists()
+            with self._file.open("a", encoding="utf-8", newline="\n") as lines:
+                # A line that was cut off by a kill ends here and is skipped when the file is read.
+                lines.write(json.dumps({"key": self._key}) + "\n" if new else "\n")
+                lines.write("".join(text + "\n" for text in texts))
+                lines.flush()
+                os.fsync(lines.fileno())
+        except OSError as problem:
+            raise RunProblem(
+                f"{self._file} cannot be written ({problem.strerror}).",
+                "Make room and run the same command again: what is finished is kept.",
+            ) from problem
+        self._rows |= {row.id: row for row in rows}
+
+    def finish(self) -> None:
+        """Move the rows to the data that were made of them."""
+        if self._file.is_file():
+            self._file.replace(self._done)
+
+
+def _read(line: str) -> Example | None:
+    try:
+        return example_of(JsonRow.model_validate_json(line), "", Path())[0] if line else None
+    except ValidationError:
+        return None
+
+
+def _key(attack: AbstractAttack[Any, Any], target: Target, data: Dataset, budget: Budget, seed: int) -> str:
+    """SHA-256 over everything that can change a row."""
+    held = [attack.name, attack.parameters, key_of(target), data.digest, budget.levels, budget.steps, seed]
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def _unchanged(attack: AbstractAttack[Any, Any], target: Target, data: Dataset) -> Attacked:
+    """Where nothing may be changed: how often the target is right."""
+    check_access(target, attack.name, attack.works_on, attack.needs)
+    rows = [row for row in data.examples if attack.wants(row)]
+    task = attack.task(target, data)
+    wrong = attack.failed(task, attack.seen(task, rows)) if rows else []
+    right = wilson(len(wrong) - sum(wrong), len(wrong))
+    return Attacked(data, 0.0, len(wrong), right, right, right)
+
+
+def _summed(data: Dataset, budget: Budget) -> Attacked:
+    rows = [attributes_of_attack(row) for row in data.examples]
+    clean, noise, attacked = (
+        wilson(sum(row[what] == "right" for row in rows), len(rows)) for what in ("clean", "noise", "attacked")
+    )
+    return Attacked(data, budget.in_levels.epsilon, len(rows), clean, noise, attacked)
