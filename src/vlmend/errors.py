@@ -2,12 +2,13 @@
 
     VlmendError
     ├── UsageError            what was asked cannot be read or does not fit together   (exit 2)
+    │   ├── NameClash         two plug-ins of one name
     │   ├── UnknownName       a method, suite, model or data set that is not registered
     │   ├── BadParameter      a parameter outside what its method allows
     │   └── BadData           a data file with rows that cannot be used
     ├── EnvironmentProblem    the machine or the model is not able                      (exit 3)
     │   ├── ModelProblem      a model that cannot be found, loaded or used
-    │   ├── NeedsActivations  work inside a model of which only replies can be had
+    │   ├── NeedsAccess       work inside a model that cannot be reached so deep
     │   ├── BatchProblem      some requests of a batch have no reply, the others do
     │   ├── AnatomyProblem    the decoder blocks of a model cannot be told for sure
     │   ├── MendMismatch      a mend that was made for another model
@@ -37,7 +38,8 @@ __all__ = [
     "MendMismatch",
     "MissingExtra",
     "ModelProblem",
-    "NeedsActivations",
+    "NameClash",
+    "NeedsAccess",
     "RunProblem",
     "SampleError",
     "UnknownName",
@@ -76,6 +78,12 @@ class UnknownName(UsageError):
     code = "unknown-name"
 
 
+class NameClash(UsageError):
+    """Two plug-ins of one name."""
+
+    code = "name-clash"
+
+
 class BadParameter(UsageError):
     """A parameter outside what its method allows."""
 
@@ -100,10 +108,10 @@ class ModelProblem(EnvironmentProblem):
     code = "model"
 
 
-class NeedsActivations(EnvironmentProblem):
-    """Work inside a model (its states, gradients or weights) of which only replies can be had."""
+class NeedsAccess(EnvironmentProblem):
+    """Work inside a model (its states, gradients or weights) that cannot be reached so deep."""
 
-    code = "needs-activations"
+    code = "needs-access"
 
 
 class BatchProblem(EnvironmentProblem):

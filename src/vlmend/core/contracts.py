@@ -1,141 +1,40 @@
-"""What the parts may ask of each other: targets and methods."""
+"""The contracts of plug-ins: methods, steps, suites, exporters; that of attacks is in `core.attacks`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, final
 
-from jaxtyping import Bool, Float
-from torch import Tensor
 from typing_extensions import TypeVar
 
-from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import Edit
-from vlmend.core.examples import Dataset
-from vlmend.core.images import Image
+from vlmend.core.attacks import AbstractAttack, Budget, Proposal, attributes_of_attack
+from vlmend.core.edits import AnyEdit
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.measures import Axis, Measure
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
-from vlmend.core.sites import Site
+from vlmend.core.splits import Split
+from vlmend.core.targets import Access, ChatStates, Kind, Target, check_access, problem_of
+from vlmend.errors import UsageError, VlmendError
 
-__all__ = ["AbstractMethod", "Access", "DualTarget", "GenerativeTarget", "PairKind", "Target", "TargetKind"]
+__all__ = [
+    "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Budget", "Changed",
+    "DataEdit", "Dropped", "Proposal", "Sample", "SampleSuite", "attributes_of_attack",
+]  # fmt: skip
 
-Access = Literal["replies", "embeddings", "hidden", "gradients", "weights"]
-"""How deep a method must look into a model."""
-
-PairKind = Literal["softmax", "sigmoid"]
-"""How logits of image-text pairs become probabilities: over the texts (CLIP), or pair by pair (SigLIP)."""
-
-TargetKind = Literal["generative", "dual"]
-"""What suites and methods work on: models that answer, or models that embed images and texts."""
-
-
-@runtime_checkable
-class Target(Protocol):
-    """A model under zero or more mends."""
-
-    @property
-    def id(self) -> str:
-        """Name of model and mends: two targets that can act differently have different ids."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Name of the base model."""
-        ...
-
-    @property
-    def model_digest(self) -> str:
-        """Fingerprint of the base model."""
-        ...
-
-
-@runtime_checkable
-class GenerativeTarget(Target, Protocol):
-    """A model that answers, and shows its states."""
-
-    @property
-    def layers(self) -> int:
-        """Number of decoder blocks."""
-        ...
-
-    @property
-    def image_side(self) -> int:
-        """Side in pixels of a square image that the model reads without loss."""
-        ...
-
-    @property
-    def mean_colour(self) -> tuple[int, int, int]:
-        """The colour that the model's image processor turns into zeros, 0 to 255."""
-        ...
-
-    def with_mend(self, mend: Mend) -> GenerativeTarget:
-        """A view of the same weights with one more mend; this target is unchanged."""
-        ...
-
-    def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-        """One reply for each conversation, in order.
-
-        Raises:
-            BatchProblem: Some have none; it carries the replies of the others.
-        """
-        ...
-
-    def hidden(
-        self, batch: Sequence[Conversation], sites: Sequence[Site]
-    ) -> Mapping[Site, Float[Tensor, "example width"]]:
-        """States at the last prompt position, after this target's mends, in float32 on the CPU."""
-        ...
-
-
-@runtime_checkable
-class DualTarget(Target, Protocol):
-    """A model that puts images and texts into one space, and shows its states."""
-
-    @property
-    def kind(self) -> PairKind:
-        """How logits become probabilities."""
-        ...
-
-    def with_mend(self, mend: Mend) -> DualTarget:
-        """A view of the same weights with one more mend; this target is unchanged."""
-        ...
-
-    def embed_images(self, images: Sequence[Image]) -> Float[Tensor, "image width"]:
-        """Embeddings of length 1, float32 on the CPU."""
-        ...
-
-    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
-        """Embeddings of length 1, float32 on the CPU."""
-        ...
-
-    def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
-        """scale * cosine + bias, with the model's own scale and bias, after this target's mends."""
-        ...
-
-    def accepts(self, images: Sequence[Image]) -> Bool[Tensor, " image"]:
-        """Whether the mends take each image for one of what they know; True throughout where none decides."""
-        ...
-
-    def hidden(
-        self, batch: Sequence[Image] | Sequence[str], sites: Sequence[Site]
-    ) -> Mapping[Site, Float[Tensor, "example width"]]:
-        """States of images at vision sites or of texts at text sites, where the embedding is read."""
-        ...
-
-
-AnyTarget = TypeVar("AnyTarget", bound=Target, default=GenerativeTarget)
+AnyTarget = TypeVar("AnyTarget", bound=Target, default=ChatStates)
 
 
 @dataclass(frozen=True)
 class AbstractMethod(ABC, Generic[AnyTarget]):
     """A way to make a mend. The fields of the subclass are its parameters.
 
-    A method for dual encoders is an `AbstractMethod[DualTarget]` with `works_on = "dual"`.
-
-    Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on`, and what a user
-    pays: `passes` (extra forward work a request), `data` (what the fit reads).
+    Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on`, and what a user pays: `passes`
+    (extra forward work a request), `data` (what the fit reads). `quick` are parameters under which a fit is short and
+    the mend at work, for its contract checks; `changes_text` tells that text-only requests change too.
     """
 
     name: ClassVar[str]
@@ -143,14 +42,51 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
     needs: ClassVar[Access]
     passes: ClassVar[str]
     data: ClassVar[str]
-    works_on: ClassVar[TargetKind] = "generative"
+    works_on: ClassVar[Kind] = "chat"
+    quick: ClassVar[Mapping[str, Any]] = {}
+    changes_text: ClassVar[bool] = False
 
     @abstractmethod
+    def learn(self, target: AnyTarget, data: Dataset, *, seed: int) -> Mend:
+        """Make the mend: what `fit` does once kind and access are checked."""
+
+    @final
     def fit(self, target: AnyTarget, data: Dataset, *, seed: int) -> Mend:
-        """Fit a mend for this target; the target is unchanged afterwards."""
+        """Fit a mend for this target; the target is unchanged afterwards.
+
+        A row that fails alone, whatever the processor or the model raise, is left out by name, and the card says so.
+
+        Raises:
+            UsageError: The method works on another kind of target, or the data are for testing only.
+            NeedsAccess: The target cannot be reached as deep as the method must.
+        """
+        check_access(target, self.name, self.works_on, self.needs)
+        if data.test_only:
+            raise UsageError(
+                f"{data.name} is for testing only, so {self.name} is not fitted on it.",
+                "Its authors forbid that. Fit on other rows, or on the built-in ones, and test on these.",
+            )
+        try:
+            return self.learn(target, data, seed=seed)
+        except (VlmendError, ValueError, RuntimeError, TypeError, IndexError) as problem:
+            bad = {row.id: why for row in data.examples if (why := problem_of(target, row))}
+            good = tuple(row for row in data.examples if row.id not in bad)
+            if not bad or not good:
+                raise
+            try:
+                mend = self.learn(target, replace(data, examples=good), seed=seed)
+            except VlmendError:
+                raise problem from None
+            told = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:5])
+            note = f"{len(bad)} of {len(data.examples)} rows were left out of the fit ({told})."
+            return replace(mend, card=replace(mend.card, notes=(*mend.card.notes, note), data_digest=data.digest))
 
     def builtin(self) -> Dataset | None:
-        """The method's own data, where it is not fitted on requests; None means the built-in anchors."""
+        """The method's own data, where it is not fitted on requests; None means the built-in requests."""
+        return None
+
+    def sample_data(self) -> Dataset | None:
+        """A few rows on which the contract checks fit it; None means a few labelled requests."""
         return None
 
     @property
@@ -159,12 +95,182 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
         return asdict(self)
 
     def made(
-        self, target: AnyTarget, data: Dataset, seed: int, edits: Sequence[Edit], dose: Mapping[str, float]
+        self, target: AnyTarget, data: Dataset, seed: int, edits: Sequence[AnyEdit], dose: Mapping[str, float]
     ) -> Mend:
         """The edits as a mend with its card."""
         card = MendCard(
             method=self.name, parameters=self.parameters, model=target.name, model_digest=target.model_digest,
             data=data.name, data_digest=data.digest, seed=seed, versions=versions(), dose=dict(dose),
-            source=self.source,
+            source=self.source, identity=dict(target.identity),
         )  # fmt: skip
         return Mend(tuple(edits), card)
+
+
+# --- steps
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A row that a step changed."""
+
+    before: Example
+    after: Example
+    why: str
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that a step left out."""
+
+    example: Example
+    why: str
+
+
+@dataclass(frozen=True)
+class DataEdit:
+    """What a step made of a data set.
+
+    Attributes:
+        data: The new set.
+        changed, dropped: What is not as it was, and why.
+        tables: Figures that the step's report shows, such as group shares before and after: rows by name.
+    """
+
+    data: Dataset
+    changed: tuple[Changed, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Sequence[Mapping[str, Any]]])
+
+    @property
+    def kept(self) -> int:
+        """Rows that are as they were."""
+        return len(self.data.examples) - len(self.changed)
+
+
+@dataclass(frozen=True)
+class AbstractStep(ABC):
+    """A way to turn a data set into another. The fields of the subclass are its parameters.
+
+    `idempotent` claims that the step twice is the step once; the contract checks hold it to that.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    idempotent: ClassVar[bool] = False
+    quick: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def apply(self, data: Dataset, *, seed: int) -> DataEdit:
+        """The new data set, and for each row that is not as it was the reason.
+
+        Raises:
+            BadData: The data holds nothing that this step can work on.
+        """
+
+    def sample_data(self) -> Dataset | None:
+        """A few rows for the contract checks; None means a few captioned pictures."""
+        return None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as JSON values."""
+        return asdict(self)
+
+
+# --- suites
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing that was measured and the numbers or the label that were found for it.
+
+    Attributes:
+        id: Unique within the suite; before and after are paired by it.
+        group: What it counts for.
+        cluster: What it is resampled with: samples of one cluster depend on each other.
+        text: What it is, for people.
+        values: Its numbers; empty where it could not be measured.
+        label: Its label, where it has one.
+        reason: Why it could not be measured.
+        condition: How it was measured, where that differs.
+    """
+
+    id: str
+    group: str
+    cluster: str
+    text: str
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    label: str = ""
+    reason: str = ""
+    condition: str = ""
+
+
+Subject = TypeVar("Subject", default=Any)
+Sampled = TypeVar("Sampled", default=Any)
+
+
+class AbstractSuite(ABC, Generic[Sampled]):
+    """Samples and measures. `name` is `axis/name`.
+
+    Two kinds stand below it: a `SampleSuite` measures a subject itself, a question suite
+    (`vlmend.audit.suite.Suite`) asks questions and has replies read.
+    """
+
+    name: ClassVar[str]
+    axis: ClassVar[Axis]
+    about: ClassVar[str]
+    works_on: ClassVar[Kind]
+    needs: ClassVar[Access]
+
+    @abstractmethod
+    def measures(self, samples: Sequence[Sampled], seed: int) -> list[Measure]:
+        """The rows of the scorecard; `seed` is that of resampling."""
+
+    def applies(self, data: Dataset) -> bool:
+        """Whether the user's data holds anything for this suite; an axis leaves out what does not."""
+        return True
+
+
+class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
+    """A suite that measures its subject by itself: a dual encoder, a pipeline, a data set, a chat model's states."""
+
+    @abstractmethod
+    def samples(
+        self, subject: Subject, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
+    ) -> list[Sample]:
+        """Measure the user's data, or a split of the built-in data where there is none.
+
+        Args:
+            subject: What to audit, its mends already applied; the data set itself for kind `data`.
+            data: In the form that the suite's page describes.
+            limit: Queries, pictures or rows of each kind, or all.
+            seed: Of draws.
+            split: Of the built-in data.
+
+        Raises:
+            BadData: The data holds nothing that this suite can measure.
+        """
+
+
+# --- exporters
+
+
+class AbstractExporter(ABC):
+    """A way to take a mended model elsewhere. `options` are its parameters."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    works_on: ClassVar[Kind] = "chat"
+
+    @abstractmethod
+    def refusals(self, target: Any, options: Mapping[str, Any]) -> list[str]:
+        """Every reason why this view cannot be taken there, each with its way out; empty where it can."""
+
+    @abstractmethod
+    def write(self, target: Any, out: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Prove that what is written equals the view, write it, and say what was measured.
+
+        Raises:
+            UsageError: It is refused; the message holds every reason.
+            ModelProblem: The proof failed; nothing is written.
+        """

@@ -12,7 +12,10 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["AcceptAbove", "DualEdit", "MapTexts", "ScaleLogits"]
+from vlmend.core.state_edits import ModuleEdit, Touch
+from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights
+
+__all__ = ["AcceptAbove", "DualEdit", "MapImages", "MapTexts", "Rerank", "ScaleLogits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,30 @@ class MapTexts:
     strength: float = 1.0
     when: ClassVar[Literal["always"]] = "always"
 
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"states"})
+
     def scaled(self, factor: float) -> MapTexts:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class MapImages:
+    """i <- i + strength * (P i - i), then back to length 1, for every image embedding of a dual encoder.
+
+    Shape: matrix (P) "width width", float32.
+    """
+
+    matrix: Float[Tensor, "width width"]
+    strength: float = 1.0
+    when: ClassVar[Literal["always"]] = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"image_features"})
+
+    def scaled(self, factor: float) -> MapImages:
         return replace(self, strength=self.strength * factor)
 
 
@@ -37,6 +63,10 @@ class ScaleLogits:
     temperature: float
     strength: float = 1.0
     when: ClassVar[Literal["always"]] = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"logits"})
 
     def scaled(self, factor: float) -> ScaleLogits:
         return replace(self, strength=self.strength * factor)
@@ -55,8 +85,42 @@ class AcceptAbove:
     strength: float = 1.0
     when: ClassVar[Literal["always"]] = "always"
 
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
+
     def scaled(self, factor: float) -> AcceptAbove:
         return replace(self, strength=self.strength * factor)
 
 
-DualEdit = MapTexts | ScaleLogits | AcceptAbove
+@dataclass(frozen=True)
+class Rerank:
+    """Reorder what a text retrieves, so that its first places are shared evenly among groups of images.
+
+    Each image goes to the group whose prompt it is most like, by the encoder itself. Places are dealt in rounds: the
+    best image that is left of each group, in an order within the round that is drawn from the query's words. Once a
+    group has run out, the others go on in rounds of their own. A query that holds one of `named` as a word keeps its
+    order. Any strength other than 0 is on.
+
+    Attributes:
+        groups: Names of two or more groups.
+        prompts: One text for each, which tells its images.
+        named: Words by which a query asks for a group.
+    """
+
+    groups: tuple[str, ...]
+    prompts: tuple[str, ...]
+    named: tuple[str, ...] = ()
+    strength: float = 1.0
+    when: ClassVar[Literal["always"]] = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
+
+    def scaled(self, factor: float) -> Rerank:
+        return replace(self, strength=self.strength * factor)
+
+
+DualEdit = MapTexts | MapImages | ModuleEdit | ScaleLogits | AcceptAbove | Rerank | LoadAdapter | ReplaceWeights
+"""The edits of dual encoders."""

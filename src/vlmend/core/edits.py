@@ -1,12 +1,11 @@
-"""The closed set of edits that mends are made of, as plain data.
+"""The closed set of edits that mends of chat models are made of, as plain data.
 
 Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every
-`RewritePrompt` changes its words, adapters and activation edits act in each forward pass (at one
-site in their order in the mend), `ContrastLogits` mixes the logits, and `ReviewReply` and
-`AlignReply` look at what came out. A kind is added here and in the interpreters (`models/editing/replies.py`,
-`models/editing/states.py`, `models/vlm.py`); the type checker names the first two.
-
-`DualEdit`s (`core/dual_edits.py`) are for dual encoders.
+`RewritePrompt` changes its words and every `FilterImage` its pictures, weights and activation edits act in each
+forward pass (at one site in their order in the mend), `ContrastLogits` mixes the logits, and `ReviewReply` and
+`AlignReply` look at what came out. A kind is added here and in the interpreters (`models/editing`, `export`), where the
+type checker names each `match`; what it `touches` it declares itself. The edits of dual encoders are in
+`core/dual_edits.py`.
 """
 
 from __future__ import annotations
@@ -14,142 +13,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from vlmend.core.conversation import Conversation
 from vlmend.core.dual_edits import DualEdit
 from vlmend.core.images import Image
-from vlmend.core.shifts import Mode
-from vlmend.core.sites import Site
-from vlmend.errors import BadParameter
+from vlmend.core.state_edits import (
+    ActivationEdit,
+    AddVector,
+    AffineMap,
+    ContrastShift,
+    CosineDose,
+    Gate,
+    ModuleEdit,
+    ProjectOut,
+    Tokens,
+    Touch,
+    When,
+)
+from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 
 __all__ = [
-    "ActivationEdit", "AddVector", "AlignReply", "ContrastLogits", "ContrastShift", "CosineDose", "Edit", "Gate",
-    "LoadAdapter", "ProjectOut", "RefuseWhen", "ReviewReply", "RewritePrompt", "Tokens", "When", "idle",
+    "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "ContrastLogits", "ContrastShift", "CosineDose",
+    "Edit", "FilterImage", "Gate", "LoadAdapter", "ModuleEdit", "OtherView", "ProjectOut", "RefuseWhen",
+    "ReplaceWeights", "ReviewReply", "RewritePrompt", "Tokens", "Touch", "WeightEdit", "When", "idle",
 ]  # fmt: skip
-
-Tokens = Literal["last_prompt", "last", "all", "image", "prompt", "reply"]
-"""Which positions an edit touches. `last_prompt`: the last prompt token, at prefill only.
-`last`: that one and every generated token. `all`: every real token. `image`: image tokens.
-`prompt`: every prompt token. `reply`: generated tokens."""
-
-When = Literal["always", "with_image"]
-"""Which rows an edit touches: all, or those whose request has an image."""
-
-
-@dataclass(frozen=True, eq=False)
-class Gate:
-    """Open for the rows whose state h at the last prompt position has weight . h + bias > 0.
-
-    Read at prefill, before any edit of the gate's own site, and kept for the whole reply.
-
-    Shape: weight "width", float32.
-    """
-
-    site: Site
-    weight: Float[Tensor, " width"]
-    bias: float
-
-
-@dataclass(frozen=True, eq=False)
-class AddVector:
-    """h <- h + vector at one site, for the rows whose gate is open.
-
-    Shape: vector "width", float32.
-    """
-
-    site: Site
-    vector: Float[Tensor, " width"]
-    tokens: Tokens = "last"
-    when: When = "always"
-    gate: Gate | None = None
-
-    def __post_init__(self) -> None:
-        if self.gate is not None and self.gate.site > self.site:
-            raise BadParameter(
-                f"An edit at {self.site} cannot wait for a gate at {self.gate.site}.",
-                "A gate must be read at or before the site that it opens.",
-            )
-
-    def scaled(self, factor: float) -> AddVector:
-        return replace(self, vector=self.vector * factor)
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectOut:
-    """h <- h - strength * U U^T h at one site; the rows of U are orthonormal.
-
-    Shape: directions (U) "rank width", float32.
-    """
-
-    site: Site
-    directions: Float[Tensor, "rank width"]
-    strength: float = 1.0
-    tokens: Tokens = "last"
-    when: When = "always"
-
-    def scaled(self, factor: float) -> ProjectOut:
-        return replace(self, strength=self.strength * factor)
-
-
-@dataclass(frozen=True, eq=False)
-class CosineDose:
-    """h <- h - strength * |h| * clamp(cos(h - reference, direction), 0, 1) * direction (ASTRA's rule).
-
-    Shape: direction (of length 1), reference "width", float32.
-    """
-
-    site: Site
-    direction: Float[Tensor, " width"]
-    reference: Float[Tensor, " width"]
-    strength: float = 1.0
-    tokens: Tokens = "last"
-    when: When = "always"
-
-    def scaled(self, factor: float) -> CosineDose:
-        return replace(self, strength=self.strength * factor)
-
-
-@dataclass(frozen=True, eq=False)
-class ContrastShift:
-    """Take out the shift of this very request, from two extra reads of the unmended model.
-
-    With s_l the state of `seen` and u_l that of `unseen` at the last prompt position, the shift is
-    s_l - u_l; `mode` says what each layer takes out of it (`vlmend.core.shifts.steps_of`).
-
-    Attributes:
-        layers: Decoder layers, ascending.
-        image: The content-free image I'.
-        seen: `corrupt`: the request with I' in the place of each image. `original`: as it came.
-        unseen: `text`: the request without images. `caption`: the model's own caption, then the request.
-        onto: Unit directions; only the part of the shift along them is taken out. "layer width", or None.
-        strength: 1 takes out the whole shift.
-        mode: See `vlmend.core.shifts.Mode`.
-        cap: Largest |edit| / |state| of a layer, or None.
-        tokens: `last_prompt` or `last`.
-    """
-
-    layers: tuple[int, ...]
-    image: Image
-    seen: Literal["corrupt", "original"] = "corrupt"
-    unseen: Literal["text", "caption"] = "text"
-    onto: Float[Tensor, "layer width"] | None = None
-    strength: float = 1.0
-    mode: Mode = "increment"
-    cap: float | None = None
-    tokens: Tokens = "last_prompt"
-    when: When = "with_image"
-
-    def __post_init__(self) -> None:
-        if self.onto is not None and self.mode == "sequential":
-            raise BadParameter(
-                "A sequential shift cannot be taken out along one direction only.",
-                "Use mode full, increment or last_only with it.",
-            )
-
-    def scaled(self, factor: float) -> ContrastShift:
-        return replace(self, strength=self.strength * factor)
 
 
 @dataclass(frozen=True)
@@ -171,20 +57,86 @@ class RewritePrompt:
             return conversation.rewritten(self.before, self.after, self.system)
         return conversation
 
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"prompt"})
+
     def scaled(self, factor: float) -> RewritePrompt:
         return replace(self, strength=self.strength * factor)
 
 
 @dataclass(frozen=True)
-class ContrastLogits:
-    """logits <- plain + strength * (guided - plain); guided sees `principle` before the request (CoCA).
+class FilterImage:
+    """Every picture of a request through a plain filter before the model's processor sees it.
 
-    strength is 1 + alpha of the paper's l_s + alpha (l_s - l_0).
+    `jpeg`: saved as JPEG at quality `amount` (1 to 95). `blur`: Gaussian of radius `amount` pixels. `median`: of a
+    square of `amount` pixels (odd). `bits`: colours in 2 ** `amount` steps a channel. Any strength other than 0 is on.
     """
 
-    principle: str
+    filter: Literal["jpeg", "blur", "median", "bits"]
+    amount: float
     strength: float = 1.0
     when: When = "with_image"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"image"})
+
+    def scaled(self, factor: float) -> FilterImage:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True)
+class OtherView:
+    """Another view of a request, whose logits are held against those of the request itself.
+
+    Attributes:
+        before: Words put before its last turn's.
+        image: `same`; `none`: without its images; or one that stands in the place of each.
+        question: False: without the words of the last turn, `before` aside.
+    """
+
+    before: str = ""
+    image: Literal["same", "none"] | Image = "same"
+    question: bool = True
+
+    def of(self, conversation: Conversation) -> Conversation:
+        """The request seen this way."""
+        seen = conversation if self.question else conversation.with_words("")
+        match self.image:
+            case "same":
+                pass
+            case "none":
+                seen = seen.without_images()
+            case image:
+                seen = seen.with_images(image)
+        return seen.rewritten(before=self.before) if self.before else seen
+
+
+@dataclass(frozen=True)
+class ContrastLogits:
+    """Next-token logits held against those of other views of the same request.
+
+    `towards`: logits <- plain + strength * sum over views of (other - plain). Above 0 it follows the other view (CoCA:
+    strength is 1 + alpha of the paper's l_s + alpha (l_s - l_0)), below 0 it moves away from it (counterfactual
+    images). `damp` (self-debiasing, arXiv 2103.00453): with p and p_y the probabilities of a token in the request and
+    in view y, delta = max(0, max over y of p_y - p), p is multiplied by max(floor, exp(-strength * delta)).
+
+    Attributes:
+        views: The other views, one or more.
+        rule: See above.
+        floor: Least factor of `damp`, above 0.
+    """
+
+    views: tuple[OtherView, ...]
+    strength: float = 1.0
+    rule: Literal["towards", "damp"] = "towards"
+    floor: float = 0.01
+    when: When = "with_image"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"logits"})
 
     def scaled(self, factor: float) -> ContrastLogits:
         return replace(self, strength=self.strength * factor)
@@ -206,6 +158,10 @@ class RefuseWhen:
     strength: float = 1.0
     when: When = "with_image"
 
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
+
     def scaled(self, factor: float) -> RefuseWhen:
         return replace(self, strength=self.strength * factor)
 
@@ -225,6 +181,10 @@ class ReviewReply:
     again: str
     strength: float = 1.0
     when: When = "with_image"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
 
     def scaled(self, factor: float) -> ReviewReply:
         return replace(self, strength=self.strength * factor)
@@ -254,36 +214,23 @@ class AlignReply:
     strength: float = 1.0
     when: When = "with_image"
 
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
+
     def scaled(self, factor: float) -> AlignReply:
         return replace(self, strength=self.strength * factor)
 
 
-@dataclass(frozen=True, eq=False)
-class LoadAdapter:
-    """y <- y + strength * up (down x) at one linear module, for every token (LoRA).
-
-    Shape: down "rank in", up "out rank", float32; the adapter's own scale is folded into `up`.
-    """
-
-    module: str
-    down: Float[Tensor, "rank in"]
-    up: Float[Tensor, "out rank"]
-    strength: float = 1.0
-    when: When = "always"
-
-    def scaled(self, factor: float) -> LoadAdapter:
-        return replace(self, strength=self.strength * factor)
-
-
-ActivationEdit = AddVector | ProjectOut | CosineDose
-"""Edits of one site that need nothing but the state there."""
-
 Edit = (
-    ActivationEdit | ContrastShift | RewritePrompt | ContrastLogits | RefuseWhen | ReviewReply | AlignReply
-    | LoadAdapter | DualEdit
+    ActivationEdit | ContrastShift | RewritePrompt | FilterImage | ContrastLogits | RefuseWhen | ReviewReply | AlignReply
+    | WeightEdit
 )  # fmt: skip
+"""The edits of chat models."""
+
+AnyEdit = Edit | DualEdit
 
 
-def idle(edit: Edit) -> bool:
+def idle(edit: AnyEdit) -> bool:
     """Whether an edit does nothing at all, as after scaling by 0."""
     return not bool(edit.vector.any()) if isinstance(edit, AddVector) else edit.strength == 0

@@ -1,41 +1,62 @@
-"""Labelled requests and sets of them."""
+"""Requests, pictures and rows of any kind, and sets of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
+from vlmend.errors import SampleError
 
 __all__ = ["Dataset", "Example", "Label", "spread"]
 
 Label = Literal["harmful", "benign"]
 
+UNREADABLE = "unreadable"
+"""What stands for an image in a digest whose file is missing or cannot be read."""
+
 
 @dataclass(frozen=True)
 class Example:
-    """One request.
+    """One row: a request, a picture with its caption, or both.
 
     Attributes:
         id: Unique within its data set; runs are paired by it.
-        prompt: What is asked.
-        label: harmful: a trustworthy model declines. benign: it answers.
-        group: Topic or kind, for tables by group.
-        image: The image that belongs to the request, if any.
+        prompt: What is asked; empty for rows that ask nothing.
+        label: harmful: a trustworthy model declines. benign: it answers. None: that is no question here.
+        group: Topic, kind or attribute group, for tables by group.
+        image: The image that belongs to the row, if any.
         caption: What the image shows, in words, if known.
-        answers: Right answers, each enough by itself, for requests that have them.
+        answers: Right answers or class names, each enough by itself.
+        attributes: What else is known of it, by name: group attributes, cluster, how an attack made it.
+        more_images: Further images of the last turn, after `image`.
+        turns: What was said before the prompt: a system turn, earlier questions and replies.
     """
 
     id: str
-    prompt: str
-    label: Label
+    prompt: str = ""
+    label: Label | None = None
     group: str = ""
     image: Image | None = None
     caption: str | None = None
     answers: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    more_images: tuple[Image, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Every image of the last turn."""
+        return (*(() if self.image is None else (self.image,)), *self.more_images)
+
+    @property
+    def conversation(self) -> Conversation:
+        """The row as it is asked: the earlier turns, then the prompt beside its images."""
+        return Conversation((*self.turns, Turn("user", self.prompt, self.images)))
 
 
 @dataclass(frozen=True)
@@ -45,30 +66,28 @@ class Dataset:
     Attributes:
         notes: What a reader of its numbers must know: rows that are missing, pictures that are not
             there, terms of use. One sentence each.
+        test_only: Its authors forbid fitting on it; `AbstractMethod.fit` refuses.
     """
 
     name: str
     examples: tuple[Example, ...]
     licence: str = ""
     notes: tuple[str, ...] = ()
+    test_only: bool = False
 
     def labelled(self, label: Label) -> tuple[Example, ...]:
+        """The rows of one label."""
         return tuple(example for example in self.examples if example.label == label)
 
     @property
     def digest_of_words(self) -> str:
-        """SHA-256 over ids, prompts, labels, captions and answers; opens no image."""
-        rows = [[e.id, e.prompt, e.label, e.caption, *_answers(e)] for e in self.examples]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        """SHA-256 over every field of every row but the images, which are not opened."""
+        return _digest([_words(example) for example in self.examples])
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids, prompts, labels, image bytes and answers."""
-        rows = [
-            [e.id, e.prompt, e.label, e.image.digest if e.image is not None else None, *_answers(e)]
-            for e in self.examples
-        ]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        """SHA-256 over every field of every row, image bytes included; an image that cannot be read counts as such."""
+        return _digest([[*_words(example), *map(_image, _every_image(example))] for example in self.examples])
 
 
 def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]:
@@ -79,6 +98,24 @@ def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]
     return tuple(examples[k * count // most] for k in range(most))
 
 
-def _answers(example: Example) -> list[list[str]]:
-    """Nothing for an example without answers, so that their digests are those of older runs."""
-    return [list(example.answers)] if example.answers else []
+def _words(example: Example) -> list[object]:
+    turns = [[turn.role, turn.text, len(turn.images)] for turn in example.turns]
+    return [
+        example.id, example.prompt, example.label, example.group, example.caption, list(example.answers),
+        sorted(example.attributes.items()), turns, example.image is not None, len(example.more_images),
+    ]  # fmt: skip
+
+
+def _every_image(example: Example) -> tuple[Image, ...]:
+    return (*example.images, *(image for turn in example.turns for image in turn.images))
+
+
+def _image(image: Image) -> str:
+    try:
+        return image.digest
+    except SampleError:
+        return UNREADABLE
+
+
+def _digest(rows: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -78,9 +78,9 @@ class Image:
             ) from problem
         return f"data:{kind};base64," + base64.b64encode(self.content).decode()
 
-    @cached_property
+    @property
     def content(self) -> bytes:
-        """The encoded bytes.
+        """The encoded bytes; those of a file are read anew each time, so that a large set costs its paths only.
 
         Raises:
             BadImage: The file cannot be read.

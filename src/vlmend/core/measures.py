@@ -7,17 +7,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vlmend.core.jsontext import to_json
 from vlmend.errors import RunProblem, UsageError
 
-__all__ = ["Axis", "Better", "Measure", "Scorecard", "Unit", "find_measure"]
+__all__ = ["Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure"]
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
 Better = Literal["lower", "higher", "neither"]
 Unit = Literal["share", "number"]
 """share: people read it in percent. number: as it is."""
+Compared = Literal["share", "mean", "none"]
+"""How two runs are compared by it, on the samples behind it. share: McNemar on which count. mean: sign flips of the
+means of clusters. none: not at all."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Measure:
         agreement: Share of these samples that the second judge of the run counts alike; NaN where there is none.
         unit: How people read it.
         floor: What chance alone would give on these samples; NaN where that is no question.
+        compared: How two runs are compared by it.
+        says: What it says in the first sentence about a run, with {value} in it ("answered {value} of the harmful
+            requests"); empty for most measures.
+        against: The group of the same measure that it is held against in the same run (with an image against text
+            alone); empty where there is none.
     """
 
     axis: Axis
@@ -52,6 +60,9 @@ class Measure:
     agreement: float = math.nan
     unit: Unit = "share"
     floor: float = math.nan
+    compared: Compared = "none"
+    says: str = ""
+    against: str = ""
 
     def said(self, digits: int = 0) -> str:
         """Value and interval as people read them, a share in percent with so many digits."""
@@ -119,6 +130,25 @@ def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure 
     """The row of that name, or None where the run did not measure it."""
     wanted = (suite, name, group)
     return next((row for row in card if (row.suite, row.name, row.group) == wanted), None)
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """What the samples behind a measure are told by."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def condition(self) -> str: ...
+
+
+def behind(row: Measure, sample: Grouped) -> bool:
+    """Whether a sample of its suite is one that a measure was computed from.
+
+    A measure's `group` names a condition, a group, or both as `group:condition`.
+    """
+    return row.group in (sample.condition, sample.group, f"{sample.group}:{sample.condition}")
 
 
 def _measure(row: dict[str, Any]) -> Measure:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from vlmend.core.edits import Edit, idle
+from vlmend.core.edits import AnyEdit, idle
 from vlmend.core.packing import pack, unpack
 from vlmend.errors import MendMismatch, RunProblem, UsageError
 
 __all__ = ["Mend", "MendCard"]
 
-FORMAT = 2
+FORMAT = 3
+OLDER = 2
+"""The format before: contrasts of logits held one principle in the place of views."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class MendCard:
         dose: Per edited site, |edit| / |state| on the anchors: how hard the mend pushes. Empty for
             mends that act elsewhere than on states.
         source: Paper or reason.
+        identity: Digest of each part of the base model that can change what comes out (`weights`, `processor`,
+            `chat_template`, ...); empty on cards of before. A mend works on no model in which one differs.
+        notes: What the fit left out, and why. One sentence each.
     """
 
     method: str
@@ -48,13 +55,15 @@ class MendCard:
     versions: dict[str, str]
     dose: dict[str, float]
     source: str
+    identity: Mapping[str, str] = field(default_factory=dict[str, str])
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Mend:
     """An ordered tuple of edits with their card."""
 
-    edits: tuple[Edit, ...]
+    edits: tuple[AnyEdit, ...]
     card: MendCard
 
     def scaled(self, factor: float) -> Mend:
@@ -79,24 +88,38 @@ class Mend:
         )
         return Mend(self.edits + other.edits, card)
 
-    def check_base(self, model: str, model_digest: str) -> None:
+    def check_base(self, model: str, model_digest: str, identity: Mapping[str, str] | None = None) -> None:
         """Refuse to work on a model that the mend was not fitted on.
 
+        Args:
+            model: Name of the model.
+            model_digest: Fingerprint of its weights.
+            identity: Digests of its parts; a part that only one side knows is not compared.
+
         Raises:
-            MendMismatch: The fingerprints differ.
+            MendMismatch: The weights or another part differ; the message says which.
         """
+        again = f"Fit it on this model: vlmend mend {self.card.method} --model {model} --out DIR."
         if model_digest != self.card.model_digest:
             raise MendMismatch(
                 f"This mend ({self.card.method}) was fitted on {self.card.model} "
                 f"(fingerprint {self.card.model_digest[:12]}), not on {model} ({model_digest[:12]}).",
-                f"Fit it on this model: vlmend mend {self.card.method} --model {model} --out DIR.",
+                again,
+            )
+        there = identity or {}
+        differs = [part for part, digest in self.card.identity.items() if there.get(part, digest) != digest]
+        if differs:
+            raise MendMismatch(
+                f"This mend ({self.card.method}) was fitted on {self.card.model} with another "
+                f"{', '.join(part.replace('_', ' ') for part in differs)}, though with the same weights.",
+                f"{again} Or bring back the {differs[0].replace('_', ' ')} that it was fitted with.",
             )
 
     def touches(self, with_image: bool) -> bool:
         """Whether a request with or without an image can be answered otherwise than by the base."""
         return any(not idle(edit) and (with_image or edit.when == "always") for edit in self.edits)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the edits and what they were fitted for; the model name of a mended run has it."""
         manifest, tensors = self._serialised()
@@ -130,12 +153,14 @@ class Mend:
         try:
             manifest = json.loads((folder / "mend.json").read_text())
             tensors = load_file(folder / "mend.safetensors")
+            if manifest["format"] == OLDER:
+                manifest |= {"format": FORMAT, "edits": [_migrated(row) for row in manifest["edits"]]}
             if manifest["format"] != FORMAT:
                 raise UsageError(
                     f"{folder} holds a mend of format {manifest['format']}, this vlmend reads {FORMAT}.",
                     "Fit it again, or use the vlmend that wrote it.",
                 )
-            return cls(unpack(manifest["edits"], tensors), MendCard(**manifest["card"]))
+            return cls(unpack(manifest["edits"], tensors), _card(manifest["card"]))
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as problem:
             raise UsageError(
                 f"{folder} holds no mend that can be read ({problem!r}).",
@@ -145,3 +170,16 @@ class Mend:
     def _serialised(self) -> tuple[dict[str, Any], bytes]:
         rows, tensors = pack(self.edits)
         return {"format": FORMAT, "card": asdict(self.card), "edits": rows}, tensors
+
+
+def _card(row: dict[str, Any]) -> MendCard:
+    held: dict[str, Any] = row | {"notes": tuple(row.get("notes", ()))}
+    return MendCard(**held)
+
+
+def _migrated(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the format before in today's words."""
+    if row["kind"] != "ContrastLogits":
+        return row
+    kept = {key: value for key, value in row.items() if key != "principle"}
+    return kept | {"views": [{"$view": {"before": row["principle"], "image": "same", "question": True}}]}

@@ -1,7 +1,7 @@
 """Edits to JSON rows and one safetensors blob, and back: every kind, without a line per kind.
 
 A value that JSON cannot hold stands in the row as a tag: {"$tensor": key}, {"$site": text},
-{"$image": key, "name": text}, {"$gate": fields}.
+{"$image": key, "name": text}, {"$gate": fields}, {"$view": fields}.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vlmend.core.edits import Edit, Gate
+from vlmend.core.dual_edits import DualEdit
+from vlmend.core.edits import AnyEdit, Edit, Gate, OtherView
 from vlmend.core.images import Image
 from vlmend.core.sites import Site
 
 __all__ = ["pack", "unpack"]
 
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Edit)}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (*get_args(Edit), *get_args(DualEdit))}
 
 
-def pack(edits: Sequence[Edit]) -> tuple[list[dict[str, Any]], bytes]:
+def pack(edits: Sequence[AnyEdit]) -> tuple[list[dict[str, Any]], bytes]:
     """Rows for the manifest and the bytes of a safetensors file."""
     tensors: dict[str, Tensor] = {}
     rows = [{"kind": type(edit).__name__} | _fields(edit, f"{place:04d}", tensors) for place, edit in enumerate(edits)]
     return rows, save(tensors)
 
 
-def unpack(rows: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> tuple[Edit, ...]:
+def unpack(rows: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> tuple[AnyEdit, ...]:
     """The edits that `pack` wrote.
 
     Raises:
@@ -38,7 +39,7 @@ def unpack(rows: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> 
         KeyError: A tensor is missing.
         TypeError: A row does not have the fields of its kind.
     """
-    edits: list[Edit] = []
+    edits: list[AnyEdit] = []
     for row in rows:
         if row["kind"] not in KINDS:
             raise ValueError(f"unknown kind of edit {row['kind']!r}")
@@ -63,8 +64,11 @@ def _tagged(value: object, key: str, tensors: dict[str, Tensor]) -> object:
             return {"$image": key, "name": value.name}
         case Gate():
             return {"$gate": _fields(value, key, tensors)}
+        case OtherView():
+            return {"$view": _fields(value, key, tensors)}
         case tuple():
-            return list(value)
+            parts = cast("tuple[object, ...]", value)
+            return [_tagged(part, f"{key}.{k}", tensors) for k, part in enumerate(parts)]
         case _:
             return value
 
@@ -80,7 +84,10 @@ def _value(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"$gate": inner}:
             given = cast("dict[str, Any]", inner)
             return Gate(**{name: _value(part, tensors) for name, part in given.items()})
+        case {"$view": inner}:
+            seen = cast("dict[str, Any]", inner)
+            return OtherView(**{name: _value(part, tensors) for name, part in seen.items()})
         case list():
-            return tuple(cast("list[object]", value))
+            return tuple(_value(part, tensors) for part in cast("list[object]", value))
         case _:
             return value

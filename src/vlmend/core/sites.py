@@ -11,14 +11,15 @@ from vlmend.errors import BadParameter
 __all__ = ["Point", "Site", "Stack"]
 
 Stack = Literal["vision", "projector", "language", "text"]
-Point = Literal["resid_post", "attn_out", "mlp_out"]
+Point = Literal["resid_post", "attn_out", "mlp_out", "embedding"]
 
 
 @dataclass(frozen=True, order=True)
 class Site:
     """One place: `language.12.resid_post` is the residual stream after decoder block 12.
 
-    Layers count from 0; `resid_post` is the block's own output, before any final norm.
+    Layers count from 0; `resid_post` is the block's own output, before any final norm. `vision.0.embedding` and
+    `text.0.embedding` are the embeddings of a dual encoder.
     """
 
     stack: Stack

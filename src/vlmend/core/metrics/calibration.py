@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from vlmend.core.contracts import PairKind
+from vlmend.core.targets import PairKind
 
 __all__ = ["as_probabilities", "best_temperature", "nll"]
 

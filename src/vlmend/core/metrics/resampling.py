@@ -105,7 +105,7 @@ def sign_flip(before: Sequence[float], after: Sequence[float], *, seed: int) -> 
     """Two-sided sign-flip permutation p-value: could the sign of each difference be a coin toss?
 
     Exact with up to 13 pairs that differ, else from 8192 draws (the smallest possible p is then about
-    0.0002). 1 where no pair differs. For yes/no outcomes it is McNemar's exact test.
+    0.0002). 1 where no pair differs, or a single one. For yes/no outcomes it is McNemar's exact test.
 
     Source: scipy `permutation_test` with one sample and `permutation_type="samples"`.
 
@@ -115,7 +115,7 @@ def sign_flip(before: Sequence[float], after: Sequence[float], *, seed: int) -> 
     check_lengths(before=len(before), after=len(after))
     change = _numbers(after, 1, 0.95) - _numbers(before, 1, 0.95)
     change = change[change != 0]
-    if not len(change):
+    if len(change) < 2:
         return 1.0
     result = permutation_test(
         (change,), np.sum, permutation_type="samples", vectorized=True, n_resamples=EXACT_DRAWS,

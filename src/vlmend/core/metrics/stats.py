@@ -69,8 +69,10 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
 
 
 def agreement(ours: list[str], theirs: list[str]) -> tuple[float, float]:
-    """Share of equal labels and Cohen's kappa (NaN where chance alone gives full agreement)."""
+    """Share of equal labels and Cohen's kappa (NaN where chance alone gives full agreement); NaN without labels."""
     n = len(ours)
+    if not n:
+        return math.nan, math.nan
     observed = sum(a == b for a, b in zip(ours, theirs, strict=True)) / n
     labels = set(ours) | set(theirs)
     chance = sum(ours.count(label) * theirs.count(label) for label in labels) / n**2

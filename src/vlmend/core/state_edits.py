@@ -1,0 +1,252 @@
+"""Edits of states inside a model, as plain data: at one site each, or measured anew in each request.
+
+What each `touches` decides what requests may share: caches of prefixes, of image features, of prompts that were read
+before. An edit of prompt positions that another request would read from a cache shares none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmend.core.images import Image
+from vlmend.core.shifts import Mode
+from vlmend.core.sites import Site
+from vlmend.errors import BadParameter
+
+__all__ = [
+    "ActivationEdit", "AddVector", "AffineMap", "ContrastShift", "CosineDose", "Gate", "ModuleEdit", "ProjectOut",
+    "Tokens", "Touch", "When", "check_gate", "touched_by",
+]  # fmt: skip
+
+Tokens = Literal["last_prompt", "last", "all", "image", "prompt", "reply"]
+"""Which positions an edit touches. `last_prompt`: the last prompt token, at prefill only.
+`last`: that one and every generated token. `all`: every real token. `image`: image tokens.
+`prompt`: every prompt token. `reply`: generated tokens."""
+
+When = Literal["always", "with_image"]
+"""Which rows an edit touches: all, or those whose request has an image."""
+
+
+Touch = Literal["prompt", "image", "image_features", "prompt_states", "states", "logits", "reply", "weights"]
+"""What an edit changes. prompt: words. image: pixels before the processor. image_features: what the tower makes of
+them. prompt_states: states before the last prompt token. states: states from there on. logits, reply, weights."""
+
+
+def touched_by(tokens: Tokens) -> frozenset[Touch]:
+    """What an edit of states touches by the positions that it covers; a scope that is not known counts as every one."""
+    later = tokens in ("last_prompt", "last", "reply")
+    return frozenset({"states"} if later else {"states", "prompt_states"})
+
+
+def check_gate(site: Site, gate: Gate | None) -> None:
+    """Refuse a gate that is read after the edit that it opens.
+
+    Raises:
+        BadParameter: It is.
+    """
+    if gate is not None and gate.site > site:
+        raise BadParameter(
+            f"An edit at {site} cannot wait for a gate at {gate.site}.",
+            "A gate must be read at or before the site that it opens.",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Open for the rows whose state h at the last prompt position has weight . h + bias > 0.
+
+    Read at prefill, before any edit of the gate's own site, and kept for the whole reply.
+
+    Shape: weight "width", float32.
+    """
+
+    site: Site
+    weight: Float[Tensor, " width"]
+    bias: float
+
+
+@dataclass(frozen=True, eq=False)
+class AddVector:
+    """h <- h + vector at one site, for the rows whose gate is open.
+
+    Shape: vector "width", float32.
+    """
+
+    site: Site
+    vector: Float[Tensor, " width"]
+    tokens: Tokens = "last"
+    when: When = "always"
+    gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        check_gate(self.site, self.gate)
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> AddVector:
+        return replace(self, vector=self.vector * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectOut:
+    """h <- h - strength * U U^T h at one site; the rows of U are orthonormal.
+
+    Shape: directions (U) "rank width", float32.
+    """
+
+    site: Site
+    directions: Float[Tensor, "rank width"]
+    strength: float = 1.0
+    tokens: Tokens = "last"
+    when: When = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> ProjectOut:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineDose:
+    """h <- h - strength * |h| * clamp(cos(h - reference, direction), 0, 1) * direction (ASTRA's rule).
+
+    Shape: direction (of length 1), reference "width", float32.
+    """
+
+    site: Site
+    direction: Float[Tensor, " width"]
+    reference: Float[Tensor, " width"]
+    strength: float = 1.0
+    tokens: Tokens = "last"
+    when: When = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> CosineDose:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """h <- h + strength * (write (read s) + bias), s the state h itself or that of the row's last prompt token.
+
+    Low rank: `read` and `write` hold rank times width numbers each. A constant is a map of rank 0 with a bias, a
+    diagonal one a map of rank width.
+
+    Attributes:
+        source: `same`: each position is mapped from its own state. `last_prompt`: every position gets what the last
+            prompt token's state is mapped to, at the prefill (AlphaSteer).
+
+    Shape: read "rank width", write "width rank", bias "width", float32.
+    """
+
+    site: Site
+    read: Float[Tensor, "rank width"]
+    write: Float[Tensor, "width rank"]
+    bias: Float[Tensor, " width"]
+    strength: float = 1.0
+    source: Literal["same", "last_prompt"] = "same"
+    tokens: Tokens = "last"
+    when: When = "always"
+    gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        check_gate(self.site, self.gate)
+        if self.source == "last_prompt" and self.tokens in ("last", "reply", "all"):
+            raise BadParameter(
+                f"A map read from the last prompt token cannot act on tokens={self.tokens!r}.",
+                "It is known at the prefill only: use last_prompt, prompt or image.",
+            )
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> AffineMap:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleEdit:
+    """h <- h + strength * (write relu(read h + read_bias) + write_bias): a small learnt module beside one place.
+
+    In a chat model at a site of the decoder; in a dual encoder at `Site("vision", 0, "embedding")` or
+    `Site("text", 0, "embedding")`, before the embedding is brought back to length 1.
+
+    Shape: read "hidden width", read_bias "hidden", write "width hidden", write_bias "width", float32.
+    """
+
+    site: Site
+    read: Float[Tensor, "hidden width"]
+    read_bias: Float[Tensor, " hidden"]
+    write: Float[Tensor, "width hidden"]
+    write_bias: Float[Tensor, " width"]
+    strength: float = 1.0
+    tokens: Tokens = "last"
+    when: When = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> ModuleEdit:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastShift:
+    """Take out the shift of this very request, from two extra reads of the unmended model.
+
+    With s_l the state of `seen` and u_l that of `unseen` at the last prompt position, the shift is
+    s_l - u_l; `mode` says what each layer takes out of it (`vlmend.core.shifts.steps_of`).
+
+    Attributes:
+        layers: Decoder layers, ascending.
+        image: The content-free image I'.
+        seen: `corrupt`: the request with I' in the place of each image. `original`: as it came.
+        unseen: `text`: the request without images. `caption`: the model's own caption, then the request.
+        onto: Unit directions; only the part of the shift along them is taken out. "layer width", or None.
+        strength: 1 takes out the whole shift.
+        mode: See `vlmend.core.shifts.Mode`.
+        cap: Largest |edit| / |state| of a layer, or None.
+        tokens: `last_prompt` or `last`.
+    """
+
+    layers: tuple[int, ...]
+    image: Image
+    seen: Literal["corrupt", "original"] = "corrupt"
+    unseen: Literal["text", "caption"] = "text"
+    onto: Float[Tensor, "layer width"] | None = None
+    strength: float = 1.0
+    mode: Mode = "increment"
+    cap: float | None = None
+    tokens: Tokens = "last_prompt"
+    when: When = "with_image"
+
+    def __post_init__(self) -> None:
+        if self.onto is not None and self.mode == "sequential":
+            raise BadParameter(
+                "A sequential shift cannot be taken out along one direction only.",
+                "Use mode full, increment or last_only with it.",
+            )
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return touched_by(self.tokens)
+
+    def scaled(self, factor: float) -> ContrastShift:
+        return replace(self, strength=self.strength * factor)
+
+
+ActivationEdit = AddVector | ProjectOut | CosineDose | AffineMap | ModuleEdit
+"""Edits of one site that need nothing but the state there."""
