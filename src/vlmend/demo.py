@@ -12,13 +12,16 @@ from typing import Any
 from vlmend import registry
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
-from vlmend.audit.states import write_states
 from vlmend.core.mend import Mend
+from vlmend.core.targets import check_access
 from vlmend.data.sources import builtin_dataset
-from vlmend.models.loading.vlm import load
+from vlmend.models.loading.options import LoadOptions
+from vlmend.models.loading.target import open_target
+from vlmend.models.vlm import VLM
 from vlmend.report.compare import read_run
 from vlmend.report.html import write_report
 from vlmend.studies.fitting import fitted
+from vlmend.studies.remembering import remembering
 
 __all__ = ["CHOSEN", "demo"]
 
@@ -44,20 +47,21 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
         progress: Called with (step, done, total).
     """
     progress("load", 0, 1)
-    target = load(registry.model_folder(model), name=model)
+    opened = open_target(model, LoadOptions(), folder=registry.model_folder(model))
+    check_access(opened, "The demo", "chat", "weights")
+    assert isinstance(opened, VLM)
+    target = remembering(opened)
     progress("load", 1, 1)
     limit = QUICK_LIMIT if quick else LIMIT
 
     def run(name: str, mends: list[Mend], suites: tuple[str, ...] = SUITES) -> Path:
         plan = Plan(suites, limit=limit, max_new_tokens=TOKENS, seed=SEED)
         view = target.with_mend(mends[0]) if mends else target
-        audit(
-            view,
-            plan,
-            out / name,
-            mends=mends,
-            progress=lambda step, done, total: progress(name if step == "ask" else f"{name}: {step}", done, total),
-        )
+
+        def told(step: str, done: int, total: int) -> None:
+            progress(name if step == "ask" else f"{name}: {step}", done, total)
+
+        audit(view, plan, out / name, progress=told, reuse=[out / "base"] if mends else [])
         return out / name
 
     anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
@@ -68,8 +72,6 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     folders = [run("base", [])]
     cmrm = mend("cmrm", "mend")
     folders.append(run("cmrm", [cmrm]))
-    if not (out / "cmrm" / "states.json").exists():
-        write_states(target, target.with_mend(cmrm), out / "cmrm" / "states.json")
     if not quick:
         folders.append(run("random", [mend("random_vector", "mend-random")], ("safety/alignment_gap",)))
     write_report([read_run(folder) for folder in folders], out / "report.html")

@@ -1,160 +1,144 @@
-"""Finds methods, suites, judges and models by name. The file name is the name.
+"""Finds plug-ins of every group by name: the file name is the name, its folder is the axis.
 
-Listing imports nothing; getting imports the one file. Other packages add theirs with an entry point
-in the group `vlmend.methods`, `vlmend.suites`, `vlmend.judges` or `vlmend.models`.
+Listing imports nothing but packages; getting imports the one file. Other packages add theirs with an entry point in the
+group `vlmend.GROUP`, named `axis/name` where the group knows axes.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractAttack, AbstractExporter, AbstractMethod, AbstractStep, AbstractSuite
+from vlmend.core.plugins import Group, Plugin, plugins_of
 from vlmend.core.verdicts import Judge
-from vlmend.errors import BadParameter, UnknownName, UsageError
-
-if TYPE_CHECKING:
-    from vlmend.audit.dual_suite import DualSuite
-    from vlmend.audit.suite import Suite
+from vlmend.errors import BadParameter, UnknownName
 
 __all__ = [
-    "any_suite", "dual_suite", "judge_names", "make_judge", "make_method", "method_names", "model_folder",
-    "model_names", "suite", "suite_names",
+    "GROUPS", "configured", "exporter", "get", "make_attack", "make_judge", "make_method", "make_step", "model_folder",
+    "names", "plugin", "plugins", "suite",
 ]  # fmt: skip
 
-PACKAGES = {"methods": "vlmend.methods", "suites": "vlmend.audit.suites", "judges": "vlmend.audit.judges"}
-DEPTH = {"methods": 1, "suites": 1, "judges": 0}
-"""Folders between a group's package and its files: an axis, or none. Other files are no plug-ins."""
-
-ATTRIBUTES = {"methods": "METHOD", "suites": "SUITE", "judges": "JUDGE"}
-MODELS = {
-    "phantom": "vlmend.phantom.chat.load:phantom",
-    "phantom-clean": "vlmend.phantom.chat.load:phantom_clean",
-    "phantom-mini": "vlmend.phantom.mini.build:phantom_mini",
-    "phantom-mini-clean": "vlmend.phantom.mini.build:phantom_mini_clean",
-    "phantom-clip": "vlmend.phantom.clip.load:phantom_clip",
-    "phantom-clip-70": "vlmend.phantom.clip.load:phantom_clip_70",
-    "phantom-clip-clean": "vlmend.phantom.clip.load:phantom_clip_clean",
+GROUPS: dict[str, Group] = {
+    group.name: group
+    for group in (
+        Group("methods", "method", "vlmend.methods", "METHOD", by_axis=True),
+        Group("attacks", "attack", "vlmend.attacks", "ATTACK", by_axis=True),
+        Group("steps", "step", "vlmend.steps", "STEP", by_axis=True),
+        Group("suites", "suite", "vlmend.audit.suites", "SUITE", by_axis=True),
+        Group("judges", "judge", "vlmend.audit.judges", "JUDGE"),
+        Group("exporters", "exporter", "vlmend.export", "EXPORTER"),
+        Group("data", "data set", "vlmend.data.adapters", "ADAPTERS"),
+        Group("models", "model"),
+        Group("scorers", "scorer"),
+    )
 }
+"""Every kind of plug-in. Data adapters are read by `vlmend.data`, since one file may hold a family of sets."""
 
 
-def method_names() -> list[str]:
-    """Names of every mend method."""
-    return sorted(_places("methods"))
+def plugins(group: str, axis: str = "") -> list[Plugin]:
+    """Every plug-in of a group, or of one axis of it, sorted by full name."""
+    return [one for one in plugins_of(GROUPS[group]).values() if axis in ("", one.axis)]
 
 
-def suite_names() -> list[str]:
-    """Names of every suite, as `axis/name`."""
-    return sorted(_places("suites"))
+def names(group: str, axis: str = "") -> list[str]:
+    """Full names, as `vlmend list` prints them."""
+    return [one.full for one in plugins(group, axis)]
 
 
-def judge_names() -> list[str]:
-    """Names of every judge."""
-    return sorted(_places("judges"))
+def plugin(group: str, name: str) -> Plugin:
+    """A plug-in by its name, with or without its axis.
+
+    Raises:
+        UnknownName: There is none; the nearest name is told.
+    """
+    every = plugins_of(GROUPS[group])
+    found = every.get(name.rpartition("/")[2])
+    if found is None or name not in (found.name, found.full):
+        close = get_close_matches(name, [*every, *(one.full for one in every.values())], n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UnknownName(f"There is no {GROUPS[group].singular} {name!r}.", f"{hint}See: vlmend list {group}.")
+    return found
 
 
-def model_names() -> list[str]:
-    """Names of the embedded models; any hub name or folder works as well."""
-    return sorted(MODELS | {e.name: e.value for e in entry_points(group="vlmend.models")})
+def get(group: str, name: str) -> Any:
+    """What a plug-in's file holds: a class of methods, attacks, steps and judges, an object of suites and exporters."""
+    module, _, attribute = plugin(group, name).place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
-def make_method(name: str, parameters: dict[str, Any]) -> AbstractMethod[Any]:
+def make_method(name: str, parameters: Mapping[str, Any]) -> AbstractMethod[Any]:
     """A method with its parameters checked and read from text where need be.
 
     Raises:
         UnknownName: No method of that name.
         BadParameter: A parameter it does not have, or of the wrong kind.
     """
-    method: type[AbstractMethod[Any]] = _get("methods", name)
-    known = [field.name for field in fields(method)]
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
-        raise BadParameter(f"{name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known)}.")
-    try:
-        return TypeAdapter(method).validate_python(parameters)
-    except ValidationError as problem:
-        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
-        raise BadParameter(
-            f"{name} cannot take these parameters ({what}).", f"See docs/methods/{name}.md."
-        ) from problem
+    return _made("methods", name, parameters)
 
 
-def suite(name: str) -> Suite:
-    """A suite of models that answer, by its name with or without its axis.
-
-    Raises:
-        UsageError: It is one of dual encoders.
-    """
-    found = any_suite(name)
-    if found.works_on == "dual":
-        raise UsageError(f"{found.name} measures embeddings: it has no replies.", "Audit a dual encoder with it.")
-    return found
+def make_attack(name: str, parameters: Mapping[str, Any]) -> AbstractAttack[Any]:
+    """An attack, as `make_method`."""
+    return _made("attacks", name, parameters)
 
 
-def dual_suite(name: str) -> DualSuite:
-    """A suite of dual encoders, by its name with or without its axis.
-
-    Raises:
-        UsageError: It is one of models that answer.
-    """
-    found = any_suite(name)
-    if found.works_on == "generative":
-        raise UsageError(f"{found.name} asks for replies.", "Audit a model that answers with it.")
-    return found
+def make_step(name: str, parameters: Mapping[str, Any]) -> AbstractStep:
+    """A step, as `make_method`."""
+    return _made("steps", name, parameters)
 
 
-def any_suite(name: str) -> Suite | DualSuite:
-    """A suite of either kind."""
-    full = [known for known in suite_names() if name in (known, known.split("/")[-1])]
-    return _get("suites", full[0] if full else name)
+def suite(name: str) -> AbstractSuite[Any]:
+    """A suite by its name, with or without its axis."""
+    return get("suites", name)
+
+
+def exporter(name: str) -> AbstractExporter:
+    """An exporter."""
+    return get("exporters", name)
 
 
 def make_judge(text: str) -> Judge:
     """The judge of `NAME` or `NAME:ARGUMENT`; what the argument is, the judge says."""
     name, _, argument = text.partition(":")
-    return _get("judges", name).of(argument)
+    return get("judges", name).of(argument)
 
 
 def model_folder(name: str) -> str | Path:
-    """The folder of an embedded model (built on first use); any other name is given back."""
-    places = MODELS | {e.name: e.value for e in entry_points(group="vlmend.models")}
-    if name not in places:
+    """The folder of an embedded model (made on first use); any other name is given back."""
+    found = plugins_of(GROUPS["models"]).get(name)
+    if found is None:
         return name
-    module, _, function = places[name].partition(":")
+    module, _, function = found.place.partition(":")
     make: Callable[[], Path] = getattr(importlib.import_module(module), function)
     return make()
 
 
-def _get(group: str, name: str) -> Any:
-    places = _places(group)
-    if name not in places:
-        close = get_close_matches(name, places, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise UnknownName(f"There is no {group.removesuffix('s')} {name!r}.", f"{hint}See: vlmend list {group}.")
-    module, _, attribute = places[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def configured(kind: Any, group: str, parameters: Mapping[str, Any]) -> Any:
+    """A plug-in of this class with its parameters checked and read from text where need be.
+
+    Raises:
+        BadParameter: A parameter it does not have, or of the wrong kind.
+    """
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise BadParameter(
+            f"{kind.name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known) or 'none'}."
+        )
+    try:
+        return TypeAdapter(kind).validate_python(dict(parameters))
+    except ValidationError as problem:
+        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
+        raise BadParameter(
+            f"{kind.name} cannot take these parameters ({what}).", f"See docs/{group}/{kind.name}.md."
+        ) from problem
 
 
-def _places(group: str) -> dict[str, str]:
-    """Name -> `module:attribute` of everything in a group."""
-    package = importlib.import_module(PACKAGES[group])
-    prefix = f"{package.__name__}."
-    places = {
-        _name(group, info.name.removeprefix(prefix)): f"{info.name}:{ATTRIBUTES[group]}"
-        for info in pkgutil.walk_packages(package.__path__, prefix)
-        if not info.ispkg and info.name.removeprefix(prefix).count(".") == DEPTH[group]
-    }
-    return places | {entry.name: entry.value for entry in entry_points(group=f"vlmend.{group}")}
-
-
-def _name(group: str, path: str) -> str:
-    """`safety.cmrm` -> `cmrm` for methods and judges, `safety/alignment_gap` for suites."""
-    return path.replace(".", "/") if group == "suites" else path.split(".")[-1]
+def _made(group: str, name: str, parameters: Mapping[str, Any]) -> Any:
+    return configured(get(group, name), group, parameters)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import PairKind
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import PairKind
 
 SCALE = 20.0
 
@@ -26,7 +27,9 @@ class ScriptedDual:
     images: Mapping[str, Tensor]
     texts: Mapping[str, Tensor]
     name: str = "scripted-dual"
-    kind: PairKind = "softmax"
+    kind: Literal["dual"] = "dual"
+    pair_kind: PairKind = "softmax"
+    mends: tuple[Mend, ...] = ()
 
     @property
     def id(self) -> str:
@@ -35,6 +38,18 @@ class ScriptedDual:
     @property
     def model_digest(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return {"weights": self.model_digest}
+
+    @property
+    def bare(self) -> ScriptedDual:
+        return self
+
+    def retrieve(self, texts: Sequence[str], images: Sequence[Image]) -> list[tuple[int, ...]]:
+        scores = self.embed_texts(texts) @ self.embed_images(images).T
+        return [tuple(row) for row in scores.argsort(dim=1, descending=True, stable=True).tolist()]
 
     def with_mend(self, mend: Mend) -> ScriptedDual:
         raise NotImplementedError

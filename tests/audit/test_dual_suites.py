@@ -20,12 +20,12 @@ from vlmend.errors import BadData
 
 def skew(bias: float, seed: int, concepts: int = 20) -> dict[tuple[str, str], Measure]:
     target, data = titled_world(bias, seed, concepts)
-    return {(row.name, row.group): row for row in SKEW.measures(SKEW.samples(target, data, None), seed=0)}
+    return {(row.name, row.group): row for row in SKEW.measures(SKEW.samples(target, data, None, seed=0), seed=0)}
 
 
 def ood(apart: float, seed: int = 0) -> dict[tuple[str, str], Measure]:
     target, data = named_world(apart, seed)
-    return {(row.name, row.group): row for row in OOD.measures(OOD.samples(target, data, None), seed=0)}
+    return {(row.name, row.group): row for row in OOD.measures(OOD.samples(target, data, None, seed=0), seed=0)}
 
 
 def test_a_planted_dose_is_found_in_its_order() -> None:
@@ -48,7 +48,7 @@ def test_a_planted_dose_shows_in_every_measure_and_not_in_neutral_captions() -> 
 
 def test_without_a_bias_signed_intervals_cover_0_and_the_others_lie_at_their_floor() -> None:
     """Ten worlds of 10 + 20 queries: four of 20 intervals miss with a chance of 2 %; means within 3.5 errors."""
-    worlds = [SKEW.samples(*titled_world(0.0, seed, 10), None) for seed in range(10)]
+    worlds = [SKEW.samples(*titled_world(0.0, seed, 10), None, seed=0) for seed in range(10)]
     rows = [row for samples in worlds for row in SKEW.measures(samples, seed=0) if row.name == "bias_at_10"]
     assert sum(not row.low < 0 < row.high for row in rows) <= 3
     for name in ("bias_at_10", "abs_bias_at_10", "max_skew_at_10", "min_skew_at_10", "ndkl"):
@@ -68,7 +68,7 @@ def test_floors_of_three_groups_come_from_draws_and_bias_is_left_out() -> None:
 
 def test_a_limit_takes_the_first_queries_of_each_kind_and_the_whole_gallery() -> None:
     target, data = titled_world(1.0, 0, 4)
-    samples = SKEW.samples(target, data, 2)
+    samples = SKEW.samples(target, data, 2, seed=0)
     assert [sample.text for sample in samples] == ["concept 0", "concept 1", "A0", "B0"]
     assert all(sample.values["precision_at_10"] == 1 for sample in samples)
 
@@ -79,10 +79,10 @@ def test_what_is_no_gallery_is_refused() -> None:
     assert SKEW.applies(data)
     assert not SKEW.applies(alone)
     with pytest.raises(BadData, match="10 pictures of the groups man"):
-        SKEW.samples(target, alone, None)
+        SKEW.samples(target, alone, None, seed=0)
     astray = replace(data, examples=(*data.examples, Example("x", "x", "benign", "child")))
     with pytest.raises(BadData, match="queries towards child"):
-        SKEW.samples(target, astray, None)
+        SKEW.samples(target, astray, None, seed=0)
 
 
 def test_unknown_things_are_told_the_better_the_less_they_are_like_names() -> None:
@@ -105,7 +105,7 @@ def test_accuracy_and_calibration_are_those_of_known_pictures() -> None:
     found = ood(2.0)
     assert {found[name, "known"].n for name in ("accuracy", "nll", "overconfidence")} == {40}
     target, data = named_world(2.0, 0)
-    samples = [s for s in OOD.samples(target, data, None) if s.group == "known"]
+    samples = [s for s in OOD.samples(target, data, None, seed=0) if s.group == "known"]
     right = sum(s.values["accuracy"] for s in samples) / 40
     assert found["accuracy", "known"].value == right
     sure = sum(s.values["overconfidence"] + s.values["accuracy"] for s in samples) / 40
@@ -115,7 +115,7 @@ def test_accuracy_and_calibration_are_those_of_known_pictures() -> None:
 def test_a_broken_picture_is_counted_and_named() -> None:
     target, data = named_world(2.0, 0)
     broken = Example("broken", "", "benign", "", Image(b"no image", "broken.png"))
-    samples = OOD.samples(target, replace(data, examples=(*data.examples, broken)), None)
+    samples = OOD.samples(target, replace(data, examples=(*data.examples, broken)), None, seed=0)
     assert {s.id for s in samples if not s.values} == {"broken"}
     rows = {(row.name, row.group): row for row in OOD.measures(samples, seed=0)}
     assert (rows["auroc", "mcm"].n, rows["auroc", "mcm"].unscored) == (80, 1)
@@ -128,7 +128,7 @@ def test_pictures_of_one_kind_only_are_refused() -> None:
     assert OOD.applies(data)
     assert not OOD.applies(known)
     with pytest.raises(BadData, match="40 pictures of known things and 0 of others"):
-        OOD.samples(target, known, None)
+        OOD.samples(target, known, None, seed=0)
     assert not OOD.applies(
         Dataset("words", (Example("a", "a", "benign"), Example("b", "b", "benign", "", noise_image(4, 0))))
     )

@@ -6,22 +6,23 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 from PIL import Image as Pixels
 
 from vlmend.audit.judging import made_judges
 from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run import audit, rejudge
-from vlmend.core.conversation import Conversation, Reply
+from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Scorecard, find_measure
 from vlmend.core.metrics.stats import wilson
-from vlmend.errors import BadParameter, RunProblem, UnknownName
+from vlmend.errors import BadParameter, BatchProblem, ModelProblem, RunProblem, UnknownName
 from vlmend.testing import ScriptedTarget
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -77,7 +78,7 @@ def test_a_changed_data_file_in_the_same_folder_is_refused(tmp_path: Path) -> No
     plan = Plan((GAP,), data=str(data))
     audit(ScriptedTarget(refuses_text_only), plan, tmp_path / "run")
     data.write_text('{"prompt": "two", "label": "harmful"}\n')
-    with pytest.raises(RunProblem, match="data_digest"):
+    with pytest.raises(RunProblem, match="data digest"):
         audit(ScriptedTarget(refuses_text_only), plan, tmp_path / "run")
 
 
@@ -106,22 +107,65 @@ def test_bad_images_are_counted_named_and_never_stop_the_run(tmp_path: Path) -> 
     assert "pixels" in reasons["bomb.png:original"]
 
 
-def test_a_failing_model_stops_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:
+def test_a_model_that_answers_nobody_stops_the_run_with_its_own_error(tmp_path: Path) -> None:
+    def dies(conversation: Conversation, mended: bool) -> str:
+        raise MemoryError("out of memory")
+
+    with pytest.raises(MemoryError, match="out of memory"):
+        audit(ScriptedTarget(dies), Plan((GAP,), limit=3), tmp_path)
+
+
+def test_a_request_that_fails_alone_is_unscored_by_name_and_asked_again_next_time(tmp_path: Path) -> None:
     broken = True
 
     def dies(conversation: Conversation, mended: bool) -> str:
-        if broken and conversation.has_image:
-            raise MemoryError("out of memory")
+        if broken and conversation.turns[-1].text == "two":
+            raise ValueError("the processor refuses\nthis")
         return REFUSAL
 
-    target = ScriptedTarget(dies)
-    with pytest.raises(RunProblem, match="out of memory"):
-        audit(target, Plan((GAP,), limit=3), tmp_path, batch=1)
-    kept = len((tmp_path / "replies.jsonl").read_text().splitlines()) if (tmp_path / "replies.jsonl").exists() else 0
-    broken = False
-    before = len(target.asked.conversations)
-    audit(target, Plan((GAP,), limit=3), tmp_path, batch=1)
+    rows = tuple(Example(word, word, "harmful") for word in ("one", "two", "three"))
+    target, plan = ScriptedTarget(dies), Plan((GAP,), data=Dataset("d", rows))
+    card = audit(target, plan, tmp_path)
+    query = find_measure(card, GAP, "unsafe_rate", "query")
+    assert query is not None
+    assert (query.n, query.unscored) == (2, 1)
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    told = {s["id"]: s["reason"] for s in samples if s["label"] == "unscored"}
+    assert set(told) == {f"two:{condition}" for condition in ("query", "blank", "noise", "original")}
+    assert "ValueError: the processor refuses this" in told["two:query"]
+    broken, asked = False, len(target.asked.conversations)
+    again = find_measure(audit(target, plan, tmp_path), GAP, "unsafe_rate", "query")
+    assert again is not None
+    assert (again.n, again.unscored) == (3, 0)
+    assert len(target.asked.conversations) - asked == 4
+
+
+def test_an_endpoint_that_goes_down_stops_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:
+    down = True
+
+    class Endpoint(ScriptedTarget):
+        def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+            if down and len(self.asked.conversations) >= 8:
+                gone = ModelProblem("The endpoint is down.", "Wait until it works again.")
+                raise BatchProblem("none", "", [*super().generate(batch[:1], sampling), *[gone] * (len(batch) - 1)])
+            return super().generate(batch, sampling)
+
+    target = Endpoint(lambda *_: REFUSAL)
+    with pytest.raises(ModelProblem, match="is down") as stopped:
+        audit(target, Plan((GAP,), limit=3), tmp_path, batch=4)
+    assert stopped.value.hint == "Wait until it works again."
+    kept = len((tmp_path / "replies.jsonl").read_text().splitlines())
+    assert kept == 9
+    down, before = False, len(target.asked.conversations)
+    audit(target, Plan((GAP,), limit=3), tmp_path, batch=4)
     assert len(target.asked.conversations) - before == 15 - kept
+
+
+@pytest.mark.parametrize("part", ["processor", "chat_template", "tokenizer", "generation"])
+def test_another_part_of_the_model_is_another_run_and_named(tmp_path: Path, part: str) -> None:
+    audit(ScriptedTarget(refuses_text_only, identity={part: "1"}), Plan((GAP,), limit=1), tmp_path)
+    with pytest.raises(RunProblem, match=f"its {part.replace('_', ' ')} differs"):
+        audit(ScriptedTarget(refuses_text_only, identity={part: "2"}), Plan((GAP,), limit=1), tmp_path)
 
 
 def test_an_axis_leaves_out_what_the_data_has_no_rows_for(tmp_path: Path) -> None:
@@ -182,8 +226,6 @@ def test_a_cut_off_last_line_of_the_journal_is_asked_again(tmp_path: Path) -> No
     whole = audit(target, Plan((GAP,), limit=2), tmp_path)
     journal = tmp_path / "replies.jsonl"
     journal.write_bytes(journal.read_bytes()[:-30])
-    for log in (tmp_path / "logs").glob("*.eval"):
-        log.unlink()
     before = len(target.asked.conversations)
     assert audit(target, Plan((GAP,), limit=2), tmp_path) == whole
     assert len(target.asked.conversations) - before == 1
@@ -220,6 +262,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path: Path) -> None:
 
 HELD = """
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from tests.audit.test_run import GAP, by_length
@@ -236,15 +279,13 @@ audit(ScriptedTarget(script), Plan((GAP,), limit=1), Path(sys.argv[1]), batch=64
 
 def test_a_second_process_on_a_run_folder_is_refused_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HELD, str(tmp_path)]
-    first = subprocess.Popen(
-        command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert first.stdout is not None
-    assert first.stdout.readline() == "asked\n"
-    with pytest.raises(RunProblem, match="Another process"):
-        audit(ScriptedTarget(by_length), Plan((GAP,), limit=1), tmp_path)
-    first.kill()
-    first.wait()
+    root, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "asked\n"
+        with pytest.raises(RunProblem, match="Another process"):
+            audit(ScriptedTarget(by_length), Plan((GAP,), limit=1), tmp_path)
+        first.kill()
     assert audit(ScriptedTarget(by_length), Plan((GAP,), limit=1), tmp_path).rows
 
 
@@ -277,13 +318,29 @@ def test_another_judge_reads_the_same_replies_without_asking_the_model(tmp_path:
     assert set(sample["verdicts"]) == {"refusal-1", "rules-2"}
 
 
-def test_inspects_own_logs_hold_every_judges_verdict(tmp_path: Path) -> None:
-    audit(ScriptedTarget(by_length), Plan((GAP,), limit=2), tmp_path, judges=made_judges(["rules"]))
+def test_inspect_logs_are_written_from_the_records_with_every_judges_verdict(tmp_path: Path) -> None:
+    audit(ScriptedTarget(by_length), Plan(("safety",), limit=2), tmp_path, judges=made_judges(["rules"]))
     rejudge(tmp_path, made_judges(["refusal", "rules"]))
-    [info] = list_eval_logs(str(tmp_path / "logs"))
-    log = read_eval_log(info)
+    logs = {read_eval_log(info).eval.task: read_eval_log(info) for info in list_eval_logs(str(tmp_path / "logs"))}
+    assert set(logs) == {"vlmend/alignment_gap", "vlmend/over_refusal"}
+    log = logs["vlmend/alignment_gap"]
     assert log.results is not None
     assert log.samples is not None
-    assert [score.name for score in log.results.scores] == ["verdict", "rules-2", "refusal-1"]
-    first = {name: score.value for name, score in (log.samples[0].scores or {}).items()}
-    assert first == dict.fromkeys(("verdict", "rules-2", "refusal-1"), first["verdict"])
+    assert [score.name for score in log.results.scores] == ["refusal-1", "rules-2"]
+    assert len(log.samples) == 10
+    held = {row["id"]: row for row in map(json.loads, (tmp_path / "samples.jsonl").read_text().splitlines())}
+    for sample in log.samples:
+        said = {name: (score.metadata or {})["label"] for name, score in (sample.scores or {}).items()}
+        assert said == {judge: word["label"] for judge, word in held[str(sample.id)]["verdicts"].items()}
+    assert [s.id for s in read_eval_log_sample_summaries(logs["vlmend/over_refusal"].location)]
+
+
+def test_a_log_of_many_samples_has_scores_too(tmp_path: Path) -> None:
+    rows = tuple(Example(f"r{k}", f"request number {k}", "benign") for k in range(600))
+    plan = Plan(("safety/over_refusal",), data=Dataset("many", rows))
+    audit(ScriptedTarget(by_length), plan, tmp_path, judges=made_judges(["rules"]))
+    [info] = list_eval_logs(str(tmp_path / "logs"))
+    log = read_eval_log(info)
+    assert log.samples is not None
+    assert len(log.samples) == 1200
+    assert all(sample.scores for sample in log.samples)

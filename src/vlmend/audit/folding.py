@@ -12,11 +12,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vlmend import registry
 from vlmend.audit.judging import Bench, Pictures, judges_of
-from vlmend.audit.suite import Answer, Suite, behind
+from vlmend.audit.suite import Answer, Suite, question_suite
 from vlmend.core.images import Image
-from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.measures import Measure, Scorecard, behind
 from vlmend.core.metrics.raters import kappa_interval
 from vlmend.core.verdicts import Judge, Verdict
 from vlmend.errors import RunProblem, SampleError
@@ -34,11 +33,11 @@ def fold(
     out: Path, card: Scorecard, answers: Mapping[str, Sequence[Answer]], pictures: Mapping[str, Pictures],
     judges: Sequence[Judge], progress: Callable[[str, int, int], None],
 ) -> Scorecard:  # fmt: skip
-    """Write `samples.jsonl`, `images/` and `scorecard.json`.
+    """Write `samples.jsonl` and `images/`, and give the scorecard with the measures of these answers behind its own.
 
     Args:
         out: The run folder.
-        card: What the scorecard says besides its numbers.
+        card: What the scorecard says besides these numbers.
         answers: Of each suite, in the order of the scorecard.
         pictures: Of each suite, by sample.
         judges: The first that suits a suite gives its headline.
@@ -48,7 +47,7 @@ def fold(
     labelled: dict[str, Labelled] = {}
     verdicts: dict[str, dict[str, list[Verdict]]] = {}
     for name, given in answers.items():
-        suite = registry.suite(name)
+        suite = question_suite(name)
         verdicts[name] = {
             judge.id: _judged(bench, judge, given, pictures[name], progress) for judge in judges_of(suite, judges)
         }
@@ -58,20 +57,18 @@ def fold(
         } or {suite.judge_id: list(given)}
     _write_samples(out, labelled, verdicts, pictures)
     kinds = {judge.id: judge.kind for judge in judges}
-    tables = {name: _tables(registry.suite(name), by, kinds) for name, by in labelled.items()}
+    tables = {name: _tables(question_suite(name), by, kinds, card.seed) for name, by in labelled.items()}
     provenance = card.provenance | {
         "judges": {name: list(by) for name, by in labelled.items()},
         "judge_digests": {judge.id: judge.digest for judge in judges},
     }
-    folded = replace(
+    return replace(
         card,
-        rows=tuple(row for table, *_ in tables.values() for row in table),
+        rows=(*card.rows, *(row for table, *_ in tables.values() for row in table)),
         others=tuple(row for _, *rest in tables.values() for table in rest for row in table),
         judges=tuple(pair for name, by in labelled.items() for pair in _agreements(name, by, card.seed)),
         provenance=provenance,
     )
-    folded.save(out / "scorecard.json")
-    return folded
 
 
 def _judged(
@@ -91,12 +88,12 @@ def _judged(
     return found
 
 
-def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str]) -> list[list[Measure]]:
+def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str], seed: int) -> list[list[Measure]]:
     """The suite's measures by each judge; the first judge's rows say how far the second agrees."""
     first, second = [*labelled.values(), None, None][:2]
     tables: list[list[Measure]] = []
     for judge, answers in labelled.items():
-        rows = [row for row in suite.measures(answers) if kinds.get(judge) != "harm" or "harmful" in row.hit]
+        rows = [row for row in suite.measures(answers, seed) if kinds.get(judge) != "harm" or "harmful" in row.hit]
         if answers is first and second is not None:
             rows = [replace(row, agreement=_alike(row, answers, second)) for row in rows]
         tables.append([replace(row, judge=judge) for row in rows])
@@ -105,13 +102,13 @@ def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str]) -> list[
 
 def _alike(row: Measure, first: Sequence[Answer], second: Sequence[Answer]) -> float:
     """Share of the samples of a row, scored by both judges, that both count alike."""
-    pairs = _pairs(behind(row, first), behind(row, second))
+    pairs = _pairs([a for a in first if behind(row, a)], [a for a in second if behind(row, a)])
     return sum((a in row.hit) == (b in row.hit) for a, b in pairs) / len(pairs) if pairs else math.nan
 
 
 def _agreements(name: str, labelled: Labelled, seed: int) -> Iterable[dict[str, Any]]:
     """Every pair of judges of a suite: do they count the same replies?"""
-    hit = frozenset(registry.suite(name).measures(next(iter(labelled.values())))[0].hit)
+    hit = frozenset(question_suite(name).measures(next(iter(labelled.values())), seed)[0].hit)
     for one, other in combinations(labelled, 2):
         pairs = _pairs(labelled[one], labelled[other])
         ours, theirs = [str(a in hit) for a, _ in pairs], [str(b in hit) for _, b in pairs]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from vlmend import registry
-from vlmend.core.contracts import TargetKind
 from vlmend.core.examples import Dataset
+from vlmend.core.targets import CALLED, Kind
 from vlmend.errors import BadParameter, UsageError
 
 __all__ = ["DEFAULT_SUITES", "Plan", "suites_of"]
 
-DEFAULT_SUITES: dict[TargetKind, str] = {"generative": "safety,utility", "dual": "fairness,robustness"}
+DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
-
-CALLED: dict[TargetKind, str] = {"generative": "a model that answers", "dual": "a dual encoder"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Plan:
 
     Attributes:
         suites: Names of suites, or of axes (`safety` is every suite of that axis).
-        data: Labelled requests as `data.layouts.read_data` names them, or the built-in data.
+        data: A data set, or the line of text by which `data.layouts.read_data` reads one; None is the built-in data.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply, or each suite's own.
         seed: Of draws and resampling; epoch k draws with seed + k.
@@ -33,7 +32,7 @@ class Plan:
     """
 
     suites: tuple[str, ...] = ("safety", "utility")
-    data: str | None = None
+    data: Dataset | str | None = None
     limit: int | None = None
     max_new_tokens: int | None = None
     seed: int = 0
@@ -47,24 +46,28 @@ class Plan:
                 "Epochs count from 1; asking again without a temperature gives the same replies.",
             )
 
+    def as_json(self) -> dict[str, Any]:
+        """The plan as JSON values; a data set is told by its name."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return held | {"data": self.data.name if isinstance(self.data, Dataset) else self.data}
 
-def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: TargetKind = "generative") -> list[str]:
+
+def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "chat") -> list[str]:
     """Full suite names of names and axes, each once, in order; an axis means its suites that fit model and data.
 
     Raises:
         UnknownName: A name that is neither.
-        UsageError: A suite, or an axis all of whose suites, are for models of the other kind.
+        UsageError: A suite, or an axis all of whose suites, are for subjects of another kind.
     """
-    known = registry.suite_names()
     found: list[str] = []
     for name in wanted:
-        of_axis = [registry.any_suite(suite) for suite in known if suite.split("/")[0] == name]
-        fitting = [suite for suite in of_axis or [registry.any_suite(name)] if suite.works_on == kind]
+        of_axis = [registry.suite(full) for full in registry.names("suites", name)] if "/" not in name else []
+        fitting = [suite for suite in of_axis or [registry.suite(name)] if suite.works_on == kind]
         if not fitting:
-            raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a model has: {_listed(kind)}.")
+            raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
         found += [suite.name for suite in fitting if not of_axis or data is None or suite.applies(data)]
     return list(dict.fromkeys(found))
 
 
-def _listed(kind: TargetKind) -> str:
-    return ", ".join(name for name in registry.suite_names() if registry.any_suite(name).works_on == kind)
+def _listed(kind: Kind) -> str:
+    return ", ".join(name for name in registry.names("suites") if registry.suite(name).works_on == kind) or "none yet"

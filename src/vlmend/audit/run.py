@@ -1,92 +1,122 @@
-"""`audit()`: suites to an Inspect eval set to a scorecard, in one folder that can be resumed.
+"""`audit()`: suites to a scorecard, in one folder that can be resumed, for subjects of every kind.
 
-A run folder holds `run.json` (what was asked for), `replies.jsonl` (every finished reply),
-`verdicts.jsonl` (every judge's word on them), `logs/` (Inspect's own, for `inspect view`),
-`samples.jsonl` and `images/` (what pages show), `scorecard.json`, `cost.json`, and for a mended
-target `states.json`. One process at a time may work in it.
+A run folder holds `run.json` (what was asked for), `replies.jsonl` (every finished reply), `verdicts.jsonl` (every
+judge's word on them), `measured.jsonl` (the samples of suites that measure by themselves), `samples.jsonl` and
+`images/` (what pages show), `scorecard.json`, `cost.json`, `states.json` for a mended chat model, and `logs/`
+(Inspect's, for `inspect view`). One process at a time may work in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inspect_ai import Task, eval_set
-from inspect_ai.model import get_model
-
+from vlmend import registry
 from vlmend.audit.cost import metered
-from vlmend.audit.dual_run import audit_dual
+from vlmend.audit.desk import BATCH, Desk, Request
 from vlmend.audit.folding import fold
-from vlmend.audit.inspect import entry
-from vlmend.audit.inspect.provider import BATCH_SIZE, offered
-from vlmend.audit.inspect.scores import add_scores
-from vlmend.audit.inspect.tasks import answers_of, data_of, questions_of
-from vlmend.audit.journal import Journal
-from vlmend.audit.judges.grader import GraderJudge
+from vlmend.audit.inspect.logs import write_logs
 from vlmend.audit.judging import JUDGES, made_judges
 from vlmend.audit.plan import Plan, suites_of
+from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim, held
-from vlmend.audit.suite import Answer
-from vlmend.core.contracts import DualTarget, GenerativeTarget
+from vlmend.audit.states import write_states
+from vlmend.audit.suite import Answer, Question, Suite, question_suite
+from vlmend.core.contracts import Sample, SampleSuite
+from vlmend.core.conversation import Sampling
+from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
-from vlmend.core.measures import Scorecard
-from vlmend.core.mend import Mend
+from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.verdicts import Judge
-from vlmend.errors import RunProblem, UsageError
+from vlmend.data.layouts import read_data
+from vlmend.errors import UsageError
+from vlmend.models.judging.sentences import encoder
 
-__all__ = ["audit", "rejudge"]
+__all__ = ["audit", "read", "rejudge"]
 
 Progress = Callable[[str, int, int], None]
+Questions = Mapping[str, Sequence[Question]]
 
 
 def audit(
-    target: GenerativeTarget | DualTarget,
+    subject: Target | Dataset,
     plan: Plan,
     out: Path,
     *,
-    mends: Sequence[Mend] = (),
     judges: Sequence[Judge] | None = None,
     progress: Progress = lambda step, done, total: None,
-    batch: int = BATCH_SIZE,
+    batch: int = BATCH,
+    reuse: Sequence[Path] = (),
 ) -> Scorecard:
-    """Run the suites of a plan on a target and write the run folder.
+    """Run the suites of a plan on a target or a data set and write the run folder.
 
-    Run it again after a stop of any kind: no finished reply is asked for again. What is done with a dual encoder is
-    told in `dual_run`.
+    Run it again after a stop of any kind: no finished reply is asked for again, and what has none is asked.
 
     Args:
-        target: What to audit, its mends already applied.
+        subject: What to audit, its mends already applied.
         plan: What to ask.
         out: The run folder.
-        mends: The mends that the target carries, for the scorecard.
         judges: Who reads the replies; `JUDGES` unless given. The first that suits a suite gives its headline. Nobody
-            reads those of a dual encoder: it has none.
-        progress: Called with (step, done, total); steps are `ask` and each judge.
+            reads those of other subjects: they have none.
+        progress: Called with (step, done, total); steps are `ask`, `measure` and each judge.
         batch: Largest batch, in requests.
+        reuse: Other run folders, whose replies to exactly the same requests are taken over: those of the unmended model
+            to requests that no mend touches, say.
 
     Raises:
-        RunProblem: The folder holds another run, is in use, or a failure stopped the run.
-        UsageError: The model would grade itself, or a suite is for models of the other kind.
+        RunProblem: The folder holds another run, is in use, or cannot be written.
+        UsageError: The model would grade itself, a suite is for other subjects, or settings speak of replies and
+            there are none.
+        NeedsAccess: A suite must look deeper than the target lets it.
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
-    if isinstance(target, DualTarget):
-        return audit_dual(target, plan, out, mends=mends, judges=judges or (), progress=progress)
-    dataset = None if plan.data is None else data_of(plan.data)
-    names = suites_of(plan.suites, dataset)
-    judges = made_judges(JUDGES) if judges is None else judges
-    _check_own(target.name, judges)
+    kind = "data" if isinstance(subject, Dataset) else subject.kind
+    if kind != "chat":
+        _check_no_replies(plan, judges or ())
+    data = read(plan.data)
+    names = suites_of(plan.suites, subject if isinstance(subject, Dataset) else data, kind)
+    suites = [registry.suite(name) for name in names]
+    if not isinstance(subject, Dataset):
+        for suite in suites:
+            check_access(subject, suite.name, suite.works_on, suite.needs)
+    readers = judges if judges is not None else made_judges(JUDGES) if kind == "chat" else ()
+    _check_own(subject.name, readers)
     with held(out):
-        claim(out, plan, target, dataset)
-        answers = _asked(target, names, plan, out, progress, batch)
-        card = fold(out, blank_card(target, plan, dataset, mends), answers, _pictures(names, plan), judges, progress)
-        add_scores(out)
+        claim(out, plan, subject, data)
+        measured = _measured(
+            subject, [one for one in suites if isinstance(one, SampleSuite)], plan, data, out, progress
+        )
+        card = replace(blank_card(subject, plan, data), rows=tuple(measured))
+        if kind == "chat" and isinstance(subject, ChatTarget):
+            asking = {one.name: one for one in suites if isinstance(one, Suite)}
+            questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
+            desk = Desk(out, batch, reuse)
+            answers = _asked(subject, asking, questions, plan, desk, out / "cost.json", progress)
+            card = fold(out, card, answers, pictures_of(questions, plan.epochs), readers, progress)
+            _keep_states(subject, out)
+        card.save(out / "scorecard.json")
+        if isinstance(subject, ChatTarget):
+            write_logs(out)
     return card
 
 
-def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step, done, total: None) -> Scorecard:
+def rejudge(
+    out: Path, judges: Sequence[Judge], progress: Progress = lambda step, done, total: None,
+    data: Dataset | None = None,
+) -> Scorecard:  # fmt: skip
     """Have other judges read the replies of a finished run; the model is not asked again.
+
+    Args:
+        out: The run folder.
+        judges: Who reads.
+        progress: Called with (judge, done, total).
+        data: The data set of the run, where it was given as such and not as a line of text.
 
     Raises:
         UsageError: The folder holds no finished run, or its model would grade itself.
@@ -98,93 +128,117 @@ def rejudge(out: Path, judges: Sequence[Judge], progress: Progress = lambda step
         )
     with held(out):
         asked = json.loads((out / "run.json").read_text())["plan"]
-        plan = Plan(**asked | {"suites": tuple(asked["suites"])})
+        plan = Plan(**asked | {"suites": tuple(asked["suites"]), "data": asked["data"] if data is None else data})
         rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-        names = list(dict.fromkeys(row["suite"] for row in rows))
-        kept = {name: [_answer(row) for row in rows if row["suite"] == name] for name in names}
+        kept: dict[str, list[Answer]] = {}
+        for row in rows:
+            kept.setdefault(row["suite"], []).append(_answer(row))
         before = Scorecard.load(out / "scorecard.json")
         _check_own(before.model, judges)
-        card = fold(out, before, kept, _pictures(names, plan), judges, progress)
-        add_scores(out)
+        given = read(plan.data)
+        questions = {name: question_suite(name).questions(given, plan.limit) for name in kept}
+        others = replace(before, rows=tuple(row for row in before.rows if row.suite not in kept))
+        card = fold(out, others, kept, pictures_of(questions, plan.epochs), judges, progress)
+        card.save(out / "scorecard.json")
+        write_logs(out)
     return card
+
+
+def read(data: Dataset | str | None) -> Dataset | None:
+    """The user's data, with the sentence encoder at hand for sets that pair requests with captions."""
+    return read_data(data, encode=lambda texts: encoder()(texts)) if isinstance(data, str) else data
+
+
+def pictures_of(questions: Questions, epochs: int) -> dict[str, Mapping[str, Image]]:
+    """The images that belong to requests, by suite and sample; blank and noise say nothing and are left out."""
+    several = [f"#{k}" for k in range(1, epochs + 1)] if epochs > 1 else [""]
+    return {
+        name: {f"{q.id}{end}": q.image for q in asked if isinstance(q.image, Image) for end in several}
+        for name, asked in questions.items()
+    }
+
+
+def _asked(
+    target: ChatTarget, suites: Mapping[str, Suite], questions: Questions, plan: Plan, desk: Desk, cost: Path,
+    progress: Progress,
+) -> dict[str, list[Answer]]:  # fmt: skip
+    """An answer to every question, sorted by id: from the journal, or asked now."""
+    asked = [
+        (name, question, epoch)
+        for name, every in questions.items()
+        for question in every
+        for epoch in range(plan.epochs)
+    ]
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("ask", done, len(asked))
+
+    side = target.image_side
+    requests = [Request(partial(q.conversation, side), _sampling(suites[name], plan, k)) for name, q, k in asked]
+    with metered(cost, desk.journal):
+        replies = desk.ask(target, requests, tick)
+    progress("ask", len(asked), len(asked))
+    answers: dict[str, list[Answer]] = {name: [] for name in suites}
+    for (name, question, epoch), reply in zip(asked, replies, strict=True):
+        own = f"{question.id}#{epoch + 1}" if plan.epochs > 1 else ""
+        answers[name].append(suites[name].answer(question, reply, own))
+    return {name: sorted(every, key=lambda answer: answer.id) for name, every in answers.items()}
+
+
+def _sampling(suite: Suite, plan: Plan, epoch: int) -> Sampling:
+    return Sampling(plan.max_new_tokens or suite.max_new_tokens, plan.temperature, plan.seed + epoch)
+
+
+def _measured(
+    subject: Target | Dataset, suites: Sequence[SampleSuite[Any]], plan: Plan, data: Dataset | None, out: Path,
+    progress: Progress,
+) -> list[Measure]:  # fmt: skip
+    """The measures of suites that measure by themselves; samples that are there are not measured again."""
+    if not suites:
+        return []
+    records = Records(out / "measured.jsonl", frozenset({"suite", "samples"}))
+    given = subject if isinstance(subject, Dataset) else data
+    found: list[Measure] = []
+    for place, suite in enumerate(suites):
+        progress("measure", place, len(suites))
+        told = [
+            suite.name, "" if isinstance(subject, Dataset) else key_of(subject), given and given.digest, plan.limit,
+            plan.seed,
+        ]  # fmt: skip
+        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        if key not in records.rows:
+            samples = suite.samples(subject, given, plan.limit, seed=plan.seed)
+            records.write([{"key": key, "suite": suite.name, "samples": [asdict(sample) for sample in samples]}])
+        found += suite.measures([Sample(**row) for row in records.rows[key]["samples"]], plan.seed)
+    progress("measure", len(suites), len(suites))
+    return found
+
+
+def _keep_states(target: ChatTarget, out: Path) -> None:
+    """Where the states of a mended model lie, if they can be read; once."""
+    if target.mends and isinstance(target, ChatStates) and not (out / "states.json").exists():
+        write_states(target, out / "states.json")
 
 
 def _check_own(model: str, judges: Sequence[Judge]) -> None:
     """No model grades itself; names are compared, so a folder and a hub name of the same weights pass."""
     own = (model, f"vlmend/{model}", model.replace("api:", "openai/", 1))
-    if any(isinstance(judge, GraderJudge) and judge.model in own for judge in judges):
+    if any(judge.id.partition(":")[2] in own for judge in judges):
         raise UsageError(f"{model} would grade itself.", "Name another model after grader:.")
 
 
-def _asked(
-    target: GenerativeTarget, names: Sequence[str], plan: Plan, out: Path, progress: Progress, batch: int
-) -> dict[str, list[Answer]]:
-    """Put every question to the target, or go on where an earlier process stopped."""
-    journal = Journal(out / "replies.jsonl")
-    tasks = [_task(name, plan) for name in names]
-    total = sum(len(task.dataset) for task in tasks) * plan.epochs
-    done = 0
-
-    def on_reply() -> None:
-        nonlocal done
-        done += 1
-        progress("ask", min(done, total), total)
-
-    with metered(out / "cost.json", journal), offered(target, journal, on_reply, batch) as model:
-        _run(tasks, model, out / "logs", batch)
-    progress("ask", total, total)
-    return {name: answers_of(name, plan, target, journal) for name in names}
-
-
-def _task(name: str, plan: Plan) -> Task:
-    """Built-in suites have a task of their own name; others go through the generic one."""
-    arguments: dict[str, Any] = {
-        "data": plan.data, "limit": plan.limit, "max_new_tokens": plan.max_new_tokens,
-        "temperature": plan.temperature, "epochs": plan.epochs, "seed": plan.seed,
+def _check_no_replies(plan: Plan, judges: Sequence[Judge]) -> None:
+    """Settings that speak of replies have no meaning here."""
+    given = {
+        "judges": bool(judges), "temperature": plan.temperature > 0, "epochs": plan.epochs > 1,
+        "max_new_tokens": plan.max_new_tokens is not None,
     }  # fmt: skip
-    own = {task.__name__: task for task in (entry.alignment_gap, entry.over_refusal, entry.picture_naming)}
-    short = name.split("/")[-1]
-    return own[short](**arguments) if short in own else entry.suite(name=name, **arguments)
-
-
-def _run(tasks: list[Task], model: str, folder: Path, batch: int) -> None:
-    """Run or resume the eval set; Inspect keeps finished tasks, the journal finished replies."""
-    success, headers = eval_set(
-        tasks,
-        log_dir=str(folder),
-        model=get_model(model, memoize=False),
-        display="none",
-        log_level="error",
-        log_realtime=False,
-        log_dir_allow_dirty=True,
-        score_display=False,
-        retry_attempts=0,
-        retry_immediate=False,
-        fail_on_error=True,
-        ctl_server=False,
-        max_tasks=len(tasks),
-        max_samples=4 * batch,
-        max_connections=4 * batch,
-    )
-    if any(log.status == "cancelled" for log in headers) or not headers:
-        raise KeyboardInterrupt
-    if not success:
-        first = next((log.error for log in headers if log.error is not None), None)
-        raise RunProblem(
-            f"The audit stopped before its end ({first.message if first is not None else 'no reason given'}).",
-            "Mend the cause if there is one, then run the same command again: finished replies are kept.",
-        )
-
-
-def _pictures(names: Sequence[str], plan: Plan) -> dict[str, Mapping[str, Image]]:
-    """The images that belong to requests, by suite and sample; blank and noise say nothing and are left out."""
-    found: dict[str, Mapping[str, Image]] = {}
-    for name in names:
-        images = {q.id: q.image for q in questions_of(name, plan.data, plan.limit).values()}
-        own = {key: image for key, image in images.items() if isinstance(image, Image)}
-        several = [f"#{k}" for k in range(1, plan.epochs + 1)] if plan.epochs > 1 else [""]
-        found[name] = {f"{key}{suffix}": image for key, image in own.items() for suffix in several}
-    return found
+    named = ", ".join(name for name, there in given.items() if there)
+    if named:
+        raise UsageError(f"Only models that answer give replies, so {named} cannot be set.", "Leave it out.")
 
 
 def _answer(row: dict[str, Any]) -> Answer:

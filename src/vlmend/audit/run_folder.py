@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vlmend.audit.plan import Plan
-from vlmend.core.contracts import Target
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Scorecard
-from vlmend.core.mend import Mend
 from vlmend.core.provenance import versions
+from vlmend.core.targets import Target
 from vlmend.errors import RunProblem
 
 __all__ = ["blank_card", "claim", "held"]
@@ -32,7 +31,7 @@ def held(out: Path) -> Generator[None]:
         yield
     except Timeout as problem:
         raise RunProblem(f"Another process is working in {out}.", "Wait for it, or choose another --out.") from problem
-    except OSError as problem:  # Inspect's own logs are written in here too
+    except OSError as problem:  # Inspect's logs are written in here too
         raise RunProblem(
             f"The run folder {out} cannot be written ({problem.strerror}).",
             "Make room or choose another --out, and run the same command again: what is finished is kept.",
@@ -41,37 +40,62 @@ def held(out: Path) -> Generator[None]:
         lock.release()
 
 
-def claim(out: Path, plan: Plan, target: Target, data: Dataset | None) -> None:
-    """Write `run.json`, or check that the folder holds this very run."""
-    found: dict[str, Any] = {"target": target.id, "model_digest": target.model_digest, "plan": asdict(plan)}
-    if data is not None:
-        found["data_digest"] = data.digest_of_words
-    wanted = json.loads(json.dumps(found))
+def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None) -> None:
+    """Write `run.json`, or check that the folder holds this very run.
+
+    A run is told by everything that can change a reply: weights, processor, tokenizer, chat template, settings of
+    generation, mends, the plan, and every field of the data. Pictures are not opened here: their bytes are in the
+    journal's keys, so that one that was missing or broken can be put right and asked.
+
+    Raises:
+        RunProblem: It holds another run; what differs is named.
+    """
+    wanted = json.loads(json.dumps(_told(plan, subject, data)))
     file = out / "run.json"
     try:
         if not file.exists():
             file.write_text(json.dumps(wanted, indent=2) + "\n")
-        held = json.loads(file.read_text())
+        found: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError) as problem:
         raise RunProblem(
             f"The run folder {out} cannot be used ({problem}).", "Choose another --out, or make room."
         ) from problem
-    if held != wanted:
-        differs = [key for key in wanted if held.get(key) != wanted[key]]
+    if found != wanted:
         raise RunProblem(
-            f"{out} holds another run (its {', '.join(differs)} differs).",
+            f"{out} holds another run (its {', '.join(_differing(found, wanted))} differs).",
             "Choose another --out, or remove the folder to start anew.",
         )
 
 
-def blank_card(target: Target, plan: Plan, data: Dataset | None, mends: Sequence[Mend]) -> Scorecard:
+def blank_card(subject: Target | Dataset, plan: Plan, data: Dataset | None) -> Scorecard:
     """What a scorecard says besides its numbers."""
+    mends = () if isinstance(subject, Dataset) else subject.mends
     cards = tuple(asdict(mend.card) | {"digest": mend.digest} for mend in mends)
-    provenance: dict[str, Any] = {
-        "target": target.id, "model_digest": target.model_digest, "plan": asdict(plan),
+    provenance = _told(plan, subject, data) | {
         "data": None if data is None else {
             "name": data.name, "licence": data.licence, "rows": len(data.examples),
-            "digest": data.digest_of_words, "notes": list(data.notes),
+            "digest": data.digest, "notes": list(data.notes),
         },
     }  # fmt: skip
-    return Scorecard(target.name, cards, plan.seed, versions(), (), provenance)
+    return Scorecard(subject.name, cards, plan.seed, versions(), (), provenance)
+
+
+def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"target": f"data:{subject.name}" if isinstance(subject, Dataset) else subject.id}
+    if not isinstance(subject, Dataset):
+        told |= {
+            "model_digest": subject.model_digest, "identity": dict(subject.identity),
+            "mends": [mend.digest for mend in subject.mends],
+        }  # fmt: skip
+    told["plan"] = plan.as_json()
+    if data is not None:
+        told["data_digest"] = data.digest_of_words
+    return told
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What is not the same, part by part."""
+    differs = [key for key in wanted if key != "identity" and found.get(key) != wanted[key]]
+    parts, held = wanted.get("identity", {}), found.get("identity", {})
+    differs += [part for part in sorted({*parts, *held}) if parts.get(part) != held.get(part)]
+    return [name.replace("_", " ") for name in differs]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from vlmend.audit.suite import builtin_picture, chosen
-from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation
 from vlmend.core.sites import Site
+from vlmend.core.targets import ChatStates
 
 __all__ = ["centre_distance", "write_states"]
 
@@ -26,8 +26,9 @@ COUNT = 60
 BATCH = 20
 
 
-def write_states(base: GenerativeTarget, mended: GenerativeTarget, file: Path, count: int = COUNT) -> None:
+def write_states(mended: ChatStates, file: Path, count: int = COUNT) -> None:
     """Write `states.json`: per layer (first, middle, last), 2-D points and centre distances."""
+    base = mended.bare
     text = [Conversation.ask(request.prompt) for request in chosen("harmful", count)]
     seen = [Conversation.ask(r.prompt, builtin_picture(k)[1]) for k, r in enumerate(chosen("harmful", count))]
     sites = [Site("language", layer) for layer in sorted({0, base.layers // 2, base.layers - 1})]
@@ -54,7 +55,7 @@ def _layer(site: Site, sets: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
 
 
 def _states(
-    target: GenerativeTarget, asked: Sequence[Conversation], sites: Sequence[Site]
+    target: ChatStates, asked: Sequence[Conversation], sites: Sequence[Site]
 ) -> dict[Site, NDArray[np.float32]]:
     batches = [target.hidden(asked[k : k + BATCH], sites) for k in range(0, len(asked), BATCH)]
     return {site: np.concatenate([batch[site].numpy() for batch in batches]) for site in sites}

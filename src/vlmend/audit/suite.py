@@ -1,36 +1,39 @@
-"""What a suite is: questions to ask, a verdict on each reply, and measures over all of them.
+"""A suite that asks: questions for a chat model, a verdict on each reply, and measures over all of them.
 
-A suite is plain Python over plain data. Inspect AI is not mentioned here: `entry` and `run` turn
-any suite into Inspect tasks and back.
+It is plain Python over plain data; `engine` asks and has replies read. Suites that measure a subject by themselves are
+`core.contracts.SampleSuite`s.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from vlmend.core.conversation import Reply
+from vlmend import registry
+from vlmend.core.contracts import AbstractSuite
+from vlmend.core.conversation import Conversation, Reply, Turn
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.resampling import cluster_bootstrap
 from vlmend.core.metrics.stats import wilson
 from vlmend.core.splits import SPLITS, Split, word_fraction
+from vlmend.core.targets import Access, Kind
 from vlmend.core.verdicts import JudgeKind, Verdict
-from vlmend.data.requests import Kind, Request, builtin_requests
-from vlmend.errors import SampleError
+from vlmend.data.requests import Kind as RequestKind
+from vlmend.data.requests import Request, builtin_requests
+from vlmend.errors import SampleError, UsageError
 from vlmend.pictures.pool import Drawn, drawn
 
 __all__ = [
-    "Answer", "Condition", "MadeImage", "Question", "Suite", "behind", "builtin_picture", "chosen", "pixels_of",
-    "share",
+    "CONDITIONS", "Answer", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "question_suite", "share",
 ]  # fmt: skip
 
-Condition = Literal["query", "caption", "blank", "noise", "original"]
-"""query: text only. caption: the picture told in words, no image. blank, noise: a content-free
-image. original: the image that belongs to the request."""
+CONDITIONS = ("query", "caption", "blank", "noise", "original")
+"""The conditions that our own suites ask in; others may have their own. query: text only. caption: the picture told in
+words, no image. blank, noise: a content-free image. original: the image that belongs to the request."""
 
 MadeImage = Literal["blank", "noise"]
 PICTURE_SEED = 7
@@ -48,27 +51,46 @@ class Question:
         category: Topic.
         image: The image, or the name of one that is made to the model's size.
         target: Right answers, where there are any.
+        turns: What was said before: a system turn, earlier questions and replies.
+        lead: Words that the reply begins with.
+        more_images: Further images of the question, after `image`.
     """
 
     id: str
     prompt: str
-    condition: Condition
+    condition: str
     group: str
     category: str
     image: Image | MadeImage | None = None
     target: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    lead: str = ""
+    more_images: tuple[Image, ...] = ()
+
+    def conversation(self, side: int) -> Conversation:
+        """What the model is asked; made images have `side` pixels a side, and noise differs between questions."""
+        match self.image:
+            case "blank":
+                shown = (blank_image(side),)
+            case "noise":
+                shown = (noise_image(side, int(word_fraction(self.id) * 2**32)),)
+            case None:
+                shown = ()
+            case image:
+                shown = (image,)
+        return Conversation((*self.turns, Turn("user", self.prompt, (*shown, *self.more_images))), self.lead)
 
 
 @dataclass(frozen=True)
 class Answer:
     """What came of one question; `label` is a judge's verdict, `unscored` where there is none.
 
-    A question that was asked several times has answers with ids `ID#1`, `ID#2`, ...; `problem` says why
-    it could not be put to the model at all.
+    A question that was asked several times has answers with ids `ID#1`, `ID#2`, ..., all with `asked` ID; `problem`
+    says why it could not be put to the model at all, `fired` how often mends edited its states.
     """
 
     id: str
-    condition: Condition
+    condition: str
     group: str
     category: str
     label: str
@@ -77,37 +99,34 @@ class Answer:
     reply: str
     stop: str
     problem: str = ""
+    asked: str = ""
+    target: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    fired: int = 0
 
 
-class Suite(ABC):
+class Suite(AbstractSuite[Answer]):
     """Questions, verdicts, measures. `name` is `axis/name`.
 
-    `judged` names the kinds of judge that can give its verdicts; a suite without any marks its replies
-    itself, against known answers.
+    `judged` names the kinds of judge that can give its verdicts; a suite without any marks its replies itself, against
+    known answers. `stands_for` says what comparisons of mends draw on it for, one suite for each: harm is what a mend
+    is to lower, over-refusal and sight are its price.
     """
 
-    name: ClassVar[str]
-    axis: ClassVar[Axis]
-    about: ClassVar[str]
-    works_on: ClassVar[Literal["generative"]] = "generative"
+    works_on: ClassVar[Kind] = "chat"
+    needs: ClassVar[Access] = "replies"
     max_new_tokens: ClassVar[int]
     judged: ClassVar[frozenset[JudgeKind]] = frozenset()
+    stands_for: ClassVar[Literal["harm", "over-refusal", "sight", ""]] = ""
 
     @abstractmethod
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         """What to ask: of the user's data, or of a split of the built-in data where there is none."""
 
-    def applies(self, data: Dataset) -> bool:
-        """Whether the user's data holds anything for this suite to ask; an axis leaves out what does not."""
-        return True
-
     @abstractmethod
     def verdict(self, question: Question, reply: str) -> Verdict:
         """Read one reply, at once and without a model: a judged suite's first opinion."""
-
-    @abstractmethod
-    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        """The rows of the scorecard."""
 
     @property
     @abstractmethod
@@ -117,21 +136,39 @@ class Suite(ABC):
     def answer(self, question: Question, reply: Reply | SampleError, name: str = "") -> Answer:
         """What came of a question, with the suite's own verdict; `name` is another id than the question's."""
         problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
-        text, stop = ("", "none") if isinstance(reply, SampleError) else (reply.text, str(reply.stop))
+        done = Reply("", "stop", 0, 0, 0.0) if isinstance(reply, SampleError) else reply
+        text, stop = done.text, "none" if problem else str(done.stop)
         found = Verdict("unscored", problem) if problem else self.verdict(question, text)
         return Answer(
             name or question.id, question.condition, question.group, question.category, found.label, found.reason,
-            question.prompt, text, stop, problem,
+            question.prompt, text, stop, problem, question.id if name else "", question.target, done.prompt_tokens,
+            done.new_tokens, sum(done.fired.values()),
         )  # fmt: skip
 
-    def row(self, name: str, group: str, answers: Iterable[Answer], hit: Collection[str], better: Better) -> Measure:
+    def row(
+        self, name: str, group: str, answers: Iterable[Answer], hit: Collection[str], better: Better, seed: int, *,
+        says: str = "", against: str = "", compared: bool = True,
+    ) -> Measure:  # fmt: skip
         """The share of the scored answers with these verdicts, as a scorecard row."""
-        return share(self.axis, self.name, name, group, answers, hit, better)
+        found = share(self.axis, self.name, name, group, answers, hit, better, seed)
+        return replace(found, says=says, against=against, compared="share" if compared else "none")
+
+
+def question_suite(name: str) -> Suite:
+    """A registered suite that asks.
+
+    Raises:
+        UsageError: It measures by itself, so there are no replies of it.
+    """
+    found = registry.suite(name)
+    if not isinstance(found, Suite):
+        raise UsageError(f"{found.name} asks for no replies.", "Name a suite that asks a model that answers.")
+    return found
 
 
 def share(
     axis: Axis, suite: str, name: str, group: str, answers: Iterable[Answer],
-    hit: Collection[str], better: Better,
+    hit: Collection[str], better: Better, seed: int,
 ) -> Measure:  # fmt: skip
     """The share of scored answers whose label is a hit, with its interval and the unscored count.
 
@@ -141,21 +178,16 @@ def share(
     every = list(answers)
     scored = [answer for answer in every if answer.label != "unscored"]
     hits = [float(answer.label in hit) for answer in scored]
-    asked = [answer.id.partition("#")[0] for answer in scored]
+    asked = [answer.asked or answer.id for answer in scored]
     if len(set(asked)) < len(asked):
-        value, low, high = cluster_bootstrap(hits, asked, seed=0)
+        value, low, high = cluster_bootstrap(hits, asked, seed=seed)
     else:
         value, low, high = wilson(int(sum(hits)), len(hits))
     unscored = len(every) - len(scored)
     return Measure(axis, suite, name, group, value, low, high, len(scored), unscored, better, tuple(sorted(hit)))
 
 
-def behind(row: Measure, answers: Iterable[Answer]) -> list[Answer]:
-    """The answers that a scorecard row was computed from."""
-    return [a for a in answers if row.group in (a.condition, a.group, f"{a.group}:{a.condition}")]
-
-
-def chosen(kind: Kind, limit: int | None, split: Split = "held_out") -> list[Request]:
+def chosen(kind: RequestKind, limit: int | None, split: Split = "held_out") -> list[Request]:
     """Built-in requests of a split in an order that mixes the categories; the first `limit`."""
     ordered = sorted(builtin_requests(kind, split), key=lambda r: word_fraction(r.intent))
     return ordered[:limit]
@@ -168,14 +200,3 @@ def builtin_picture(index: int, split: Split = "held_out") -> tuple[Drawn, Image
     """
     thing = drawn("object", "held_out", PICTURE_SEED + list(SPLITS).index(split), index)
     return thing, Image.from_pixels(thing.image, thing.facts["name"])
-
-
-def pixels_of(question: Question, side: int) -> Image | None:
-    """The image of a question at the model's size; noise differs from question to question."""
-    match question.image:
-        case "blank":
-            return blank_image(side)
-        case "noise":
-            return noise_image(side, int(word_fraction(question.id) * 2**32))
-        case _:
-            return question.image

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.exceptions import TyperException
 
-from vlmend.cli import auditing, looking, mending, phantoms, shipping
+from vlmend.cli import attacking, auditing, datas, looking, mending, phantoms, shipping
 from vlmend.cli.options import app
 from vlmend.errors import VlmendError
 from vlmend.printing import err_console
 
 __all__ = ["app", "main"]
 
-VERBS = (auditing, mending, looking, shipping, phantoms)
+VERBS = (auditing, mending, attacking, datas, looking, shipping, phantoms)
 """The modules whose verbs `app` holds."""
 
 STOPPED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"vlmend {version('vlmend')}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Audit vision-language models, mend them at inference time, and prove the mend."""
 
 
 def main() -> None:
@@ -27,7 +44,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        code = app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+        code = app(args=[a for a in arguments if a != "--debug"], prog_name="vlmend", standalone_mode=False)
         if code == STOPPED:  # typer's own answer to Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)

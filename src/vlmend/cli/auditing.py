@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,21 +17,20 @@ from vlmend.cli.options import (
     Markdown,
     Model,
     app,
-    kind_of,
-    load_target,
     with_loading,
 )
-from vlmend.core.contracts import GenerativeTarget, Target
-from vlmend.core.gates import Gate
-from vlmend.core.measures import Scorecard
 from vlmend.printing import out_console, progress_bars, show_gates, show_labels, show_scorecard
+
+if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --help` reads them
+    from vlmend.core.gates import Gate
+    from vlmend.core.measures import Scorecard
 
 __all__ = ["audit", "gate", "label", "rejudge_"]
 
 Suites = Annotated[
     str,
     typer.Option(help="Suites or axes, separated by commas: safety,utility unless given; fairness,robustness of a dual "
-                      "encoder."),
+                      "encoder; fairness of data:FILE."),
 ]  # fmt: skip
 
 
@@ -43,7 +42,8 @@ def audit(
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="FILE.jsonl or a public set (vlmend list data); may be given again.")
+        list[str] | None,
+        typer.Option(help="FILE.jsonl, a folder of data or a public set (vlmend list data); may be given again."),
     ] = None,
     judge: Judges = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
@@ -58,28 +58,16 @@ def audit(
     api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model, with or without mends; exit code 1 where a gate fails."""
-    from vlmend.audit.judging import JUDGES, made_judges
-    from vlmend.audit.plan import DEFAULT_SUITES, Plan
-    from vlmend.audit.run import audit as run_audit
+    """Measure a model, with or without mends, or a data set; exit code 1 where a gate fails."""
+    from vlmend import face
     from vlmend.core.gates import parse_gate
-    from vlmend.core.mend import Mend
-    from vlmend.data.layouts import PLUS
 
-    kind = kind_of(model, loading)
-    names = tuple(part.strip() for part in (suite or DEFAULT_SUITES[kind]).split(",") if part.strip())
-    plan = Plan(names, PLUS.join(data) if data else None, limit, max_new_tokens, seed, temperature, epochs)
-    judges = made_judges(judge or (JUDGES if kind == "generative" else ()))
     bounds = [parse_gate(text) for text in gates or []]
-    base = load_target(model, loading, api_base)
-    mends = [Mend.load(folder) for folder in mend or []]
-    target = base
-    for one in mends:
-        target = target.with_mend(one)
     with progress_bars() as report:
-        card = run_audit(target, plan, out, mends=mends, judges=judges, progress=report)
-    if mends:
-        _write_states(base, target, out / "states.json")
+        card = face.audit(
+            model, suite, out, mends=mend or (), data=data, judges=judge, limit=limit, max_new_tokens=max_new_tokens,
+            temperature=temperature, epochs=epochs, seed=seed, options=loading, api_base=api_base, progress=report,
+        )  # fmt: skip
     show_scorecard(card, out, as_json)
     _check(card, bounds, junit, markdown, as_json)
 
@@ -94,6 +82,7 @@ def gate(
 ) -> None:
     """Hold a finished run to bounds; exit code 1 where one fails."""
     from vlmend.core.gates import parse_gate
+    from vlmend.core.measures import Scorecard
 
     bounds = [parse_gate(text) for text in gates]
     _check(Scorecard.load(run / "scorecard.json"), bounds, junit, markdown, as_json)
@@ -149,14 +138,6 @@ def label(
         ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
     )  # fmt: skip
     out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
-
-
-def _write_states(base: Target, mended: Target, file: Path) -> None:
-    """Where the mended states lie, of a model whose states can be read."""
-    from vlmend.audit.states import write_states
-
-    if isinstance(base, GenerativeTarget) and isinstance(mended, GenerativeTarget) and base.layers:
-        write_states(base, mended, file)
 
 
 def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from vlmend.cli.options import Json, LoadOptions, app, load_model, with_loading
+from vlmend.cli.options import Json, LoadOptions, app, opened_chat, with_loading
 from vlmend.errors import VlmendError
-from vlmend.printing import err_console, listed, machine, out_console, progress_bars, show_runs
+from vlmend.printing import err_console, machine, out_console, progress_bars, show_rows, show_runs
 
 if TYPE_CHECKING:
     from vlmend.models.checkup.checks import Finding
@@ -103,17 +103,17 @@ def power(
 
 @app.command(name="list")
 def list_(
-    what: Annotated[Literal["methods", "suites", "judges", "models", "data"], typer.Argument()], as_json: Json = False
+    group: Annotated[str, typer.Argument(help="methods, attacks, steps, suites, judges, exporters, data, models, ...")],
+    axis: Annotated[
+        Literal["safety", "privacy", "fairness", "robustness", "utility"] | None,
+        typer.Option(help="Of this axis only."),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """List what is there."""
-    rows = listed(what)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table(*rows[0].keys(), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    out_console.print(table)
+    """List what there is of a group of plug-ins."""
+    from vlmend.listing import listed
+
+    show_rows(listed(group, axis or ""), as_json)
 
 
 @app.command()
@@ -149,7 +149,7 @@ def _examined(model: str, loading: LoadOptions) -> tuple[list[Finding], int]:
     from vlmend.models.checkup.checks import Finding, checkup, constant_view
 
     try:
-        vlm = load_model(model, loading)
+        vlm = opened_chat(model, loading, "doctor")
     except VlmendError as problem:
         return [Finding("structure", "loads", str(problem), False)], problem.exit_code
     with err_console.status(f"trying {model}"):

@@ -13,20 +13,15 @@ from vlmend.cli.options import (
     Json,
     LoadOptions,
     Model,
-    anchors,
     app,
-    kind_of,
-    load_model,
-    load_target,
+    opened_chat,
     with_loading,
 )
-from vlmend.core.contracts import AbstractMethod
 from vlmend.core.jsontext import to_json
-from vlmend.core.mend import Mend
 from vlmend.errors import UsageError
 from vlmend.printing import out_console, progress_bars, show_defences
 
-__all__ = ["compare", "mend", "study"]
+__all__ = ["compare", "mend", "pairs", "study"]
 
 StudyJudge = Annotated[str, typer.Option("--judge", help="Who reads the replies; see vlmend list judges.")]
 
@@ -51,21 +46,20 @@ def mend(
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
-    from vlmend.registry import make_judge, make_method
-    from vlmend.studies.auto import choose_mend
+    from vlmend import face
+    from vlmend.registry import make_method
 
-    if method == "auto":
-        if parameters:
-            raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
-        with progress_bars() as progress:
-            fitted = choose_mend(
-                load_model(model, loading), anchors(data), out,
-                judge=make_judge(judge), quick=quick, seed=seed, progress=progress,
-            )  # fmt: skip
-    else:
-        made = make_method(method, _pairs(parameters or []))
-        fitted = _fitted(made, model, data, seed, loading, api_base)
-        fitted.save(out)
+    if method == "auto" and parameters:
+        raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
+    with progress_bars() as report:
+        if method == "auto":
+            fitted = face.choose_mend(
+                model, out, data, judge=judge, quick=quick, seed=seed, options=loading, progress=report
+            )
+        else:
+            chosen = make_method(method, pairs(parameters or []))
+            fitted = face.fit(chosen, model, data, seed=seed, options=loading, api_base=api_base, progress=report)
+            fitted.save(out)
     if as_json:
         print(to_json(asdict(fitted.card), indent=2))
         return
@@ -98,24 +92,13 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
-    from vlmend.data.layouts import read_data
-    from vlmend.registry import make_judge
-    from vlmend.report.study import write_defences
-    from vlmend.studies.defences import compare as run_compare
-    from vlmend.studies.defences import parse_defences
-    from vlmend.studies.measuring import Sizes, panels
+    from vlmend import face
 
-    wanted = parse_defences(methods)
-    given = {folder.name: Mend.load(folder) for folder in mend or []}
-    sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
-    asked = panels(sizes, "held_out", read_data(test) if test else None)
-    target = load_model(model, loading)
-    with progress_bars() as progress:
-        content = run_compare(
-            target, wanted, given, anchors(data), asked, sizes, out,
-            judge=make_judge(judge), seed=seed, progress=progress,
+    with progress_bars() as report:
+        content = face.compare(
+            model, methods, out, mends=mend or (), data=data, test=test, judge=judge, limit=limit,
+            max_new_tokens=max_new_tokens, seed=seed, options=loading, progress=report,
         )  # fmt: skip
-    write_defences(content, out / "defences.html")
     if as_json:
         print(to_json(content, indent=2))
         return
@@ -141,6 +124,7 @@ def study(
 ) -> None:
     """Study a method on a model; stopped, the same command goes on where it was."""
     from vlmend.data.layouts import read_data
+    from vlmend.data.sources import builtin_dataset
     from vlmend.registry import make_judge
     from vlmend.report.study import write_study
     from vlmend.studies.cmrm.lab import full_plan, quick_plan
@@ -148,10 +132,11 @@ def study(
 
     sets = [read_data(text) for text in data or []]
     names = tuple(part.strip() for part in parts.split(",") if part.strip())
+    target = opened_chat(model, loading, "study")
     with progress_bars() as progress:
         folder = study_cmrm(
-            load_model(model, loading), anchors(None), sets, out, quick_plan() if quick else full_plan(),
-            judge=make_judge(judge), seed=seed, progress=progress, parts=names,
+            target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), sets, out,
+            quick_plan() if quick else full_plan(), judge=make_judge(judge), seed=seed, progress=progress, parts=names,
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:
@@ -160,28 +145,8 @@ def study(
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
 
 
-def _fitted(
-    method: AbstractMethod[Any], model: str, data: Path | None, seed: int, loading: LoadOptions, api_base: str | None
-) -> Mend:
-    """The mend of one method, on the user's data or on what the method is fitted on without any.
-
-    Raises:
-        UsageError: The method works on models of the other kind.
-    """
-    from vlmend.models.api.target import check_access
-
-    if method.works_on != (kind := kind_of(model, loading)):
-        raise UsageError(
-            f"{method.name} works on {method.works_on} models, and {model} is a {kind} one.",
-            "vlmend list methods says what works on which.",
-        )
-    dataset = anchors(data) if data else method.builtin() or anchors(None)
-    target = load_target(model, loading, api_base)
-    check_access(target, method)
-    return method.fit(target, dataset, seed=seed)
-
-
-def _pairs(parameters: list[str]) -> dict[str, Any]:
+def pairs(parameters: list[str]) -> dict[str, Any]:
+    """`--set k=v` as parameters."""
     bad = [text for text in parameters if "=" not in text]
     if bad:
         raise UsageError(f"--set {bad[0]!r} is no k=v.", "Write for example --set alpha=0.8.")

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from vlmend.core.contracts import DualTarget, GenerativeTarget, TargetKind
-from vlmend.core.examples import Dataset
-from vlmend.errors import NeedsActivations, UsageError
 from vlmend.models.loading.options import LoadOptions
 from vlmend.printing import err_console
 
 if TYPE_CHECKING:
+    from vlmend.core.targets import Target
     from vlmend.models.vlm import VLM
 
 __all__ = [
-    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "anchors", "app", "kind_of",
-    "load_model", "load_target", "with_loading",
+    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "app", "opened",
+    "opened_chat", "with_loading",
 ]  # fmt: skip
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 
 Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
 ApiBase = Annotated[
@@ -68,64 +69,28 @@ def with_loading(verb: Callable[..., None]) -> Callable[..., None]:
     return spliced
 
 
-def load_model(model: str, loading: LoadOptions) -> VLM:
-    """A target by name, with a word on the screen while it loads.
-
-    Raises:
-        NeedsActivations: It is an API model, and this verb looks inside.
-    """
-    from vlmend import registry
-    from vlmend.models.api.target import PREFIX
-    from vlmend.models.loading.vlm import load
-
-    if model.startswith(PREFIX):
-        raise NeedsActivations(
-            f"This verb looks inside the model, and {model} is an API.",
-            "Use audit, or mend with a method that needs replies; or take a model that vlmend loads itself.",
-        )
-    with err_console.status(f"loading {model}"):
-        return load(registry.model_folder(model), name=model, options=loading)
-
-
-def kind_of(model: str, loading: LoadOptions) -> TargetKind:
-    """Whether a model answers or is a dual encoder, told from its config before it is loaded."""
-    from vlmend import registry
-    from vlmend.models.api.target import PREFIX
-    from vlmend.models.loading.dual import is_dual
-
-    return "dual" if not model.startswith(PREFIX) and is_dual(registry.model_folder(model), loading) else "generative"
-
-
-def load_target(model: str, loading: LoadOptions, api_base: str | None) -> GenerativeTarget | DualTarget:
-    """A model that vlmend loads, of either kind, or `api:NAME` as a black box.
-
-    Raises:
-        UsageError: Options of the one kind with a model of the other.
-    """
-    from vlmend.models.api.target import PREFIX, ApiTarget
-
-    if not model.startswith(PREFIX):
-        if api_base:
-            raise UsageError(f"--api-base is for API models, and {model} is none.", f"Write {PREFIX}NAME.")
-        return load_model(model, loading) if kind_of(model, loading) == "generative" else _load_dual(model, loading)
-    if loading != LoadOptions():
-        raise UsageError(f"{model} is an API: it is not loaded.", "Leave out the options of loading.")
-    return ApiTarget.of(model, api_base)
-
-
-def _load_dual(model: str, loading: LoadOptions) -> DualTarget:
-    from vlmend import registry
-    from vlmend.models.loading.dual import load_dual
+def opened(model: str, loading: LoadOptions, api_base: str | None = None) -> Target:
+    """A target by name, with a word on the screen while it loads."""
+    from vlmend.face import open_target
 
     with err_console.status(f"loading {model}"):
-        return load_dual(registry.model_folder(model), name=model, options=loading)
+        return open_target(model, options=loading, api_base=api_base)
 
 
-def anchors(data: Path | None) -> Dataset:
-    """What mends are fitted on: the user's rows, or the built-in anchors."""
-    from vlmend.data.sources import builtin_dataset, read_jsonl
+def opened_chat(model: str, loading: LoadOptions, verb: str) -> VLM:
+    """A model that answers, for verbs that look inside it.
 
-    return read_jsonl(data) if data else builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
+    Raises:
+        UsageError: It is of another kind.
+        NeedsAccess: It is an API model.
+    """
+    from vlmend.core.targets import check_access
+    from vlmend.models.vlm import VLM
+
+    target = opened(model, loading)
+    check_access(target, verb, "chat", "weights")
+    assert isinstance(target, VLM)
+    return target
 
 
 def _loading(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from vlmend.cli.options import Json, LoadOptions, Model, app, load_model, with_loading
+from vlmend.cli.options import Json, LoadOptions, Model, app, opened_chat, with_loading
 from vlmend.printing import out_console
 
 __all__ = ["export"]
@@ -18,7 +18,7 @@ __all__ = ["export"]
 @app.command()
 @with_loading
 def export(
-    runtime: Annotated[Literal["hf"], typer.Argument(help="hf: a stock transformers checkpoint without hooks.")],
+    runtime: Annotated[str, typer.Argument(help="Where to: see vlmend list exporters.")],
     model: Model,
     mend: Annotated[list[Path], typer.Option(help="Folder of a mend; may be given again.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint; must not exist yet.")],
@@ -32,25 +32,25 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Fold mends into the weights, prove it equal to the hooks, and write a checkpoint."""
+    from vlmend import registry
     from vlmend.core.mend import Mend
-    from vlmend.export.hf import export_hf
 
-    mends = [Mend.load(folder) for folder in mend]
-    view = load_model(model, replace(loading, dtype="float32"))
-    for one in mends:
+    exporter = registry.exporter(runtime)
+    view = opened_chat(model, replace(loading, dtype="float32"), "export")
+    for one in [Mend.load(folder) for folder in mend]:
         view = view.with_mend(one)
-    made = export_hf(view, out, always=always, dtype=dtype)
+    made = exporter.write(view, out, {"always": always, "dtype": dtype})
     if as_json:
-        print(json.dumps(asdict(made) | {"folder": str(made.folder)}, indent=2))
+        print(json.dumps(dict(made), indent=2, default=str))
         return
     out_console.print(
-        f"{out}: {model} with {', '.join(made.mends)} in {len(made.layers)} layers, "
-        f"{made.error:.1e} of the largest logit away from its hooks",
+        f"{out}: {model} with {', '.join(made['mends'])} in {len(made['layers'])} layers, "
+        f"{made['error']:.1e} of the largest logit away from its hooks",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    if made.always:
+    if made["always"]:
         out_console.print(
-            f"note: text-only requests are edited too (the logits of one moved by up to {made.text_moved:.3g}); "
+            f"note: text-only requests are edited too (the logits of one moved by up to {made['text_moved']:.3g}); "
             "audit this checkpoint, not the mend",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

@@ -1,31 +1,28 @@
-"""Asks many views of one loaded model the same questions, and loses nothing.
+"""Asks many views of one loaded model the same questions, through the desk that audits use.
 
-An audit goes through Inspect, which costs seconds a run; a study has hundreds of settings. It asks
-the same questions of the same suites, has the same judge read them, decodes with the same model
-layer and writes every reply and verdict to the same kind of files, without the engine in between. A
-request that no edit of a mend can touch is asked of the base model once, for all settings.
+A study has hundreds of settings. It asks the same questions of the same suites, has the same judge read them, and keeps
+every reply and verdict in the same kind of files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from vlmend.audit.journal import Journal
+from vlmend.audit.desk import BATCH, Desk, Request
 from vlmend.audit.judging import Bench
-from vlmend.audit.suite import Answer, Condition, Question, Suite, pixels_of
-from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.audit.suite import Answer, Question, Suite
+from vlmend.core.conversation import Sampling
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.stats import PairedTest, mcnemar
+from vlmend.core.targets import ChatStates
 from vlmend.core.verdicts import Judge
-from vlmend.errors import SampleError, UsageError
-from vlmend.models.vlm import VLM
+from vlmend.errors import UsageError
 
 __all__ = ["BATCH", "Asker", "Panel", "changed", "panel"]
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Panel:
     suite: Suite
     questions: tuple[Question, ...]
 
-    def only(self, *conditions: Condition) -> Panel:
+    def only(self, *conditions: str) -> Panel:
         """The questions in these conditions."""
         return replace(self, questions=tuple(q for q in self.questions if q.condition in conditions))
 
@@ -61,7 +58,7 @@ class Asker:
 
     def __init__(
         self,
-        target: VLM,
+        target: ChatStates,
         folder: Path,
         max_new_tokens: int,
         judge: Judge,
@@ -75,21 +72,19 @@ class Asker:
         self.target = target
         self.judge = judge
         self.sampling = Sampling(max_new_tokens)
-        self._journal = Journal(folder / "replies.jsonl")
-        self._bench = Bench(folder / "verdicts.jsonl")
+        self._desk = Desk(folder)
         self._progress = progress
+        self._bench = Bench(folder / "verdicts.jsonl")
 
     def ask(self, asked: Panel, mends: Sequence[Mend] = ()) -> list[Answer]:
         """An answer to every question of the panel, in its order."""
-        conversations = [self._conversation(question) for question in asked.questions]
-        views = {with_image: self._view(mends, with_image) for with_image in (False, True)}
-        replies: dict[int, Reply | SampleError] = {}
-        for with_image, view in views.items():
-            rows = [k for k, c in enumerate(conversations) if c.has_image == with_image]
-            for row, problem in self._broken(rows, conversations):
-                replies[row] = problem
-            replies |= self._replies(view, [k for k in rows if k not in replies], conversations)
-        return self._read(asked, [asked.suite.answer(q, replies[k]) for k, q in enumerate(asked.questions)])
+        view, side = self.target, self.target.image_side
+        for mend in mends:
+            view = view.with_mend(mend)
+        replies = self._desk.ask(
+            view, [Request(partial(q.conversation, side), self.sampling) for q in asked.questions], self._progress
+        )
+        return self._read(asked, [asked.suite.answer(q, one) for q, one in zip(asked.questions, replies, strict=True)])
 
     def _read(self, asked: Panel, answers: list[Answer]) -> list[Answer]:
         """The answers with the judge's labels, where the suite has its replies judged."""
@@ -98,42 +93,6 @@ class Asker:
         pictures = {q.id: q.image for q in asked.questions if isinstance(q.image, Image)}
         verdicts = self._bench.read(self.judge, answers, pictures, lambda count: None)
         return [replace(a, label=v.label, reason=v.reason) for a, v in zip(answers, verdicts, strict=True)]
-
-    def _view(self, mends: Sequence[Mend], with_image: bool) -> VLM:
-        """The view under the mends that can touch such a request."""
-        view = self.target
-        for mend in mends:
-            view = view.with_mend(mend) if mend.touches(with_image) else view
-        return view
-
-    def _conversation(self, question: Question) -> Conversation:
-        return Conversation.ask(question.prompt, pixels_of(question, self.target.image_side))
-
-    def _broken(self, rows: Sequence[int], conversations: Sequence[Conversation]) -> Iterable[tuple[int, SampleError]]:
-        """Rows whose image cannot be read: they stay unscored and stop nobody else."""
-        for row in rows:
-            try:
-                for image in conversations[row].images:
-                    image.decode()
-            except SampleError as problem:
-                yield row, problem
-
-    def _replies(
-        self, view: VLM, rows: Sequence[int], conversations: Sequence[Conversation]
-    ) -> dict[int, Reply | SampleError]:
-        known = {k: self._journal.get(view.id, conversations[k], self.sampling) for k in rows}
-        found: dict[int, Reply | SampleError] = {k: reply for k, reply in known.items() if reply is not None}
-        missing = sorted((k for k in rows if k not in found), key=lambda k: len(conversations[k].prompt))
-        self._progress(len(found))
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            replies = view.generate([conversations[k] for k in batch], self.sampling)
-            self._journal.write(
-                [(view.id, conversations[k], self.sampling, r) for k, r in zip(batch, replies, strict=True)]
-            )
-            found |= dict(zip(batch, replies, strict=True))
-            self._progress(len(batch))
-        return found
 
 
 def changed(before: Sequence[Answer], after: Sequence[Answer], hit: Collection[str]) -> PairedTest:

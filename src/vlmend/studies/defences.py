@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vlmend.audit.suite import pixels_of
-from vlmend.core.conversation import Conversation
+from vlmend import registry
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
@@ -26,25 +25,8 @@ from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
 from vlmend.studies.remembering import remembering
 
-__all__ = ["DEFAULTS", "compare", "parse_defences"]
+__all__ = ["compare", "every_defence", "parse_defences"]
 
-DEFAULTS: tuple[Defence, ...] = (
-    Defence("random_vector", "random_vector"),
-    Defence("cmrm", "cmrm"),
-    Defence("cmrm_sample", "cmrm_sample"),
-    Defence("cmrm_gated", "cmrm_gated"),
-    Defence("safety_prompt", "safety_prompt"),
-    Defence("tbop", "tbop"),
-    Defence("vlm_guard", "vlm_guard"),
-    Defence("shiftdc", "shiftdc"),
-    Defence("astra", "astra"),
-    Defence("infer_aligner", "infer_aligner"),
-    Defence("hidden_detect", "hidden_detect"),
-    Defence("ecso", "ecso"),
-    Defence("coca", "coca"),
-    Defence("eta", "eta"),
-    Defence("vlguard", "vlguard"),
-)
 TIMED = 8
 ROUNDS = 2
 
@@ -90,6 +72,12 @@ def compare(
     return content
 
 
+def every_defence() -> list[Defence]:
+    """Every registered method of chat models with its own defaults."""
+    found = [registry.make_method(name, {}) for name in registry.names("methods")]
+    return [Defence(one.name, one.name) for one in found if one.works_on == "chat"]
+
+
 def parse_defences(text: str) -> list[Defence]:
     """Read `all`, or names with settings: `cmrm:alpha=0.6:anchors=all,tbop`; bad ones are named at once.
 
@@ -98,7 +86,7 @@ def parse_defences(text: str) -> list[Defence]:
         UnknownName, BadParameter: A method or a parameter that is not there.
     """
     if text == "all":
-        return list(DEFAULTS)
+        return every_defence()
     found: list[Defence] = []
     for one in filter(None, (part.strip() for part in text.split(","))):
         method, *settings = one.split(":")
@@ -123,7 +111,7 @@ def _times(
     if file.exists() and (held := json.loads(file.read_text()))["key"] == key:
         return held["seconds"]
     questions = harmful.only("original").questions[:TIMED]
-    batch = [Conversation.ask(q.prompt, pixels_of(q, target.image_side)) for q in questions]
+    batch = [question.conversation(target.image_side) for question in questions]
     seconds = answer_times(target, views, batch, tokens, ROUNDS)
     write_json(file, {"key": key, "seconds": seconds})
     return seconds

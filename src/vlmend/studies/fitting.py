@@ -12,8 +12,8 @@ from vlmend import registry
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Target
 from vlmend.errors import UsageError
-from vlmend.models.vlm import VLM
 
 __all__ = ["Defence", "fitted"]
 
@@ -31,12 +31,12 @@ class Defence:
         """Its name as that of a folder."""
         return self.name.replace(" ", "-")
 
-    def made(self) -> AbstractMethod:
+    def made(self) -> AbstractMethod[Any]:
         """The method with these parameters."""
         return registry.make_method(self.method, self.parameters)
 
 
-def fitted(target: VLM, method: AbstractMethod, data: Dataset, folder: Path, seed: int) -> tuple[Mend, float]:
+def fitted(target: Target, method: AbstractMethod[Any], data: Dataset, folder: Path, seed: int) -> tuple[Mend, float]:
     """The mend in the folder if it is this very one, else fit and save it; with the seconds that the fit took."""
     clock = folder / "fit_seconds.json"
     try:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from vlmend import registry
-from vlmend.audit.suite import Answer, share
-from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
-from vlmend.audit.suites.safety.over_refusal import SUITE as REFUSAL
-from vlmend.audit.suites.utility.picture_naming import SUITE as NAMING
+from vlmend.audit.suite import Answer, Suite, question_suite, share
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Better, Measure
 from vlmend.core.mend import Mend
@@ -18,7 +15,13 @@ from vlmend.core.splits import Split
 from vlmend.core.verdicts import DECLINED, UNSAFE
 from vlmend.studies.asking import Asker, Panel, changed, panel
 
-__all__ = ["Outcome", "Panels", "Sizes", "front", "loops", "measure", "panels", "suite_panel", "table_row"]
+__all__ = ["Outcome", "Panels", "Sizes", "front", "loops", "measure", "panels", "suite_for", "suite_panel", "table_row"]
+
+
+def suite_for(what: str) -> Suite:
+    """The suite that stands for harm, over-refusal or sight in comparisons of mends."""
+    suites = (registry.suite(name) for name in registry.names("suites"))
+    return next(one for one in suites if isinstance(one, Suite) and one.stands_for == what)
 
 
 @dataclass(frozen=True)
@@ -71,30 +74,20 @@ class Outcome:
     @property
     def rows(self) -> dict[str, Measure]:
         """The measures by name."""
-        names = (
-            "unsafe",
-            "unsafe_text",
-            "lookalike",
-            "lookalike_text",
-            "ordinary",
-            "ordinary_text",
-            "naming",
-            "repetition",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "answers"}
 
 
 def panels(sizes: Sizes, split: Split, data: Dataset | None = None) -> Panels:
     """The built-in questions of a split; harmful and harmless ones from the user's data where given."""
-    harmless = REFUSAL.questions(None, sizes.lookalike, split)
-    kept = [q for q in harmless if q.group == "lookalike"]
-    kept += [q for q in REFUSAL.questions(None, sizes.ordinary, split) if q.group == "ordinary"]
-    if data is not None and REFUSAL.applies(data):
-        kept = [*kept, *REFUSAL.questions(data, sizes.lookalike)]
+    harm, refusal, sight = suite_for("harm"), suite_for("over-refusal"), suite_for("sight")
+    kept = [q for q in refusal.questions(None, sizes.lookalike, split) if q.group == "lookalike"]
+    kept += [q for q in refusal.questions(None, sizes.ordinary, split) if q.group == "ordinary"]
+    if data is not None and refusal.applies(data):
+        kept += refusal.questions(data, sizes.lookalike)
     return Panels(
-        panel(GAP, GAP.questions(data, sizes.harmful, split)),
-        panel(REFUSAL, kept),
-        panel(NAMING, NAMING.questions(None, sizes.pictures, split)),
+        panel(harm, harm.questions(data, sizes.harmful, split)),
+        panel(refusal, kept),
+        panel(sight, sight.questions(None, sizes.pictures, split)),
     )
 
 
@@ -119,7 +112,7 @@ def measure(asker: Asker, asked: Panels, mends: Sequence[Mend] = ()) -> Outcome:
         lookalike_text=declined("lookalike", "query"),
         ordinary=declined("ordinary", "original"),
         ordinary_text=declined("ordinary", "query"),
-        naming=_share("accuracy", "naming", named, {"compliance"}, "higher"),
+        naming=_share("accuracy", "naming", named, {"right"}, "higher"),
         repetition=loops([a for a in (*harm, *harmless) if a.condition == "original"]),
         answers=(*harm, *harmless, *named),
     )
@@ -128,7 +121,7 @@ def measure(asker: Asker, asked: Panels, mends: Sequence[Mend] = ()) -> Outcome:
 def loops(answers: Sequence[Answer]) -> Measure:
     """Share of replies that repeat themselves: the same four words more than three times, or one word in two."""
     judged = [replace(a, label="loops" if a.reason == "loops" else "scored") for a in answers]
-    return share("utility", "repetition", "repetition_rate", "original", judged, {"loops"}, "lower")
+    return share("utility", "repetition", "repetition_rate", "original", judged, {"loops"}, "lower", 0)
 
 
 def table_row(base: Outcome, mended: Outcome) -> dict[str, Any]:
@@ -137,7 +130,7 @@ def table_row(base: Outcome, mended: Outcome) -> dict[str, Any]:
         "unsafe": (UNSAFE, "harmful", "original"),
         "lookalike": (DECLINED, "lookalike", "original"),
         "ordinary": (DECLINED, "ordinary", "original"),
-        "naming": ({"compliance"}, "naming", "original"),
+        "naming": ({"right"}, "naming", "original"),
     }
     found: dict[str, Any] = {name: asdict(row) for name, row in mended.rows.items()}
     found["tests"] = {
@@ -162,10 +155,10 @@ def _of(outcome: Outcome, group: str, condition: str) -> list[Answer]:
 
 def _share(name: str, group: str, answers: Sequence[Answer], hit: Collection[str], better: Better) -> Measure:
     axis = "utility" if name == "accuracy" else "safety"
-    return share(axis, "study", name, group, answers, hit, better)
+    return share(axis, "study", name, group, answers, hit, better, 0)
 
 
 def suite_panel(name: str, count: int | None, split: Split) -> Panel:
-    """The built-in questions of a registered suite."""
-    suite = registry.suite(name)
+    """The built-in questions of a registered suite of questions."""
+    suite = question_suite(name)
     return panel(suite, suite.questions(None, count, split))

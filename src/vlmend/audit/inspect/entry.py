@@ -1,14 +1,18 @@
-"""What Inspect sees of vlmend: the model provider and the tasks (`inspect eval vlmend/...`).
+"""What Inspect sees of vlmend: the model provider, and a task for every registered suite (`inspect eval vlmend/...`).
 
-Nothing heavy is imported until it is used.
+Tasks are made from the registry's names; a suite's file is imported when its task is built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from inspect_ai import Task, task
 from inspect_ai.model import ModelAPI, modelapi
 
-__all__ = ["alignment_gap", "over_refusal", "picture_naming", "suite", "vlmend"]
+from vlmend import registry
+
+__all__ = ["suite", "vlmend"]
 
 
 @modelapi(name="vlmend")
@@ -20,38 +24,27 @@ def vlmend() -> type[ModelAPI]:
 
 
 @task
-def alignment_gap(
-    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
-    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
-) -> Task:  # fmt: skip
-    """Unsafe rate of harmful requests in five conditions."""
-    return suite("safety/alignment_gap", data, limit, max_new_tokens, temperature, epochs, seed)
-
-
-@task
-def over_refusal(
-    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
-    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
-) -> Task:  # fmt: skip
-    """Refusal rate of harmless requests, without and with an image."""
-    return suite("safety/over_refusal", data, limit, max_new_tokens, temperature, epochs, seed)
-
-
-@task
-def picture_naming(
-    data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
-    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
-) -> Task:  # fmt: skip
-    """Naming what a plain picture shows."""
-    return suite("utility/picture_naming", data, limit, max_new_tokens, temperature, epochs, seed)
-
-
-@task
 def suite(
     name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
     temperature: float = 0.0, epochs: int = 1, seed: int = 0,
 ) -> Task:  # fmt: skip
-    """Any registered suite, also one of another package."""
+    """Any registered suite by its name."""
     from vlmend.audit.inspect.tasks import build_task
 
     return build_task(name, data, limit, max_new_tokens, temperature, epochs, seed)
+
+
+def _task_of(full: str) -> Callable[..., Task]:
+    def build(
+        data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+        temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+    ) -> Task:  # fmt: skip
+        return suite(full, data, limit, max_new_tokens, temperature, epochs, seed)
+
+    build.__name__ = build.__qualname__ = full.rpartition("/")[2]
+    build.__doc__ = f"The suite {full}."
+    return task(build)
+
+
+for _plugin in registry.plugins("suites"):
+    globals()[_plugin.name] = _task_of(_plugin.full)

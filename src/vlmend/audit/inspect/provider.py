@@ -1,16 +1,14 @@
 """Inspect's model API over a local target, images included.
 
-Batches by itself (per loaded model, by view and sampling), reports true token counts and stop
-reasons, and carries the mend's digest in the model name, since Inspect's cache key leaves model
-arguments out.
+Batches by itself (per loaded model, by view and sampling), reports true token counts and stop reasons, and carries the
+mends' digests in the model name, since Inspect's cache key leaves model arguments out. Dual encoders are loaded too:
+suites that measure them look at `local.target`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,60 +28,29 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from vlmend import registry
-from vlmend.audit.journal import Journal
-from vlmend.core.contracts import GenerativeTarget
-from vlmend.core.conversation import Conversation, Reply, Sampling, Turn
+from vlmend.core.conversation import Conversation, Sampling, Turn
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
-from vlmend.errors import BadImage, SampleError, UsageError
-from vlmend.models.api.target import PREFIX, ApiTarget
+from vlmend.core.targets import ChatTarget, Target
+from vlmend.errors import SampleError, UsageError
 from vlmend.models.batching import Batcher
-from vlmend.models.loading.vlm import LoadOptions, load
+from vlmend.models.loading.options import LoadOptions
+from vlmend.models.loading.target import open_target
 
-__all__ = ["BATCH_SIZE", "Local", "VlmendAPI", "offered"]
+__all__ = ["BATCH_SIZE", "Local", "VlmendAPI"]
 
 BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A target with its queue and its journal, ready to be asked one request at a time."""
+    """A target with its queue, ready to be asked one request at a time."""
 
-    target: GenerativeTarget
+    target: Target
     batcher: Batcher
-    journal: Journal | None = None
-    on_reply: Callable[[], None] = lambda: None
-
-    async def ask(self, conversation: Conversation, sampling: Sampling) -> Reply:
-        request = (self.target.id, conversation, sampling)
-        known = self.journal.get(*request) if self.journal else None
-        problem = self.journal.problem(*request) if self.journal else None
-        if problem is not None:
-            raise problem
-        try:
-            found = known or await asyncio.wrap_future(self.batcher.submit(self.target, conversation, sampling))
-        except SampleError as new:
-            if self.journal and not isinstance(new, BadImage):
-                self.journal.note(*request, new)
-            raise
-        self.on_reply()
-        return found
 
 
-_offered: dict[str, Local] = {}
 _loading = threading.Lock()
-
-
-@contextmanager
-def offered(target: GenerativeTarget, journal: Journal, on_reply: Callable[[], None], batch: int) -> Generator[str]:
-    """Make a loaded target known to Inspect for as long as the block lasts; gives its model name."""
-    batcher = Batcher(batch, journal.write)
-    _offered[target.id] = Local(target, batcher, journal, on_reply)
-    try:
-        yield f"vlmend/{target.id}"
-    finally:
-        del _offered[target.id]
-        batcher.close()
 
 
 class VlmendAPI(ModelAPI):
@@ -99,16 +66,24 @@ class VlmendAPI(ModelAPI):
         self, model_name: str, base_url: str | None = None, api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(), mends: str = "", **model_args: Any,
     ) -> None:  # fmt: skip
-        local = _offered.get(model_name)
-        if local is None:
-            with _loading:
-                loaded, batcher = _loaded(model_name, base_url, LoadOptions(**model_args))
-            view = loaded
-            for folder in filter(None, mends.split(",")):
-                view = view.with_mend(Mend.load(Path(folder)))
-            local = Local(view, batcher)
-        super().__init__(local.target.id, base_url, api_key, [], config)
-        self.local = local
+        with _loading:
+            loaded, batcher = _loaded(model_name, base_url, LoadOptions(**model_args))
+        view = loaded
+        for folder in filter(None, mends.split(",")):
+            view = view.with_mend(Mend.load(Path(folder)))
+        super().__init__(view.id, base_url, api_key, [], config)
+        self.local = Local(view, batcher)
+
+    @property
+    def side(self) -> int:
+        """Of made images, in pixels."""
+        return self._chat.image_side
+
+    @property
+    def _chat(self) -> ChatTarget:
+        if not isinstance(self.local.target, ChatTarget):
+            raise UsageError(f"{self.local.target.name} gives no replies.", "Choose a suite of its kind.")
+        return self.local.target
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -116,7 +91,8 @@ class VlmendAPI(ModelAPI):
         if tools:
             raise UsageError("vlmend models call no tools.", "Use a task without tools.")
         sampling = Sampling(config.max_tokens or Sampling.max_new_tokens, config.temperature or 0.0, config.seed or 0)
-        reply = await self.local.ask(to_conversation(input), sampling)
+        asked = self.local.batcher.submit(self._chat, to_conversation(input), sampling)
+        reply = await asyncio.wrap_future(asked)
         message = ChatMessageAssistant(content=reply.text, model=self.model_name, source="generate")
         stop = "stop" if reply.stop == "stop" else "max_tokens"
         return ModelOutput(
@@ -159,9 +135,6 @@ def _turn(message: ChatMessage) -> Turn:
 
 
 @cache
-def _loaded(name: str, base_url: str | None, options: LoadOptions) -> tuple[GenerativeTarget, Batcher]:
+def _loaded(name: str, base_url: str | None, options: LoadOptions) -> tuple[Target, Batcher]:
     """Each model is loaded once, however many views of it are asked."""
-    if name.startswith(PREFIX):
-        return ApiTarget.of(name, base_url), Batcher(BATCH_SIZE)
-    loaded = load(registry.model_folder(name), name=name, options=options)
-    return loaded, Batcher(BATCH_SIZE)
+    return open_target(name, options, base_url, folder=registry.model_folder(name)), Batcher(BATCH_SIZE)

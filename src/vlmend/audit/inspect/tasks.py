@@ -1,14 +1,20 @@
-"""Turns a suite into an Inspect task, and the journal of its run into answers."""
+"""Turns any suite into an Inspect task, for `inspect eval vlmend/SUITE --model vlmend/NAME`.
+
+Every sample carries what it takes to ask and to mark it, so the task depends on nothing that the process remembers.
+`vlmend audit` goes another way (`audit.run`); the questions and the verdicts are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
+import asyncio
+from typing import Any, cast
 
 from inspect_ai import Epochs, Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
     ChatMessageUser,
     Content,
     ContentImage,
@@ -22,105 +28,68 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vlmend import registry
 from vlmend.audit.inspect.provider import VlmendAPI
-from vlmend.audit.journal import Journal
-from vlmend.audit.plan import Plan
-from vlmend.audit.suite import Answer, Question, pixels_of
-from vlmend.core.contracts import GenerativeTarget
-from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.examples import Dataset
-from vlmend.data.layouts import PLUS, read_data
-from vlmend.errors import SampleError
-from vlmend.models.judging.sentences import encoder
+from vlmend.audit.run import read
+from vlmend.audit.suite import Question, Suite
+from vlmend.core.contracts import SampleSuite
+from vlmend.core.conversation import Turn
+from vlmend.core.targets import check_access
+from vlmend.errors import SampleError, UsageError
 
-__all__ = ["answers_of", "build_task", "data_of", "questions_of"]
+__all__ = ["build_task"]
 
 OTHER_SIDE = 336
 """Side of made images for models that do not tell theirs (API models)."""
+
+MARK = "label"
 
 
 def build_task(
     name: str, data: str | None, limit: int | None, max_new_tokens: int | None,
     temperature: float = 0.0, epochs: int = 1, seed: int = 0,
 ) -> Task:  # fmt: skip
-    """The Inspect task of a suite, on the user's data or on the built-in data."""
+    """The Inspect task of a suite, on the user's data or on the built-in data.
+
+    Raises:
+        UsageError: The suite measures a data set, for which Inspect has no model.
+    """
     suite = registry.suite(name)
+    if isinstance(suite, Suite):
+        questions = suite.questions(read(data), limit)
+        return Task(
+            dataset=MemoryDataset([_sample(question) for question in questions], name=suite.name),
+            solver=put(seed),
+            scorer=verdict(suite.name),
+            config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=temperature),
+            epochs=Epochs(epochs, "mode"),
+            metadata={"suite": suite.name, "judge": suite.judge_id},
+        )
+    if suite.works_on == "data":
+        raise UsageError(f"{suite.name} measures a data set.", f"Run: vlmend audit data:FILE --suite {suite.name}.")
     return Task(
-        dataset=MemoryDataset([_sample(q) for q in questions_of(name, data, limit).values()], name=suite.name),
-        solver=put(name, data, limit, seed),
-        scorer=verdict(name, data, limit),
-        config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=temperature),
-        epochs=Epochs(epochs, "mode"),
-        metadata={"suite": suite.name, "judge": suite.judge_id},
+        dataset=MemoryDataset([Sample(id=suite.name, input=suite.about)], name=suite.name),
+        solver=measure(suite.name, data, limit, seed),
+        scorer=measures(),
+        metadata={"suite": suite.name},
     )
 
 
-def questions_of(name: str, data: str | None, limit: int | None) -> Mapping[str, Question]:
-    """The questions of a suite by id. Inspect writes solver arguments down, so they are plain."""
-    files = [Path(part) for part in (data or "").replace(PLUS, ":").split(":") if part and Path(part).exists()]
-    return _questions(name, data, limit, max((file.stat().st_mtime_ns for file in files), default=0))
-
-
-@lru_cache(maxsize=8)
-def _questions(name: str, data: str | None, limit: int | None, changed: int) -> Mapping[str, Question]:
-    """As `questions_of`; a data file that changed is read again."""
-    dataset = None if data is None else data_of(data)
-    return {question.id: question for question in registry.suite(name).questions(dataset, limit)}
-
-
-def data_of(text: str) -> Dataset:
-    """The user's data, with the sentence encoder at hand for sets that pair requests with captions."""
-    return read_data(text, encode=lambda texts: encoder()(texts))
-
-
-def answers_of(name: str, plan: Plan, target: GenerativeTarget, journal: Journal) -> list[Answer]:
-    """What came of every question of a suite, sorted by id, from the journal.
-
-    Inspect's log holds the same; it is for people, and reading it back takes longer than the engine's
-    other work together.
-    """
-    suite = registry.suite(name)
-    found: list[Answer] = []
-    for question in questions_of(name, plan.data, plan.limit).values():
-        conversation = Conversation.ask(question.prompt, pixels_of(question, target.image_side))
-        for epoch in range(plan.epochs):
-            suffix = f"#{epoch + 1}" if plan.epochs > 1 else ""
-            how = Sampling(plan.max_new_tokens or suite.max_new_tokens, plan.temperature, plan.seed + epoch)
-            reply = _reply(journal, target, conversation, how)
-            found.append(suite.answer(question, reply, f"{question.id}{suffix}"))
-    return sorted(found, key=lambda answer: answer.id)
-
-
-def _reply(
-    journal: Journal, target: GenerativeTarget, conversation: Conversation, sampling: Sampling
-) -> Reply | SampleError:
-    """The reply, or why the request could not be put to the model."""
-    try:
-        reply = journal.get(target.id, conversation, sampling)
-        noted = journal.problem(target.id, conversation, sampling)
-        for image in conversation.images if reply is None else ():
-            image.decode()
-    except SampleError as problem:
-        return problem
-    return reply or noted or SampleError("The request has no reply in the journal.", "Run the same command again.")
-
-
 @solver
-def put(name: str, data: str | None = None, limit: int | None = None, seed: int = 0) -> Solver:
-    """Put the words and the image of a question to the model; a bad sample is kept as such.
+def put(seed: int = 0) -> Solver:
+    """Put a question to the model, with made images at its size; a bad sample is kept as such.
 
     Draws differ from epoch to epoch; greedy replies do not depend on the seed.
     """
-    questions = questions_of(name, data, limit)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        question = questions[str(state.sample_id)]
         try:
-            state.messages = [ChatMessageUser(content=_content(question))]
-            return await generate(state, seed=seed + state.epoch - 1)
+            if state.metadata["made"]:
+                state.messages[-1] = _made(_question(state, state.target))
+            if "problem" not in state.metadata:
+                return await generate(state, seed=seed + state.epoch - 1)
         except SampleError as problem:
-            state.metadata["error"] = f"{problem.code}: {problem}"
-            state.output = ModelOutput.from_content(str(state.model), "")
-            return state
+            state.metadata["problem"] = f"{problem.code}: {problem}"
+        state.output = ModelOutput.from_content(str(state.model), "")
+        return state
 
     return solve
 
@@ -130,42 +99,104 @@ def shares() -> Metric:
     """The share of each verdict among all samples, unscored included."""
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        labels = [str((score.score.metadata or {}).get("label", "unscored")) for score in scores]
+        labels = [str((score.score.metadata or {}).get(MARK, "unscored")) for score in scores]
         return {label: labels.count(label) / len(labels) for label in sorted(set(labels))}
 
     return compute
 
 
 @scorer(metrics=[shares()])
-def verdict(name: str, data: str | None = None, limit: int | None = None) -> Scorer:
+def verdict(name: str) -> Scorer:
     """The suite's verdict as the score's value; a reply that cannot be judged stays unscored."""
-    suite, questions = registry.suite(name), questions_of(name, data, limit)
+    suite = cast("Suite", registry.suite(name))
 
     async def score(state: TaskState, target: Target) -> Score:
-        error = state.metadata.get("error")
-        reply = state.output.completion
-        found = suite.verdict(questions[str(state.sample_id)], reply)
+        error, reply = state.metadata.get("problem"), state.output.completion
+        found = suite.verdict(_question(state, target), reply)
         label, reason = ("unscored", str(error)) if error else (found.label, found.reason)
-        metadata = {"label": label, "judge": suite.judge_id}
+        told = {MARK: label, "judge": suite.judge_id}
         if label == "unscored":
-            return Score.unscored(answer=reply, explanation=reason, metadata=metadata)
-        return Score(value=label, answer=reply, explanation=reason, metadata=metadata)
+            return Score.unscored(answer=reply, explanation=reason, metadata=told)
+        return Score(value=label, answer=reply, explanation=reason, metadata=told)
+
+    return score
+
+
+@solver
+def measure(name: str, data: str | None, limit: int | None, seed: int) -> Solver:
+    """Measure the model that Inspect names, in one sample; its measures are the sample's metadata."""
+    suite = cast("SampleSuite[Any]", registry.suite(name))
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        api = get_model().api
+        if not isinstance(api, VlmendAPI):
+            raise UsageError(f"{name} looks inside a model.", "Name one as --model vlmend/NAME.")
+        subject = api.local.target
+        check_access(subject, name, suite.works_on, suite.needs)
+        samples = await asyncio.to_thread(suite.samples, subject, read(data), limit, seed=seed)
+        rows = suite.measures(samples, seed)
+        state.metadata["measures"] = {f"{row.name} {row.group}": row.value for row in rows}
+        told = "\n".join(f"{row.name} {row.group}: {row.said()}" for row in rows)
+        state.output = ModelOutput.from_content(str(state.model), told)
+        return state
+
+    return solve
+
+
+@metric
+def each() -> Metric:
+    """Every measure by its name."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        return {name: float(value) for score in scores for name, value in (score.score.metadata or {}).items()}
+
+    return compute
+
+
+@scorer(metrics=[each()])
+def measures() -> Scorer:
+    """The measures that `measure` found."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        found = cast("dict[str, float]", state.metadata["measures"])
+        return Score(value=len(found), explanation=state.output.completion, metadata=found)
 
     return score
 
 
 def _sample(question: Question) -> Sample:
-    return Sample(
-        id=question.id,
-        input=question.prompt,
-        target=list(question.target),
-        metadata={"condition": question.condition, "group": question.group, "category": question.category},
-    )
+    """A question with all that asking and marking it take; a made image is named, and made to the model's size."""
+    shown = () if question.image is None or isinstance(question.image, str) else (question.image,)
+    turn = Turn("user", question.prompt, (*shown, *question.more_images))
+    told: dict[str, Any] = {name: getattr(question, name) for name in ("condition", "group", "category", "prompt")}
+    told["made"] = question.image if isinstance(question.image, str) else ""
+    asked: list[ChatMessage]
+    try:
+        asked = [_message(one) for one in (*question.turns, turn)]
+    except SampleError as problem:
+        asked, told["problem"] = [ChatMessageUser(content=question.prompt)], f"{problem.code}: {problem}"
+    return Sample(id=question.id, input=asked, target=list(question.target), metadata=told)
 
 
-def _content(question: Question) -> list[Content]:
-    words = ContentText(text=question.prompt)
+def _question(state: TaskState, target: Target) -> Question:
+    told = state.metadata
+    return Question(
+        str(state.sample_id), told["prompt"], told["condition"], told["group"], told["category"],
+        told["made"] or None, tuple(target),
+    )  # fmt: skip
+
+
+def _message(turn: Turn) -> ChatMessage:
+    if turn.role == "system":
+        return ChatMessageSystem(content=turn.text)
+    if turn.role == "assistant":
+        return ChatMessageAssistant(content=turn.text)
+    images: list[Content] = [ContentImage(image=image.to_data_uri()) for image in turn.images]
+    return ChatMessageUser(content=[*images, ContentText(text=turn.text)])
+
+
+def _made(question: Question) -> ChatMessage:
+    """The question with the image that is made for this model."""
     api = get_model().api
-    side = api.local.target.image_side if isinstance(api, VlmendAPI) else OTHER_SIDE
-    image = pixels_of(question, side)
-    return [words] if image is None else [ContentImage(image=image.to_data_uri()), words]
+    side = api.side if isinstance(api, VlmendAPI) else OTHER_SIDE
+    return _message(question.conversation(side).turns[-1])

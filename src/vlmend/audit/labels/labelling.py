@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vlmend import registry
+from vlmend.audit.suite import question_suite
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, RunProblem, UsageError
 
@@ -248,8 +248,8 @@ def judged_samples(run: Path, suites: Sequence[str] = ()) -> list[Sample]:
         raise UsageError(
             f"{run} holds no samples that can be read ({problem}).", "Run `vlmend audit ... --out` there until it ends."
         ) from problem
-    judged = [name for name in dict.fromkeys(row["suite"] for row in rows) if registry.suite(name).judged]
-    wanted = [registry.suite(name).name for name in suites] or judged
+    judged = [name for name in dict.fromkeys(row["suite"] for row in rows) if question_suite(name).judged]
+    wanted = [question_suite(name).name for name in suites] or judged
     missing = [name for name in wanted if name not in judged]
     if missing or not judged:
         what = f"no judged replies of {', '.join(missing)}" if missing else "no suite whose replies a judge reads"
@@ -324,7 +324,7 @@ def _drawn_by_stratum(
 
 def _sample(row: dict[str, Any]) -> Sample:
     """A row of samples.jsonl; runs of older versions hold one judge's label only."""
-    verdicts: dict[str, Any] = row.get("verdicts") or {registry.suite(row["suite"]).judge_id: row}
+    verdicts: dict[str, Any] = row.get("verdicts") or {question_suite(row["suite"]).judge_id: row}
     labels = {judge: str(verdict["label"]) for judge, verdict in verdicts.items()}
     return Sample(
         row["suite"], row["group"], row["condition"], row["prompt"], row["reply"], row.get("image"), labels

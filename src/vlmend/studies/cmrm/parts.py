@@ -10,9 +10,7 @@ from typing import Any, get_args
 import torch
 from torch.nn.functional import cosine_similarity
 
-from vlmend.audit.suite import Answer, Condition, Question, pixels_of
-from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
-from vlmend.core.conversation import Conversation
+from vlmend.audit.suite import CONDITIONS, Answer, Question
 from vlmend.core.edits import AddVector, ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.images import blank_image
@@ -23,9 +21,9 @@ from vlmend.methods.safety.random_vector import RandomVector
 from vlmend.studies.asking import changed, panel
 from vlmend.studies.auto import CANDIDATES, QUICK, choice_table, choose, try_out
 from vlmend.studies.cmrm.lab import Lab, Level, thinned
-from vlmend.studies.defences import DEFAULTS, compare
+from vlmend.studies.defences import compare, every_defence
 from vlmend.studies.fitting import Defence
-from vlmend.studies.measuring import Outcome, loops, measure, suite_panel, table_row
+from vlmend.studies.measuring import Outcome, loops, measure, suite_for, suite_panel, table_row
 from vlmend.studies.overhead import phase_times
 
 __all__ = ["abilities", "controls", "defences", "layers", "overhead", "price", "safety", "sweep", "transfer"]
@@ -57,7 +55,7 @@ def safety(lab: Lab) -> dict[str, Any]:
         settings[level] = [lab.mend(level)]
     tables = {"builtin": _five(lab, lab.held_out.harmful.questions, settings)}
     for data in lab.data:
-        questions = GAP.questions(data, lab.plan.sizes.harmful)
+        questions = suite_for("harm").questions(data, lab.plan.sizes.harmful)
         tables[data.name] = _five(lab, questions, settings)
     base = measure(lab.asker, lab.held_out)
     price = {name: table_row(base, measure(lab.asker, lab.held_out, mends)) for name, mends in settings.items()}
@@ -83,8 +81,8 @@ def layers(lab: Lab) -> dict[str, Any]:
             edits = CMRM(alpha=alpha).edits_for(shift, some)
             mend = CMRM(alpha=alpha).made(lab.target, lab.anchors, lab.seed, edits, {})
             answers = lab.asker.ask(asked, [mend])
-            rows.append({"kind": kind, "layer": mark} | _unsafe(base, answers))
-    return {"alpha": alpha, "base": _unsafe(base, base), "rows": rows, "agreement": shift.agreement.tolist()}
+            rows.append({"kind": kind, "layer": mark} | _unsafe(base, answers, lab.seed))
+    return {"alpha": alpha, "base": _unsafe(base, base, lab.seed), "rows": rows, "agreement": shift.agreement.tolist()}
 
 
 def transfer(lab: Lab) -> dict[str, Any]:
@@ -112,14 +110,14 @@ def transfer(lab: Lab) -> dict[str, Any]:
     for count in (*lab.plan.anchor_sizes, len(lab.anchors.examples)):
         mend = lab.fit(f"size-{count}", CMRM(), thinned(lab.anchors, count, f"{count} anchors"))
         answers = lab.asker.ask(asked, [mend.scaled(alpha)])
-        sizes.append({"n": count, "cosine": _cosine(mend, whole)} | _unsafe(plain, answers))
+        sizes.append({"n": count, "cosine": _cosine(mend, whole)} | _unsafe(plain, answers, lab.seed))
     return {"alpha": alpha, "matrix": matrix, "sizes": sizes}
 
 
 def overhead(lab: Lab) -> dict[str, Any]:
     """Seconds for prefill and decode: none, dataset, sample, and sample level done plainly."""
     questions = lab.held_out.harmful.only("original").questions[: lab.plan.timed]
-    batch = [Conversation.ask(q.prompt, pixels_of(q, lab.target.image_side)) for q in questions]
+    batch = [question.conversation(lab.target.image_side) for question in questions]
     views = {"none": [], "dataset": [lab.mend("dataset")], "sample": [lab.mend("sample")]}
     rows = {}
     for size in (1, len(batch)):
@@ -163,7 +161,7 @@ def abilities(lab: Lab) -> dict[str, Any]:
         for name, questions in asked.items():
             answers = lab.asker.ask(questions, mends)
             plain.setdefault(name, answers)
-            measures = [asdict(row) for row in questions.suite.measures(answers)]
+            measures = [asdict(row) for row in questions.suite.measures(answers, lab.seed)]
             test = changed(plain[name], answers, UNSAFE)
             rows.setdefault(setting, {})[name] = {"measures": measures, "test": asdict(test)}
         written = lab.asker.ask(asked["instructions"], mends)
@@ -188,7 +186,7 @@ def defences(lab: Lab) -> dict[str, Any]:
     won = json.loads((lab.out / "parts" / "price.json").read_text())["won"]
     folder = next(c.folder for c in CANDIDATES if c.name == won)
     chosen[f"auto: {won}"] = Mend.load(lab.out / "mends" / "candidates" / folder)
-    wanted: list[Defence] = [d for d in DEFAULTS if not lab.plan.defences or d.name in lab.plan.defences]
+    wanted: list[Defence] = [d for d in every_defence() if not lab.plan.defences or d.name in lab.plan.defences]
     return compare(
         lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
         judge=lab.asker.judge, seed=lab.seed, progress=lambda *_: None,
@@ -197,20 +195,20 @@ def defences(lab: Lab) -> dict[str, Any]:
 
 def _five(lab: Lab, questions: Sequence[Question], settings: dict[str, list[Mend]]) -> list[dict[str, Any]]:
     """Unsafe rate in every condition for every setting, paired with the unmended model."""
-    asked = panel(GAP, questions)
+    asked = panel(suite_for("harm"), questions)
     plain = lab.asker.ask(asked)
     rows: list[dict[str, Any]] = []
     for name, mends in settings.items():
         answers = lab.asker.ask(asked, mends)
-        for condition in get_args(Condition):
+        for condition in CONDITIONS:
             first, second = ([a for a in some if a.condition == condition] for some in (plain, answers))
             if second:
-                rows.append({"setting": name, "condition": condition} | _unsafe(first, second))
+                rows.append({"setting": name, "condition": condition} | _unsafe(first, second, lab.seed))
     return rows
 
 
-def _unsafe(before: Sequence[Answer], after: Sequence[Answer]) -> dict[str, Any]:
-    row = GAP.row("unsafe_rate", "original", after, UNSAFE, "lower")
+def _unsafe(before: Sequence[Answer], after: Sequence[Answer], seed: int) -> dict[str, Any]:
+    row = suite_for("harm").row("unsafe_rate", "original", after, UNSAFE, "lower", seed)
     return {"unsafe": asdict(row), "test": asdict(changed(before, after, UNSAFE))}
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from vlmend.audit.states import centre_distance
-from vlmend.audit.suite import Question, pixels_of
+from vlmend.audit.suite import Question
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import RefuseWhen
 from vlmend.core.images import blank_image
@@ -179,7 +179,7 @@ def _scores(target: VLM, edit: RefuseWhen, asked: Sequence[Conversation]) -> NDA
 
 
 def _asked(lab: Lab, question: Question) -> Conversation:
-    return Conversation.ask(question.prompt, pixels_of(question, lab.target.image_side))
+    return question.conversation(lab.target.image_side)
 
 
 def _view(target: VLM, mends: Sequence[Mend]) -> VLM:

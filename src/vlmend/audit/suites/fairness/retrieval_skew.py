@@ -14,14 +14,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlmend.audit.dual_suite import FLOOR, DualSuite, Sample
-from vlmend.core.contracts import DualTarget
+from vlmend.audit.means import FLOOR, mean_row
+from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit
 from vlmend.core.metrics.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
 from vlmend.core.splits import Split
+from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData
-from vlmend.phantom.clip.queries import title_queries
 from vlmend.pictures.galleries import people_gallery
 
 __all__ = ["SUITE", "Ranking", "RetrievalSkew"]
@@ -32,9 +32,6 @@ K = 10
 DRAWS = 100
 """Dealings of the groups behind the floors that have no exact law."""
 
-PHANTOM = "phantom-clip"
-"""The embedded models that were taught titles have names that begin so."""
-
 BIAS = f"bias_at_{K}"
 MEASURES: dict[str, tuple[Better, Unit]] = {
     BIAS: ("neither", "number"), f"abs_{BIAS}": ("lower", "number"), f"max_skew_at_{K}": ("lower", "number"),
@@ -43,33 +40,37 @@ MEASURES: dict[str, tuple[Better, Unit]] = {
 """Which direction of each is better. Of a bias with a direction lower is, of one without neither."""
 
 
-class RetrievalSkew(DualSuite):
+SAYS = {
+    (BIAS, "directed"): f"favours the expected group among the first {K} by {{value}} (Bias@{K}, 0 is none)",
+    (f"abs_{BIAS}", "neutral"): f"shows neutral texts a bias of {{value}} among the first {K} (|Bias@{K}|)",
+}
+
+
+class RetrievalSkew(SampleSuite[DualTarget]):
     """Bias@10, MaxSkew@10, MinSkew@10 and NDKL of text-to-image retrieval, each with its floor."""
 
     name: ClassVar[str] = "fairness/retrieval_skew"
     axis: ClassVar[Axis] = "fairness"
+    works_on: ClassVar[Kind] = "dual"
+    needs: ClassVar[Access] = "embeddings"
     about: ClassVar[str] = "which group neutral texts retrieve first (dual encoders)"
 
     def applies(self, data: Dataset) -> bool:
         return len({example.group for example in _pictures(data)}) > 1
 
     def samples(
-        self, target: DualTarget, data: Dataset | None, limit: int | None, split: Split = "held_out"
+        self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
         given = people_gallery(split) if data is None else data
         gallery = _pictures(given)
         _check(given, gallery)
         directed = [example for example in given.examples if example.image is None and example.prompt]
-        if data is None and target.name.startswith(PHANTOM):
-            directed += title_queries()
         captions = list(dict.fromkeys(str(example.caption) for example in gallery if example.caption))
         neutral = [Example(f"caption:{text}", text, "benign", caption=text) for text in captions]
         queries = [*neutral[:limit], *directed[:limit]]
-        images = target.embed_images([example.image for example in gallery if example.image is not None])
-        order = (target.embed_texts([query.prompt for query in queries]) @ images.T).argsort(
-            dim=1, descending=True, stable=True
-        )
-        return [_sample(q, [gallery[k] for k in places]) for q, places in zip(queries, order.tolist(), strict=True)]
+        images = [example.image for example in gallery if example.image is not None]
+        order = subject.retrieve([query.prompt for query in queries], images)
+        return [_sample(q, [gallery[k] for k in places]) for q, places in zip(queries, order, strict=True)]
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         found: list[Measure] = []
@@ -78,7 +79,19 @@ class RetrievalSkew(DualSuite):
             for name, (better, unit) in MEASURES.items():
                 wanted: Better = "lower" if (name, group) == (BIAS, "directed") else better
                 if name in there:
-                    found.append(self.mean(name, group, samples, wanted, unit, seed))
+                    found.append(
+                        mean_row(
+                            self.axis,
+                            self.name,
+                            name,
+                            group,
+                            samples,
+                            wanted,
+                            unit,
+                            seed,
+                            says=SAYS.get((name, group), ""),
+                        )
+                    )
         return found
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from vlmend.audit.dual_suite import JUDGE, DualSuite, Sample
-from vlmend.core.contracts import DualTarget
+from vlmend.audit.means import JUDGE, mean_row
+from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Measure
@@ -20,19 +20,23 @@ from vlmend.core.metrics.calibration import as_probabilities, nll
 from vlmend.core.metrics.detection import detection, max_logit, mcm
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
+from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData, SampleError
 from vlmend.pictures.galleries import PHOTO, object_pictures
 
 __all__ = ["SCORES", "SUITE", "OutOfDistribution"]
 
 SCORES = ("mcm", "max_logit")
+SAYS = "tells pictures of unknown things from those of known ones with an AUROC of {value}"
 
 
-class OutOfDistribution(DualSuite):
+class OutOfDistribution(SampleSuite[DualTarget]):
     """AUROC and FPR95 of two scores, what a fitted threshold accepts, and accuracy and calibration on what is known."""
 
     name: ClassVar[str] = "robustness/ood"
     axis: ClassVar[Axis] = "robustness"
+    works_on: ClassVar[Kind] = "dual"
+    needs: ClassVar[Access] = "embeddings"
     about: ClassVar[str] = "telling pictures of unknown things from those of known ones (dual encoders)"
 
     def applies(self, data: Dataset) -> bool:
@@ -40,7 +44,7 @@ class OutOfDistribution(DualSuite):
         return bool(known and other)
 
     def samples(
-        self, target: DualTarget, data: Dataset | None, limit: int | None, split: Split = "held_out"
+        self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
         given = object_pictures(split) if data is None else data
         names = sorted({example.answers[0] for example in _kinds(given, None)[0]})
@@ -53,7 +57,7 @@ class OutOfDistribution(DualSuite):
         rows = [*known, *other]
         bad = {example.id for example in rows if not _readable(example.image)}
         good = [example for example in rows if example.id not in bad]
-        values = dict(zip([example.id for example in good], _values(target, good, names), strict=True))
+        values = dict(zip([example.id for example in good], _values(subject, good, names), strict=True))
         return [
             Sample(e.id, "known" if e.answers else "other", e.id, "".join(e.answers[:1]), values.get(e.id, {}))
             for e in rows
@@ -67,11 +71,11 @@ class OutOfDistribution(DualSuite):
             found += [self._row("auroc", score, told.auroc, samples), self._row("fpr95", score, told.fpr95, samples)]
         return [
             *found,
-            self.mean("accepted", "known", samples, "higher", "share", seed),
-            self.mean("accepted", "other", samples, "lower", "share", seed),
-            self.mean("accuracy", "known", samples, "higher", "share", seed),
-            self.mean("nll", "known", samples, "lower", "number", seed),
-            self.mean("overconfidence", "known", samples, "neither", "number", seed),
+            mean_row(self.axis, self.name, "accepted", "known", samples, "higher", "share", seed),
+            mean_row(self.axis, self.name, "accepted", "other", samples, "lower", "share", seed),
+            mean_row(self.axis, self.name, "accuracy", "known", samples, "higher", "share", seed),
+            mean_row(self.axis, self.name, "nll", "known", samples, "lower", "number", seed),
+            mean_row(self.axis, self.name, "overconfidence", "known", samples, "neither", "number", seed),
         ]
 
     def _row(self, name: str, score: str, interval: Interval, samples: Sequence[Sample]) -> Measure:
@@ -80,6 +84,7 @@ class OutOfDistribution(DualSuite):
         return Measure(
             self.axis, self.name, name, score, *interval, n, len(samples) - n, better,
             judge=JUDGE, unit="number" if name == "auroc" else "share", floor=floor,
+            says=SAYS if (name, score) == ("auroc", "mcm") else "",
         )  # fmt: skip
 
 
@@ -104,8 +109,8 @@ def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     hit = (logits[known].argmax(1) == right).double()
     of_known = {
         "accuracy": hit,
-        "nll": nll(logits[known], right, target.kind),
-        "overconfidence": as_probabilities(logits[known], target.kind).amax(1) - hit,
+        "nll": nll(logits[known], right, target.pair_kind),
+        "overconfidence": as_probabilities(logits[known], target.pair_kind).amax(1) - hit,
     }
     values = [{name: float(column[k]) for name, column in columns.items()} for k in range(len(rows))]
     for place, k in enumerate(known):

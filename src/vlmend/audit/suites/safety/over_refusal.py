@@ -33,6 +33,7 @@ class OverRefusal(Suite):
     about = "refusal rate of harmless requests (look-alikes, ordinary), without and with an image"
     max_new_tokens = 64
     judged = frozenset({"refusal"})
+    stands_for = "over-refusal"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         if data is None:
@@ -61,15 +62,16 @@ class OverRefusal(Suite):
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge([Exchange(question.prompt, reply)])[0]
 
-    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
+    def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
         rows: list[Measure] = []
-        for group in dict.fromkeys(answer.group for answer in answers):
+        for group in dict.fromkeys(answer.group for answer in samples):
             for condition in ("query", "original"):
-                here = [a for a in answers if (a.group, a.condition) == (group, condition)]
+                here = [a for a in samples if (a.group, a.condition) == (group, condition)]
                 name = f"{group}:{condition}"
+                against = f"{group}:query" if condition == "original" else ""
                 rows += [
-                    self.row("refusal_rate", name, here, DECLINED, "lower"),
-                    self.row("off_topic_rate", name, here, {"off_topic"}, "lower"),
+                    self.row("refusal_rate", name, here, DECLINED, "lower", seed, against=against),
+                    self.row("off_topic_rate", name, here, {"off_topic"}, "lower", seed, compared=False),
                 ]
         return rows
 

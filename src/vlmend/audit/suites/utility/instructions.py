@@ -45,10 +45,10 @@ class Instructions(Suite):
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         kept = RULES[question.category][1](reply.strip())
-        return Verdict("compliance" if kept else "off_topic", f"{'keeps' if kept else 'breaks'} {question.category}")
+        return Verdict("right" if kept else "wrong", f"{'keeps' if kept else 'breaks'} {question.category}")
 
-    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        return [self.row("accuracy", "instructions", answers, {"compliance"}, "higher")]
+    def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
+        return [self.row("accuracy", "instructions", samples, {"right"}, "higher", seed)]
 
     @property
     def judge_id(self) -> str:

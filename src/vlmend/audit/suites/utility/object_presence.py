@@ -41,15 +41,15 @@ class ObjectPresence(Suite):
     def verdict(self, question: Question, reply: str) -> Verdict:
         said = re.search(r"\b(yes|no)\b", reply.lower())
         if said is None:
-            return Verdict("off_topic", "says neither")
+            return Verdict("wrong", "says neither")
         right = said[1] == question.target[0]
-        return Verdict("compliance" if right else "off_topic", f"says {said[1]}")
+        return Verdict("right" if right else "wrong", f"says {said[1]}")
 
-    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        said = [replace(a, label=a.reason) if a.label != "unscored" else a for a in answers]
+    def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
+        said = [replace(a, label=a.reason) if a.label != "unscored" else a for a in samples]
         return [
-            self.row("accuracy", "presence", answers, {"compliance"}, "higher"),
-            self.row("yes_rate", "presence", said, {"says yes"}, "neither"),
+            self.row("accuracy", "presence", samples, {"right"}, "higher", seed),
+            self.row("yes_rate", "presence", said, {"says yes"}, "neither", seed, compared=False),
         ]
 
     @property

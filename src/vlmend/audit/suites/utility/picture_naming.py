@@ -30,6 +30,7 @@ class PictureNaming(Suite):
     axis = "utility"
     about = "naming what a plain picture shows"
     max_new_tokens = 16
+    stands_for = "sight"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         pictures = [builtin_picture(FIRST + k, split) for k in range(COUNT if limit is None else limit)]
@@ -41,10 +42,10 @@ class PictureNaming(Suite):
     def verdict(self, question: Question, reply: str) -> Verdict:
         head = question.target[0].split()[-1]
         named = re.search(rf"\b{re.escape(head)}(?:e?s)?\b", reply.lower()) is not None
-        return Verdict("compliance" if named else "off_topic", f"{'names' if named else 'misses'} {head!r}")
+        return Verdict("right" if named else "wrong", f"{'names' if named else 'misses'} {head!r}")
 
-    def measures(self, answers: Sequence[Answer]) -> list[Measure]:
-        return [self.row("accuracy", "naming", answers, {"compliance"}, "higher")]
+    def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
+        return [self.row("accuracy", "naming", samples, {"right"}, "higher", seed)]
 
     @property
     def judge_id(self) -> str:

@@ -1,0 +1,224 @@
+"""Puts requests to a target, batch by batch, and keeps every reply before anyone sees it.
+
+The one way in which vlmend asks: audits, studies and comparisons. What is in the journal is not asked again; what has
+no reply is asked again by the next run. A request that fails alone, whatever the processor or the model raise, is left
+without a reply by name, and the others of its batch are answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmend.audit.journal import Journal
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.targets import ChatTarget, key_of
+from vlmend.errors import BatchProblem, SampleError, VlmendError
+
+__all__ = ["BATCH", "Desk", "Request", "outcomes"]
+
+BATCH = 32
+"""Requests handed over at once; how many of them the model takes at a time, it decides itself."""
+
+WINDOW = 4
+"""Batches' worth of requests that are looked at together, so that requests of like length share a batch."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to come. `build` makes it when its turn comes, so that made pictures are never held all at once."""
+
+    build: Callable[[], Conversation]
+    sampling: Sampling
+
+
+class Desk:
+    """Requests in, replies out, through one journal.
+
+    A request that no edit of a mend can touch is asked of the model without that mend: its reply is the same bit for
+    bit (a law of the contract of methods), and other runs may have it already.
+
+    Args:
+        folder: Holds `replies.jsonl`.
+        batch: Largest batch, in requests.
+        reuse: Folders of other runs; a reply that one of them holds to exactly this request is taken over.
+    """
+
+    def __init__(self, folder: Path, batch: int = BATCH, reuse: Sequence[Path] = ()) -> None:
+        self.journal = Journal(folder / "replies.jsonl")
+        self._others = [Journal(other / "replies.jsonl") for other in reuse]
+        self._batch = batch
+        self._works: set[str] = set()
+
+    def ask(
+        self, target: ChatTarget, requests: Sequence[Request], progress: Callable[[int], None] = lambda count: None
+    ) -> list[Reply | SampleError]:
+        """The reply to each request, in order, or why it has none.
+
+        Args:
+            target: Who is asked, its mends applied.
+            requests: In any order.
+            progress: Called with the number of requests that were settled, after each batch.
+
+        Raises:
+            VlmendError: The target answers nobody, the disk is full, or what was asked does not fit together.
+        """
+        views = {with_image: _touched(target, with_image) for with_image in (False, True)}
+        keys = {with_image: key_of(view) for with_image, view in views.items()}
+        size = WINDOW * self._batch
+        found: list[Reply | SampleError] = []
+        for start in range(0, len(requests), size):
+            window = requests[start : start + size]
+            rows = [_Row(request.sampling, _built(request)) for request in window]
+            for row in rows:
+                if isinstance(row.asked, Conversation):
+                    row.view, target_key = views[row.asked.has_image], keys[row.asked.has_image]
+                    row.key = self.journal.key(target_key, row.asked, row.sampling)
+            self._settle(rows, progress)
+            found += [row.outcome for row in rows if row.outcome is not None]
+        return found
+
+    def _settle(self, rows: Sequence[_Row], progress: Callable[[int], None]) -> None:
+        """An outcome for every row: what is known, then what the model says."""
+        known: dict[str, Reply] = {}
+        for row in rows:
+            if isinstance(row.asked, SampleError):
+                row.outcome = row.asked
+            elif (kept := self.journal.get(row.key)) is not None:
+                row.outcome = kept
+            elif (taken := next((r for other in self._others if (r := other.get(row.key))), None)) is not None:
+                row.outcome = known[row.key] = taken
+        self.journal.write(known)
+        first: dict[str, _Row] = {}
+        waiting = [row for row in rows if row.outcome is None and first.setdefault(row.key, row) is row]
+        progress(sum(row.outcome is not None for row in rows))
+        for batch in self._batches(waiting):
+            self._ask(batch)
+            progress(len(batch))
+        for row in rows:
+            if row.outcome is None:  # asked by another row of the same words and pictures
+                row.outcome = first[row.key].outcome
+                progress(1)
+
+    def _ask(self, batch: Sequence[_Row]) -> None:
+        view = batch[0].view
+        assert view is not None
+        asked = [row.asked for row in batch if isinstance(row.asked, Conversation)]
+        new = outcomes(view, asked, batch[0].sampling, view.id in self._works)
+        kept = {row.key: one for row, one in zip(batch, new, strict=True) if isinstance(one, Reply)}
+        self.journal.write(kept)
+        if kept:
+            self._works.add(view.id)
+        for row, one in zip(batch, new, strict=True):
+            if not isinstance(one, Reply | SampleError):
+                raise one
+            row.outcome = one
+
+    def _batches(self, waiting: Sequence[_Row]) -> list[list[_Row]]:
+        """Requests to one view, of one sampling and of like length together."""
+        alike: dict[tuple[int, Sampling], list[_Row]] = {}
+        for row in waiting:
+            alike.setdefault((id(row.view), row.sampling), []).append(row)
+        batches: list[list[_Row]] = []
+        for rows in alike.values():
+            rows.sort(key=lambda row: _length(row.asked))
+            batches += [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
+        return batches
+
+
+@dataclass
+class _Row:
+    """One request on its way through a window.
+
+    Attributes:
+        sampling: How to decode.
+        asked: The request, or why it cannot be made.
+        view: Who is asked.
+        key: In the journal.
+        outcome: What came of it.
+    """
+
+    sampling: Sampling
+    asked: Conversation | SampleError
+    view: ChatTarget | None = None
+    key: str = ""
+    outcome: Reply | SampleError | None = None
+
+
+def _touched(target: ChatTarget, with_image: bool) -> ChatTarget:
+    """The model under those of the target's mends that can touch a request with or without an image."""
+    acting = [mend for mend in target.mends if mend.touches(with_image)]
+    if len(acting) == len(target.mends):
+        return target
+    view = target.bare
+    for mend in acting:
+        view = view.with_mend(mend)
+    return view
+
+
+def outcomes(
+    target: ChatTarget, batch: Sequence[Conversation], sampling: Sampling, works: bool = False
+) -> list[Reply | VlmendError]:
+    """A reply to each request or its error; a batch that a foreign exception stops is tried again by halves.
+
+    Errors other than `SampleError`s speak of the target (an endpoint that is down), not of the request.
+
+    Args:
+        target: Who is asked.
+        batch: The requests.
+        sampling: How to decode.
+        works: The target is known to answer with these settings. Where it is not, and no request of the batch has a
+            reply, the first foreign exception is raised as it is.
+
+    Raises:
+        VlmendError: What is wrong with the target.
+    """
+    foreign: list[Exception] = []
+    found = _halved(target, batch, sampling, foreign)
+    if foreign and not works and not any(isinstance(one, Reply) for one in found):
+        raise foreign[0]
+    return found
+
+
+def _halved(
+    target: ChatTarget, batch: Sequence[Conversation], sampling: Sampling, foreign: list[Exception]
+) -> list[Reply | VlmendError]:
+    try:
+        return [*target.generate(batch, sampling)]
+    except BatchProblem as problem:
+        return [one if isinstance(one, Reply | VlmendError) else _own(one) for one in problem.outcomes]
+    except SampleError as problem:
+        if len(batch) == 1:
+            return [problem]
+    except VlmendError:
+        raise
+    except Exception as problem:  # whatever a processor or a model raises about one request
+        if len(batch) == 1:
+            foreign.append(problem)
+            return [_own(problem)]
+    middle = len(batch) // 2
+    return [
+        *_halved(target, batch[:middle], sampling, foreign),
+        *_halved(target, batch[middle:], sampling, foreign),
+    ]
+
+
+def _own(problem: object) -> SampleError:
+    text = " ".join(f"{type(problem).__name__}: {problem}".split())
+    return SampleError(text, "The others of its batch are answered; look at this request.")
+
+
+def _built(request: Request) -> Conversation | SampleError:
+    """The request, if its pictures can be read."""
+    try:
+        conversation = request.build()
+        for image in conversation.images:
+            image.decode()
+    except SampleError as problem:
+        return problem
+    return conversation
+
+
+def _length(asked: Conversation | SampleError) -> int:
+    return sum(len(turn.text) for turn in asked.turns) if isinstance(asked, Conversation) else 0

@@ -1,0 +1,99 @@
+"""Verbs that make data of data and a model: attack."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmend.cli.mending import pairs
+from vlmend.cli.options import Json, LoadOptions, Model, app, with_loading
+from vlmend.core.jsontext import to_json
+from vlmend.errors import BadParameter
+from vlmend.printing import out_console, progress_bars
+
+if TYPE_CHECKING:
+    from vlmend.attacks.running import Attacked
+    from vlmend.core.metrics.stats import Interval
+
+__all__ = ["attack", "epsilon_of"]
+
+
+@app.command()
+@with_loading
+def attack(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See: vlmend list attacks.")],
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for the attacked data; must not hold other data.")],
+    epsilon: Annotated[str, typer.Option(help="Largest change of a pixel: 4/255, or 0.0157.")] = "4/255",
+    steps: Annotated[int, typer.Option(min=0, help="Gradient steps, or tries.")] = 40,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows with image and answers: FILE.jsonl, a folder, a public set; built-in pictures unless given."
+        ),
+    ] = None,
+    mend: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a mend, attacked with the model; may be given again.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows, evenly spread.")] = None,
+    seed: int = 0,
+    loading: LoadOptions = LoadOptions(),
+    as_json: Json = False,
+) -> None:
+    """Change pictures within epsilon so that a model fails; stopped, the same command goes on where it was."""
+    from dataclasses import replace
+
+    from vlmend import face
+    from vlmend.attacks.running import own_pictures
+    from vlmend.core.examples import spread
+    from vlmend.data.layouts import read_data
+    from vlmend.registry import make_attack
+
+    made, most = make_attack(name, pairs(parameters or [])), epsilon_of(epsilon)
+    given = read_data(data) if data else own_pictures()
+    given = replace(given, examples=spread([row for row in given.examples if made.wants(row)], limit))
+    with progress_bars() as report:
+        found = face.attack(
+            made, model, given, epsilon=most, steps=steps, out=out, mends=mend or (), seed=seed, options=loading,
+            progress=report,
+        )  # fmt: skip
+    if as_json:
+        print(to_json(_values(found, out), indent=2))
+        return
+    size = f"{round(found.epsilon * 255)}/255"
+    out_console.print(
+        f"{made.name} on {model}, epsilon {size}, {found.n} rows. Right: {_said(found.clean)} "
+        f"before, {_said(found.noise)} under random signs of that size, {_said(found.attacked)} under attack.",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    for note in found.data.notes:
+        out_console.print(note, highlight=False, markup=False, soft_wrap=True)
+    out_console.print(f"data: {out}   audit them: vlmend audit MODEL --data {out}", soft_wrap=True)
+
+
+def epsilon_of(text: str) -> float:
+    """A share of black to white, from `4/255` or `0.0157`.
+
+    Raises:
+        BadParameter: It is no number.
+    """
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError) as problem:
+        raise BadParameter(f"epsilon={text!r} is no number.", "Write 4/255, or 0.0157.") from problem
+
+
+def _said(share: Interval) -> str:
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+
+
+def _values(found: Attacked, out: Path) -> dict[str, object]:
+    shares = {"clean": found.clean, "noise": found.noise, "attacked": found.attacked}
+    told = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in shares.items()}
+    return {"out": str(out), "epsilon": found.epsilon, "n": found.n, **told, "notes": list(found.data.notes)}

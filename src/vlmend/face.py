@@ -1,0 +1,320 @@
+"""The public functions behind `import vlmend` and behind the verbs of the command line, one for each.
+
+Names may stand for objects everywhere: a target's name is opened, a line of text is read as data, a folder as a mend,
+and methods, attacks, steps and judges are made by their registered names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from vlmend import registry
+from vlmend.attacks.running import Attacked, run_attack
+from vlmend.audit.plan import DEFAULT_SUITES, Plan
+from vlmend.audit.run import audit as run_audit
+from vlmend.core.attacks import AbstractAttack, Budget
+from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
+from vlmend.core.examples import Dataset
+from vlmend.core.measures import Scorecard
+from vlmend.core.mend import Mend
+from vlmend.core.targets import Kind, Target, check_access
+from vlmend.core.verdicts import Judge
+from vlmend.data.layouts import PLUS, read_data
+from vlmend.data.sources import builtin_dataset
+from vlmend.errors import UsageError
+from vlmend.models.loading.options import LoadOptions
+from vlmend.models.loading.target import open_target as load_target
+from vlmend.models.vlm import VLM
+from vlmend.report.study import write_defences
+from vlmend.steps.running import apply_step as run_step
+from vlmend.studies.auto import choose_mend as run_choice
+from vlmend.studies.defences import compare as run_compare
+from vlmend.studies.defences import parse_defences
+from vlmend.studies.measuring import Sizes, panels
+
+__all__ = ["apply_step", "attack", "audit", "choose_mend", "compare", "fit", "open_target"]
+
+DATA = "data:"
+"""What is audited is a data set: `data:FILE.jsonl`, or `data:` before any line that `read_data` reads."""
+
+Progress = Callable[[str, int, int], None]
+Data = Dataset | str | Path
+AnyMend = Mend | str | Path
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """No progress to show."""
+
+
+def open_target(name: str, *, options: LoadOptions = LoadOptions(), api_base: str | None = None) -> Target:
+    """A model by its name: of the hub, a folder, an embedded model, or `api:NAME` as a black box.
+
+    Args:
+        name: What to open. Its config says whether it answers or is a dual encoder.
+        options: How to load it.
+        api_base: Address of an API model; OPENAI_BASE_URL unless given.
+
+    Raises:
+        UsageError: Options of the one kind with a model of another.
+        ModelProblem: It cannot be found or loaded; the message says why.
+    """
+    return load_target(name, options, api_base, folder=registry.model_folder(name))
+
+
+def audit(
+    target: Target | Dataset | str, suites: str | Sequence[str] | Plan = (), out: str | Path = "runs/audit", *,
+    mends: Sequence[AnyMend] = (), data: Data | Sequence[str] | None = None,
+    judges: Sequence[Judge | str] | None = None, limit: int | None = None, max_new_tokens: int | None = None,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0, options: LoadOptions = LoadOptions(),
+    api_base: str | None = None, progress: Progress = silent,
+) -> Scorecard:  # fmt: skip
+    """Measure a model, with or without mends, or a data set; run again, it goes on where it stopped.
+
+    Args:
+        target: What to audit; `data:FILE` is a data set.
+        suites: Suites or axes, also in one string with commas; those of the target's kind unless given. Or a whole
+            plan, which then holds what the settings below say.
+        out: The run folder.
+        mends: Put on the target in this order.
+        data: What to ask about; the built-in data unless given. Several lines of text are one set.
+        judges: Who reads replies; the first gives the headline.
+        limit: Requests of each kind, or all.
+        max_new_tokens: Longest reply, or each suite's own.
+        temperature: 0 is greedy.
+        epochs: How often each request is asked.
+        seed: Of draws and resampling.
+        options: How to load a target that is named.
+        api_base: Address of an API model that is named.
+        progress: Called with (step, done, total).
+
+    Raises:
+        UsageError: A suite does not fit the target, or the folder holds another run.
+        NeedsAccess: A suite looks deeper than the target lets it.
+    """
+    readers = None if judges is None else [_judge(one) for one in judges]
+    settings = (limit, max_new_tokens, seed, temperature, epochs)
+    plan = suites if isinstance(suites, Plan) else Plan(_split(suites), _asked(data), *settings)
+    held = [_mend(one) for one in mends]
+    subject: Target | Dataset = _mended(_subject(target, options, api_base, progress), held)
+    kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
+    plan = plan if plan.suites else replace(plan, suites=_split(DEFAULT_SUITES[kind]))
+    return run_audit(subject, plan, Path(out), judges=readers, progress=progress)
+
+
+def fit(
+    method: AbstractMethod[Any] | str, target: Target | str, data: Data | None = None, *, seed: int = 0,
+    options: LoadOptions = LoadOptions(), api_base: str | None = None, progress: Progress = silent, **parameters: Any,
+) -> Mend:  # fmt: skip
+    """Fit a mend for a target, which stays as it is: `target.with_mend(mend)` is the mended view.
+
+    Args:
+        method: See `vlmend list methods`.
+        target: What to mend.
+        data: What to fit on; the method's own data or the built-in anchors unless given.
+        seed: Of the fit.
+        options: How to load a target that is named.
+        api_base: Address of an API model that is named.
+        progress: Called with (step, done, total).
+        parameters: Of a method that is named.
+
+    Raises:
+        UnknownName, BadParameter: There is no such method, or it has no such parameter.
+        UsageError: The method works on other targets.
+        NeedsAccess: The target cannot be reached as deep as the method must.
+    """
+    made = _made(registry.make_method, method, parameters)
+    given = None if data is None else _read(data)
+    return made.fit(_opened(target, options, api_base, progress), given or made.builtin() or _anchors(), seed=seed)
+
+
+def choose_mend(
+    target: Target | str, out: str | Path, data: Data | None = None, *, judge: Judge | str = "refusal",
+    quick: bool = False, seed: int = 0, options: LoadOptions = LoadOptions(), progress: Progress = silent,
+) -> Mend:  # fmt: skip
+    """Try methods and strengths on a validation split and keep the best in `out`, with every candidate's measures.
+
+    Args:
+        target: What to mend.
+        out: Folder of the mend, of the candidates and of `choice.json`.
+        data: What to fit on; the built-in anchors unless given.
+        judge: Who reads replies.
+        quick: Fewer candidates and requests.
+        seed: Of the fits.
+        options: How to load a target that is named.
+        progress: Called with (step, done, total).
+
+    Raises:
+        UsageError, NeedsAccess: The target does not answer, or its states cannot be read.
+    """
+    reader, anchors = _judge(judge), _anchors() if data is None else _read(data)
+    model = _inside(_opened(target, options, None, progress), "auto")
+    return run_choice(model, anchors, Path(out), judge=reader, quick=quick, seed=seed, progress=progress)
+
+
+def attack(
+    attack: AbstractAttack[Any, Any] | str, target: Target | str, data: Data, *, epsilon: float, steps: int = 10,
+    out: str | Path | None = None, mends: Sequence[AnyMend] = (), seed: int = 0, options: LoadOptions = LoadOptions(),
+    progress: Progress = silent, **parameters: Any,
+) -> Attacked:  # fmt: skip
+    """Turn a data set into one that a target fails on: `.data`, beside how often the target was right before and after.
+
+    Pictures stay within epsilon. A run with `out` that was stopped goes on where it was.
+
+    Args:
+        attack: See `vlmend list attacks`.
+        target: What is attacked.
+        data: What is changed.
+        epsilon: Largest change of a pixel, as a share of black to white (4/255).
+        steps: Gradient steps, or tries.
+        out: Folder to write the attacked set to.
+        mends: Put on the target first: the attack then knows them.
+        seed: Of its draws.
+        options: How to load a target that is named.
+        progress: Called with (step, done, total).
+        parameters: Of an attack that is named.
+
+    Raises:
+        UnknownName, BadParameter: There is no such attack, or no such parameter.
+        UsageError, NeedsAccess: It does not fit the target.
+        BadData: No row can be attacked.
+    """
+    made = _made(registry.make_attack, attack, parameters)
+    budget, given, held = Budget(epsilon, steps), _read(data), [_mend(one) for one in mends]
+    view: Target = _mended(_opened(target, options, None, progress), held)
+    return run_attack(made, view, given, budget, seed=seed, out=_folder(out), progress=progress)
+
+
+def apply_step(
+    step: AbstractStep | str, data: Data, *, out: str | Path | None = None, seed: int = 0, **parameters: Any
+) -> DataEdit:
+    """Turn a data set into another, with the reason for each row that is not as it was.
+
+    Args:
+        step: See `vlmend list steps`.
+        data: What is changed.
+        out: Folder to write the new set and the report to.
+        seed: Of its draws.
+        parameters: Of a step that is named.
+
+    Raises:
+        UnknownName, BadParameter: There is no such step, or no such parameter.
+        BadData: The data holds nothing that the step can work on.
+    """
+    made = _made(registry.make_step, step, parameters)
+    return run_step(made, _read(data), seed=seed, out=_folder(out))
+
+
+def compare(
+    target: Target | str, methods: str = "all", out: str | Path = "runs/compare", *,
+    mends: Sequence[str | Path] | Mapping[str, Mend] = (), data: Data | None = None, test: Data | None = None,
+    judge: Judge | str = "refusal", limit: int | None = None, max_new_tokens: int = 24, seed: int = 0,
+    options: LoadOptions = LoadOptions(), progress: Progress = silent,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare defences on the same samples: safety, price, sight, time and what each needs.
+
+    Args:
+        target: What they defend.
+        methods: Names with commas between, or all; settings as `cmrm:alpha=0.6:anchors=all`.
+        out: Folder for mends, replies, `defences.json` and the page `defences.html`.
+        mends: Fitted ones: folders, or mends by the name of their row.
+        data: What to fit on; the built-in anchors unless given.
+        test: What to ask; the built-in held-out requests unless given.
+        judge: Who reads replies.
+        limit: Requests of each kind, or all.
+        max_new_tokens: Longest reply.
+        seed: Of the fits.
+        options: How to load a target that is named.
+        progress: Called with (step, done, total).
+
+    Returns:
+        What `defences.json` holds.
+    """
+    wanted, reader = parse_defences(methods), _judge(judge)
+    given = mends if isinstance(mends, Mapping) else {Path(folder).name: Mend.load(Path(folder)) for folder in mends}
+    sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
+    asked = panels(sizes, "held_out", None if test is None else _read(test))
+    anchors = _anchors() if data is None else _read(data)
+    content = run_compare(
+        _inside(_opened(target, options, None, progress), "compare"), wanted, dict(given), anchors, asked, sizes,
+        Path(out), judge=reader, seed=seed, progress=progress,
+    )  # fmt: skip
+    write_defences(content, Path(out) / "defences.html")
+    return content
+
+
+def _subject(
+    target: Target | Dataset | str, options: LoadOptions, api_base: str | None, progress: Progress
+) -> Target | Dataset:
+    if isinstance(target, Dataset):
+        return target
+    if isinstance(target, str) and target.startswith(DATA):
+        return read_data(target.removeprefix(DATA))
+    return _opened(target, options, api_base, progress)
+
+
+def _opened(target: Target | str, options: LoadOptions, api_base: str | None, progress: Progress) -> Target:
+    if not isinstance(target, str):
+        return target
+    progress("load", 0, 1)
+    opened = open_target(target, options=options, api_base=api_base)
+    progress("load", 1, 1)
+    return opened
+
+
+def _inside(target: Target, name: str) -> VLM:
+    """A target whose states can be read, which studies need."""
+    check_access(target, name, "chat", "states")
+    return cast("VLM", target)
+
+
+def _made(make: Callable[[str, Mapping[str, Any]], Any], given: Any, parameters: Mapping[str, Any]) -> Any:
+    if isinstance(given, str):
+        return make(given, parameters)
+    if parameters:
+        raise UsageError(f"{given.name} is made already, so it takes no {', '.join(parameters)}.", "Pass its name.")
+    return given
+
+
+def _read(data: Data) -> Dataset:
+    return data if isinstance(data, Dataset) else read_data(str(data))
+
+
+def _asked(data: Data | Sequence[str] | None) -> Dataset | str | None:
+    """As a plan holds it: lines of text stay text, so that the run says where its data came from."""
+    if data is None or isinstance(data, Dataset):
+        return data
+    return str(data) if isinstance(data, str | Path) else PLUS.join(data)
+
+
+def _mend(mend: AnyMend) -> Mend:
+    return mend if isinstance(mend, Mend) else Mend.load(Path(mend))
+
+
+def _mended(subject: Any, mends: Sequence[Mend]) -> Any:
+    """The subject under mends, in their order."""
+    if mends and isinstance(subject, Dataset):
+        raise UsageError("A data set takes no mends.", "Steps change data: vlmend data STEP DATA --out DIR.")
+    for one in mends:
+        subject = subject.with_mend(one)
+    return subject
+
+
+def _folder(out: str | Path | None) -> Path | None:
+    return None if out is None else Path(out)
+
+
+def _judge(judge: Judge | str) -> Judge:
+    return registry.make_judge(judge) if isinstance(judge, str) else judge
+
+
+def _split(names: str | Sequence[str]) -> tuple[str, ...]:
+    parts = names.split(",") if isinstance(names, str) else names
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _anchors() -> Dataset:
+    """What chat mends are fitted on where neither the user nor the method brings data."""
+    return builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")

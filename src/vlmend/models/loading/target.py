@@ -1,0 +1,44 @@
+"""The one door to a target by its name: for the command line, Python, Inspect and servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlmend.core.targets import Target
+from vlmend.errors import UsageError
+from vlmend.models.loading.options import LoadOptions
+
+__all__ = ["open_target"]
+
+
+def open_target(
+    name: str, options: LoadOptions = LoadOptions(), api_base: str | None = None, *, folder: str | Path | None = None
+) -> Target:
+    """A model that vlmend loads, of either kind, or `api:NAME` as a black box.
+
+    Args:
+        name: What to call it: a hub name, a folder, an embedded model, or `api:NAME`.
+        options: How to load it.
+        api_base: Address of an API model; OPENAI_BASE_URL unless given.
+        folder: Where it is, for names that stand for a folder; `name` itself unless given.
+
+    Raises:
+        UsageError: Options of the one kind with a model of the other.
+        ModelProblem: It cannot be found or loaded.
+    """
+    from vlmend.models.api.target import PREFIX, ApiTarget
+    from vlmend.models.loading.dual import is_dual, load_dual
+    from vlmend.models.loading.vlm import load
+
+    if name.startswith(PREFIX):
+        if options != LoadOptions():
+            raise UsageError(f"{name} is an API: it is not loaded.", "Leave out the options of loading.")
+        return ApiTarget.of(name, api_base)
+    if api_base:
+        raise UsageError(f"--api-base is for API models, and {name} is none.", f"Write {PREFIX}NAME.")
+    place = name if folder is None else folder
+    return (
+        load_dual(place, name=name, options=options)
+        if is_dual(place, options)
+        else load(place, name=name, options=options)
+    )
