@@ -7,26 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from vlmend.core.conversation import Conversation, Sampling
+from vlmend.core.edits import LoadAdapter
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image, noise_image
-from vlmend.errors import BadData, BadImage, BadParameter
-from vlmend.methods.safety.vlguard import (
-    QUESTION,
-    REFUSALS,
-    Row,
-    VLGuard,
-    adapters_of,
-    encoded,
-    rows_of,
-    tuned,
-    twin_of,
-)
+from vlmend.errors import BadData, BadImage, BadParameter, NeedsAccess
+from vlmend.methods.safety.vlguard import QUESTION, REFUSALS, VLGuard, rows_of, tuned
 from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget, full_digest, hook_count, tiny_vlm
+from vlmend.training.batches import Row, reply_batch
 from vlmend.training.losses import reply_loss
 
 OWN = blank_image(16)
@@ -42,18 +33,6 @@ DATA = Dataset(
 IMAGE = noise_image(16, 1)
 BATCH = [Conversation.ask("what is it", IMAGE), Conversation.ask("hello")]
 QUICK = VLGuard(steps=3, batch=2, rate=1e-2)
-
-
-def test_labels_and_padding_worked_out_by_hand(tiny: VLM) -> None:
-    """Ids: `a` 69, `b` 70, `c` 71, end 1, padding 0. Prompts go left, replies right; a cut reply gets no end."""
-    rows = [Row(Conversation.ask("hi", IMAGE), "ab", True), Row(Conversation.ask("hello", IMAGE), "c", False)]
-    inputs, labels = encoded(tiny.reader, rows)
-    assert labels.tolist() == [[69, 70, 1], [71, -100, -100]]
-    assert inputs["input_ids"][:, -3:].tolist() == [[69, 70, 1], [71, 0, 0]]
-    assert inputs["attention_mask"][:, -3:].tolist() == [[1, 1, 1], [1, 0, 0]]
-    prompts = tiny.reader.inputs([row.asked for row in rows])
-    assert torch.equal(inputs["input_ids"][:, :-3], prompts["input_ids"])
-    assert torch.equal(inputs["attention_mask"][:, :-3], prompts["attention_mask"])
 
 
 def test_rows_are_refusals_and_own_text_replies_beside_images(tiny: VLM) -> None:
@@ -81,27 +60,6 @@ def test_no_more_anchors_than_asked_are_used_half_of_each_label(tiny: VLM) -> No
     assert [row.asked.prompt for row in rows] == ["trap one", "cake one"]
 
 
-def test_scale_and_products_worked_out_by_hand(tiny: VLM) -> None:
-    """Rank 1, alpha 2. A of ones and B of 3: every output gains 2 * 3 * (x_1 + ... + x_32), 192 for x = 1."""
-    twin = twin_of(tiny, rank=1, seed=0)
-    for name, parameter in twin.named_parameters():
-        if "lora_" in name:
-            nn.init.constant_(parameter, 1.0 if "lora_A" in name else 3.0)
-    edit = next(e for e in adapters_of(tiny, twin) if e.module.endswith("0.self_attn.q_proj"))
-    assert set(edit.down.flatten().tolist()) == {1.0}
-    assert set(edit.up.flatten().tolist()) == {6.0}
-    x = torch.ones(1, 32)
-    before, after = (m.get_submodule(edit.module)(x) for m in (tiny.model, twin))
-    torch.testing.assert_close(after - before, torch.full((1, 32), 192.0), atol=1e-3, rtol=0)
-
-
-def test_every_linear_module_of_the_decoder_is_adapted_and_none_of_the_tower(tiny: VLM) -> None:
-    """Four blocks of seven."""
-    names = [edit.module for edit in adapters_of(tiny, twin_of(tiny, rank=1, seed=0))]
-    assert len(names) == len(set(names)) == 28
-    assert all(name.startswith(f"{tiny.anatomy.blocks_path}.") for name in names)
-
-
 def of_twin(target: VLM, twin: Any) -> VLM:
     """The twin as a model of its own."""
     return replace(target, model=twin, anatomy=find_anatomy(twin))
@@ -109,16 +67,10 @@ def of_twin(target: VLM, twin: Any) -> VLM:
 
 def test_the_mend_gives_the_logits_of_the_trained_peft_model(tiny: VLM) -> None:
     twin = tuned(QUICK, tiny, rows_of(tiny, DATA, "post_hoc", 4, 0), 0)
-    mend = QUICK.made(tiny, DATA, 0, adapters_of(tiny, twin), {})
+    mend = QUICK.made(tiny, DATA, 0, twin.edits, {})
     mended = tiny.with_mend(mend).logits(BATCH)
-    torch.testing.assert_close(mended, of_twin(tiny, twin).logits(BATCH), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mended, of_twin(tiny, twin.model).logits(BATCH), atol=1e-5, rtol=0)
     assert (mended - tiny.logits(BATCH)).abs().max() > 1e-3
-
-
-def test_an_adapter_before_training_changes_nothing(tiny: VLM) -> None:
-    """B starts at zero."""
-    twin = twin_of(tiny, rank=8, seed=0)
-    torch.testing.assert_close(of_twin(tiny, twin).logits(BATCH), tiny.logits(BATCH), atol=1e-6, rtol=0)
 
 
 def traces(target: VLM) -> tuple[object, ...]:
@@ -138,10 +90,8 @@ def test_training_leaves_no_trace_on_the_model() -> None:
     target = tiny_vlm(seed=0)
     target.generate(BATCH, Sampling(1))  # transformers leaves hooks of its own on first use
     before, state = traces(target), torch.get_rng_state()
-    twin = twin_of(target, rank=2, seed=0)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert type(twin.get_submodule(f"{target.anatomy.blocks_path}.0.mlp.up_proj")) is not nn.Linear
     QUICK.fit(target, DATA, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
     assert traces(target) == before
 
 
@@ -157,7 +107,7 @@ def test_a_failed_training_leaves_no_trace_either() -> None:
 
 def test_training_makes_the_refusals_likelier(tiny: VLM) -> None:
     rows = [row for row in rows_of(tiny, DATA, "post_hoc", 4, 0) if row.reply in REFUSALS]
-    inputs, labels = encoded(tiny.reader, rows)
+    inputs, labels = reply_batch(tiny.reader, rows)
 
     def loss(model: Any) -> float:
         with torch.no_grad():
@@ -165,7 +115,7 @@ def test_training_makes_the_refusals_likelier(tiny: VLM) -> None:
         return float(reply_loss(logits[:, :-1], labels))
 
     twin = tuned(VLGuard(steps=12, batch=4, rate=1e-2), tiny, rows_of(tiny, DATA, "post_hoc", 4, 0), 0)
-    assert loss(twin) < loss(tiny.model) - 0.5
+    assert loss(twin.model) < loss(tiny.model) - 0.5
 
 
 def test_the_same_seed_gives_the_same_mend_and_another_seed_another(tiny: VLM) -> None:
@@ -173,17 +123,17 @@ def test_the_same_seed_gives_the_same_mend_and_another_seed_another(tiny: VLM) -
     assert first == again != other
 
 
-def test_half_precision_is_trained_in_full() -> None:
-    target = tiny_vlm(seed=0, dtype=torch.bfloat16)
-    twin = twin_of(target, rank=2, seed=0)
-    assert {p.dtype for p in twin.parameters() if p.requires_grad} == {torch.float32}
-    mend = QUICK.fit(target, DATA, seed=0)
-    moved = (target.with_mend(mend).logits(BATCH) - target.logits(BATCH)).abs().max()
-    assert moved > 0
+def test_the_mends_are_those_of_before_the_training_kit(tiny: VLM) -> None:
+    """Sums that the commit before it gave, whose adapters were the same bit for bit on one machine."""
+    first, *_, last = VLGuard(steps=5, batch=3, rate=1e-2).fit(tiny, DATA, seed=3).edits
+    assert isinstance(first, LoadAdapter)
+    assert isinstance(last, LoadAdapter)
+    assert float(first.up.abs().sum()) == pytest.approx(8.642, abs=0.01)
+    assert float(last.down.abs().sum()) == pytest.approx(31.3845, abs=0.01)
 
 
 def test_a_target_without_weights_is_refused() -> None:
-    with pytest.raises(BadParameter, match="out of reach"):
+    with pytest.raises(NeedsAccess, match="needs the weights"):
         VLGuard().fit(ScriptedTarget(lambda c, mended: ""), DATA, seed=0)
 
 

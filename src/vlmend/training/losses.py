@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-__all__ = ["IGNORED", "distance_to", "reply_loss"]
+__all__ = ["IGNORED", "contrastive_loss", "distance_to", "reply_logprobs", "reply_loss"]
 
 IGNORED = -100
 """Label of a position that carries no loss."""
@@ -32,3 +34,40 @@ def distance_to(reference: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     counts = labels != IGNORED
     learning, wanted = (log_softmax(one[counts].float(), -1) for one in (logits, reference))
     return kl_div(learning, wanted, reduction="batchmean", log_target=True)
+
+
+def reply_logprobs(
+    logits: Float[Tensor, "row kept vocabulary"], labels: Int[Tensor, "row kept"]
+) -> Float[Tensor, " row"]:
+    """Log-probability of each row's whole reply: the sum over its tokens, as preference losses need it.
+
+    Args:
+        logits: Next-token logits at the kept positions.
+        labels: As in `reply_loss`.
+    """
+    counts = labels != IGNORED
+    each = log_softmax(logits.float(), -1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return (each * counts).sum(-1)
+
+
+def contrastive_loss(
+    images: Float[Tensor, "pair width"],
+    texts: Float[Tensor, "pair width"],
+    scale: Tensor | float,
+    true: Bool[Tensor, "pair pair"] | None = None,
+) -> Tensor:
+    """Symmetric InfoNCE: each picture must find its caption among those of the step, each caption its picture.
+
+    Args:
+        images, texts: Unit-length embeddings.
+        scale: Factor of the cosines.
+        true: Which captions are true of which pictures, "image text"; those that are not its own are left out for it.
+
+    Source: Radford et al. 2021 (CLIP), figure 3; the mask is ours.
+    """
+    logits = scale * images @ texts.T
+    if true is not None:
+        own = torch.eye(len(images), dtype=torch.bool)
+        logits = logits.masked_fill(true & ~own, -torch.inf)
+    places = torch.arange(len(images))
+    return (cross_entropy(logits, places) + cross_entropy(logits.T, places)) / 2

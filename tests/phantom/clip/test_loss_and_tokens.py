@@ -13,11 +13,11 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from vlmend.core.images import noise_image
-from vlmend.phantom.clip.build import contrastive_loss
 from vlmend.phantom.clip.pairs import Pair, also_true
 from vlmend.phantom.clip.tokens import END, LONGEST, processor, tokenizer, vocabulary
 from vlmend.phantom.pixels import to_pixels
 from vlmend.pictures.views import SIDE
+from vlmend.training.losses import contrastive_loss
 
 WORDS = vocabulary(["a photo of a red apple", 'the word "dog"', "0 1 2 3 4 5 6 7 8 9"])
 

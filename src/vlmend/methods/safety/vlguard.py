@@ -7,39 +7,33 @@ every linear module of the decoder blocks is trained on the reply tokens (`vlmen
 
     y <- W x + up (down x),   up = (lora_alpha / rank) B,  down = A
 
-The mend holds these small matrices. peft works on a twin that shares the model's weights and nothing
-else, so the model itself is never touched.
+The mend holds these small matrices. The adapter is trained on a twin (`vlmend.training.twin`), so the model itself is
+never touched.
 """
 
 from __future__ import annotations
 
-import random
-import tempfile
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import LoadAdapter
 from vlmend.core.examples import Dataset, spread
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
-from vlmend.errors import BadParameter, MissingExtra, ModelProblem
+from vlmend.core.targets import Access, ChatWeights
+from vlmend.errors import BadParameter
 from vlmend.methods.reading import BATCH, anchors_of
-from vlmend.models.reading.reader import Reader
-from vlmend.models.vlm import VLM
 from vlmend.pictures.pool import drawn
-from vlmend.training.loop import LoopSettings, train
-from vlmend.training.losses import IGNORED, reply_loss
+from vlmend.training.batches import Row, chosen, reply_batch
+from vlmend.training.loop import LoopSettings, train_at_once
+from vlmend.training.losses import reply_loss
+from vlmend.training.twin import Twin, twin_of
 
-__all__ = ["METHOD", "Row", "VLGuard", "adapters_of", "encoded", "rows_of", "tuned", "twin_of"]
+__all__ = ["METHOD", "VLGuard", "rows_of", "tuned"]
 
 REFUSALS = (
     "I'm sorry, but I can't help with that request.",
@@ -52,7 +46,7 @@ REPLY_TOKENS = 24
 
 
 @dataclass(frozen=True)
-class VLGuard(AbstractMethod):
+class VLGuard(AbstractMethod[ChatWeights]):
     """A short safety fine-tuning of a finished model.
 
     Attributes:
@@ -69,6 +63,8 @@ class VLGuard(AbstractMethod):
     needs: ClassVar[Access] = "weights"
     passes: ClassVar[str] = "none; two small products a linear module"
     data: ClassVar[str] = "anchor requests, harmful and benign, and the model's replies to them; training"
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 2, "batch": 2, "rank": 2, "rate": 1e-2, "most": 4}
+    changes_text: ClassVar[bool] = True
 
     mode: Literal["post_hoc", "mixed"] = "post_hoc"
     steps: int = 60
@@ -77,11 +73,11 @@ class VLGuard(AbstractMethod):
     rate: float = 2e-4
     most: int = 200
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatWeights, data: Dataset, *, seed: int) -> Mend:
         """Train the adapter on a twin of the model.
 
         Raises:
-            BadParameter: Numbers out of range, or a target whose weights are out of reach.
+            BadParameter: Numbers out of range.
             BadData: The data holds no harmful or no benign request.
             MissingExtra: peft is not installed.
         """
@@ -91,26 +87,12 @@ class VLGuard(AbstractMethod):
                 "cannot be.",
                 "steps, batch and rank are at least 1, most at least 2, rate is above 0.",
             )
-        if not isinstance(target, VLM):
-            raise BadParameter(
-                f"vlguard trains weights, and those of {target.name} are out of reach.",
-                "Use a loaded model, or a method that needs no weights.",
-            )
         rows = rows_of(target, data, self.mode, self.most, seed)
         twin = tuned(self, target, rows, seed)
-        return self.made(target, data, seed, adapters_of(target, twin), {})
+        return self.made(target, data, seed, twin.edits, {})
 
 
-@dataclass(frozen=True)
-class Row:
-    """One training row; `ends` is False where the reply was cut off and must not teach an end."""
-
-    asked: Conversation
-    reply: str
-    ends: bool
-
-
-def rows_of(target: VLM, data: Dataset, mode: Literal["post_hoc", "mixed"], most: int, seed: int) -> list[Row]:
+def rows_of(target: ChatWeights, data: Dataset, mode: Literal["post_hoc", "mixed"], most: int, seed: int) -> list[Row]:
     """Refusals of harmful requests, own replies to benign ones, and, when mixed, to questions about pictures."""
     harmful, benign = (spread(anchors_of(data, label), most // 2) for label in ("harmful", "benign"))
     images = [
@@ -129,99 +111,24 @@ def rows_of(target: VLM, data: Dataset, mode: Literal["post_hoc", "mixed"], most
     return [row for row in rows if row.reply or row.ends]
 
 
-def twin_of(target: VLM, rank: int, seed: int) -> Any:
-    """A copy of the model that shares its weights, frozen, with a fresh adapter of peft in its blocks.
-
-    Raises:
-        MissingExtra: peft is not installed.
-        ModelProblem: The blocks hold no plain linear module.
-    """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as problem:
-        raise MissingExtra(
-            "vlguard trains with peft, which is not installed.", "pip install 'vlmend[train]'"
-        ) from problem
-    shared: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in target.model.parameters()
-    }
-    shared |= {id(buffer): buffer for buffer in target.model.buffers()}
-    twin = deepcopy(target.model, shared)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_linears(target))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(config, twin.get_submodule(target.anatomy.blocks_path))
-    for parameter in twin.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # steps of Adam vanish in half precision
-    return twin
-
-
-def tuned(method: VLGuard, target: VLM, rows: Sequence[Row], seed: int) -> Any:
+def tuned(method: VLGuard, target: ChatWeights, rows: Sequence[Row], seed: int) -> Twin:
     """A twin whose adapter is trained on the rows; the batch of a step follows from seed and step."""
-    twin = twin_of(target, method.rank, seed)
-    parameters = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+    twin = twin_of(target, "decoder", rank=method.rank, seed=seed)
 
     def loss_of_step(step: int) -> Tensor:
-        drawn = random.Random(f"vlguard:{seed}:{step}").sample(rows, min(method.batch, len(rows)))
-        inputs, labels = encoded(target.reader, drawn)
-        logits = twin(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits
+        inputs, labels = reply_batch(target.reader, chosen(rows, method.batch, f"vlguard:{seed}:{step}"))
+        logits = twin.model(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits
         return reply_loss(logits[:, :-1], labels)
 
-    with tempfile.TemporaryDirectory() as folder:
-        settings = LoopSettings(steps=method.steps, rate=method.rate, save_every=method.steps)
-        train(parameters, loss_of_step, settings, Path(folder), lambda step, loss: None)
+    train_at_once(twin.parameters, loss_of_step, LoopSettings(steps=method.steps, rate=method.rate))
     return twin
-
-
-def adapters_of(target: VLM, twin: Any) -> list[LoadAdapter]:
-    """The twin's adapter as edits of the model, the scale folded into `up`."""
-    path = target.anatomy.blocks_path
-    found: list[LoadAdapter] = []
-    for name in _linears(target):
-        layer = twin.get_submodule(f"{path}.{name}")
-        down, up = (getattr(layer, part)["default"].weight.detach().float().cpu() for part in ("lora_A", "lora_B"))
-        found.append(LoadAdapter(f"{path}.{name}", down.clone(), layer.scaling["default"] * up))
-    return found
-
-
-def encoded(reader: Reader, rows: Sequence[Row]) -> tuple[dict[str, Any], Int[Tensor, "row reply"]]:
-    """Model inputs, prompts padded on the left and replies on the right, and the labels of the replies."""
-    inputs = reader.inputs([row.asked for row in rows])
-    prompts = inputs["input_ids"]
-    tokenizer = reader.processor.tokenizer
-    replies = [
-        tokenizer(row.reply, add_special_tokens=False).input_ids + [tokenizer.eos_token_id] * row.ends for row in rows
-    ]
-    right = torch.full((len(rows), max(map(len, replies))), tokenizer.pad_token_id)
-    labels = torch.full_like(right, IGNORED)
-    for k, reply in enumerate(replies):
-        right[k, : len(reply)] = labels[k, : len(reply)] = torch.tensor(reply)
-    right, labels = right.to(prompts), labels.to(prompts)
-    tail = {"input_ids": right, "attention_mask": (labels != IGNORED).to(prompts)}
-    for key, value in inputs.items():
-        if value.shape == prompts.shape:  # token types too, where a family has them: 0 is text
-            inputs[key] = torch.cat([value, tail.get(key, torch.zeros_like(right)).to(value)], dim=1)
-    return inputs, labels
-
-
-def _linears(target: VLM) -> list[str]:
-    """Plain linear modules of the decoder blocks, by their path below the list of blocks."""
-    blocks = target.model.get_submodule(target.anatomy.blocks_path)
-    names = [name for name, module in blocks.named_modules() if type(module) is nn.Linear]
-    if not names:
-        raise ModelProblem(
-            f"The decoder blocks of {target.name} hold no plain linear module to adapt.",
-            "Load the model without quantisation.",
-        )
-    return names
 
 
 def _own(asked: Conversation, reply: Reply) -> Row:
     return Row(asked, reply.text, reply.stop == "stop")
 
 
-def _replies(target: VLM, asked: Sequence[Conversation]) -> list[Reply]:
+def _replies(target: ChatWeights, asked: Sequence[Conversation]) -> list[Reply]:
     """The model's own replies, greedily."""
     starts = range(0, len(asked), BATCH)
     return [reply for k in starts for reply in target.generate(asked[k : k + BATCH], Sampling(REPLY_TOKENS))]

@@ -101,6 +101,11 @@ class DualEncoder:
         """Digest of each part that can change an embedding: `weights`, `processor`, `tokenizer`."""
         return {"weights": self.model_digest, **self.towers.input_digests}
 
+    @property
+    def bare(self) -> DualEncoder:
+        """The same model without its mends."""
+        return replace(self, mends=())
+
     @cached_property
     def edits(self) -> tuple[DualEdit, ...]:
         """Every edit that does something, in the order of the mends."""
@@ -238,11 +243,23 @@ class DualEncoder:
 
     def embed_pixels(self, pixels: Pixels) -> Float[Tensor, "image width"]:
         """Unit-length embeddings after the mends, differentiable in `pixels.values`; one forward call for all."""
+        return edited_embeddings(self.stages, "vision", self.image_features(pixels))
+
+    def image_features(self, pixels: Pixels) -> Float[Tensor, "image width"]:
+        """What the image tower gives under the edits of weights, of any length; differentiable in `pixels.values`."""
         seen = pixels.black + pixels.values * pixels.span
         inputs = self.towers.placed({self.towers.pixels: seen, **pixels.rest})
         with self.mended_weights():
-            features = _features(self.towers.image_features(inputs))
-        return edited_embeddings(self.stages, "vision", features)
+            return _features(self.towers.image_features(inputs))
+
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
+        """What the text tower gives for a batch, of any length and in the order of the texts; differentiable."""
+        with self.mended_weights():
+            return _features(self.towers.text_features(self.towers.placed(self.towers.tokens(texts))))
+
+    def on(self, model: Any) -> DualEncoder:
+        """The same encoder without mends over another model of its class and shape, such as a twin."""
+        return replace(self, towers=self.towers.on(model), mends=())
 
     def image_gradient(self, images: Sequence[Image] | Pixels, objective: Objective) -> Float[Tensor, "*pixels"]:
         """Gradient of a scalar of the embeddings in the pixels, at their values in [0, 1] (see `Pixels`).

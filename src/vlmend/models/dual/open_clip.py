@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmend.errors import MissingExtra, ModelProblem
-from vlmend.models.dual.towers import Inputs, Towers
+from vlmend.models.dual.towers import Features, Inputs, Towers
 from vlmend.models.identity import digest_of
 
 __all__ = ["OPEN_CLIP_CONFIG", "open_clip_towers"]
@@ -63,13 +63,19 @@ def _towers(model: Any, picture: Any, tokenizer: Any, dtype: str) -> Towers:
     return Towers(
         model,
         picture=pixels, tokens=tokens,
-        image_features=lambda inputs: model.encode_image(inputs["pixel_values"]),
-        text_features=lambda inputs: model.encode_text(inputs["input_ids"]),
+        features=_features,
         vision=parts["visual"], text=parts.get("text", parts.get("transformer")),
         kind="softmax" if bias is None else "sigmoid",
         scale=model.logit_scale.float().exp().item(), bias=0.0 if bias is None else bias.float().item(),
         parts=lambda: {"processor": digest_of(repr(picture)), "tokenizer": digest_of(_held(tokenizer))},
     )  # fmt: skip
+
+
+def _features(model: Any) -> tuple[Features, Features]:
+    return (
+        lambda inputs: model.encode_image(inputs["pixel_values"]),
+        lambda inputs: model.encode_text(inputs["input_ids"]),
+    )
 
 
 def _held(tokenizer: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -32,7 +32,7 @@ from vlmend.models.anatomy.find import module_tree
 from vlmend.models.identity import processor_identity
 from vlmend.models.reading.states import precise
 
-__all__ = ["Featured", "Inputs", "Towers", "find_towers", "pooled_states"]
+__all__ = ["Featured", "Features", "Inputs", "Towers", "find_towers", "pooled_states"]
 
 Inputs = Mapping[str, Tensor]
 Features = Callable[[Inputs], Float[Tensor, "row width"]]
@@ -55,7 +55,7 @@ class Towers:
         model: The whole model, frozen.
         picture: One picture as inputs of one row; `pixels` is the key of those that depend on its pixels.
         tokens: Texts as inputs, cut and padded as the family was trained.
-        image_features, text_features: From inputs to embeddings of any length.
+        features: From a model of this class to its image and its text features: inputs to embeddings of any length.
         vision, text: The towers, or None where they cannot be told.
         kind: How similarities become probabilities.
         scale, bias: logit = scale * cosine + bias.
@@ -66,8 +66,7 @@ class Towers:
     model: nn.Module
     picture: Callable[[PIL.Image.Image], Inputs]
     tokens: Callable[[Sequence[str]], Inputs]
-    image_features: Features
-    text_features: Features
+    features: Callable[[Any], tuple[Features, Features]]
     vision: nn.Module | None
     text: nn.Module | None
     kind: PairKind
@@ -75,6 +74,27 @@ class Towers:
     bias: float = 0.0
     pixels: str = "pixel_values"
     parts: Callable[[], Mapping[str, str]] = dict[str, str]
+
+    @cached_property
+    def image_features(self) -> Features:
+        """From an image's inputs to embeddings of any length."""
+        return self.features(self.model)[0]
+
+    @cached_property
+    def text_features(self) -> Features:
+        """From a text's inputs to embeddings of any length."""
+        return self.features(self.model)[1]
+
+    def on(self, model: nn.Module) -> Towers:
+        """The same towers in another model of the same class and shape."""
+        vision, text = (
+            None if tower is None else model.get_submodule(self.path(tower)) for tower in (self.vision, self.text)
+        )
+        return replace(self, model=model, vision=vision, text=text)
+
+    def path(self, tower: nn.Module) -> str:
+        """Dotted path of a tower in the model."""
+        return next(path for path, module in self.model.named_modules() if module is tower)
 
     @cached_property
     def input_digests(self) -> Mapping[str, str]:
@@ -129,8 +149,7 @@ def find_towers(model: PreTrainedModel, processor: Any) -> Towers:
         model,
         picture=lambda picture: processor.image_processor(images=[picture], return_tensors="pt"),
         tokens=lambda texts: _tokens(processor, texts, limit, masked=bias is None),
-        image_features=_blip_image(model) if blip else _features(model.get_image_features),
-        text_features=_blip_text(model) if blip else _features(model.get_text_features),
+        features=_of_blip if blip else _of_featured,
         vision=_tower(model, getattr(config, "vision_config", None)), text=text,
         kind="softmax" if bias is None else "sigmoid", scale=scale, bias=bias or 0.0,
         parts=lambda: processor_identity(processor),
@@ -214,12 +233,15 @@ def _features(function: Callable[..., Any]) -> Features:
     return features
 
 
-def _blip_image(model: Any) -> Features:
-    return lambda inputs: model.vision_proj(model.vision_model(**inputs).last_hidden_state[:, 0])
+def _of_featured(model: Any) -> tuple[Features, Features]:
+    return _features(model.get_image_features), _features(model.get_text_features)
 
 
-def _blip_text(model: Any) -> Features:
-    return lambda inputs: model.text_proj(model.text_encoder(**inputs).last_hidden_state[:, 0])
+def _of_blip(model: Any) -> tuple[Features, Features]:
+    return (
+        lambda inputs: model.vision_proj(model.vision_model(**inputs).last_hidden_state[:, 0]),
+        lambda inputs: model.text_proj(model.text_encoder(**inputs).last_hidden_state[:, 0]),
+    )
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from vlmend.phantom.clip.assemble import TITLES, TOWERS, Parts, fresh, title_rows, towers, write
 from vlmend.phantom.clip.pairs import Pair, also_true, every_text, step_pairs, title_of, titled_pair
@@ -29,8 +29,9 @@ from vlmend.phantom.pixels import to_pixels
 from vlmend.pictures.glyphs import Glyph, people
 from vlmend.pictures.views import view
 from vlmend.training.loop import LoopSettings, train
+from vlmend.training.losses import contrastive_loss
 
-__all__ = ["build", "contrastive_loss"]
+__all__ = ["build"]
 
 HOTTEST = 100.0
 """Largest scale of the logits, as in CLIP."""
@@ -56,29 +57,6 @@ def build(recipe: ClipRecipe, folder: Path, say: Say) -> Path:
         _train_titles(recipe, shared, own, say)
     write(shared, own, folder / recipe.name)
     return folder / recipe.name
-
-
-def contrastive_loss(
-    images: Float[Tensor, "pair width"],
-    texts: Float[Tensor, "pair width"],
-    scale: Tensor,
-    true: Bool[Tensor, "pair pair"],
-) -> Tensor:
-    """Symmetric InfoNCE: each picture must find its caption among those of the step, each caption its picture.
-
-    Captions that are true of a picture but not its own (`true[image, text]`) are left out for it.
-
-    Args:
-        images, texts: Unit-length embeddings.
-        scale: Factor of the cosines.
-        true: Which captions are true of which pictures.
-
-    Source: Radford et al. 2021 (CLIP), figure 3; the mask is ours.
-    """
-    own = torch.eye(len(images), dtype=torch.bool)
-    logits = (scale * images @ texts.T).masked_fill(true & ~own, -torch.inf)
-    places = torch.arange(len(images))
-    return (cross_entropy(logits, places) + cross_entropy(logits.T, places)) / 2
 
 
 def _train_towers(recipe: ClipRecipe, out: Path, say: Say) -> None:

@@ -1,0 +1,87 @@
+"""Batches to train on: replies to requests, pairs of image and text, requests with a better and a worse reply."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vlmend.core.conversation import Conversation
+from vlmend.core.images import Image
+from vlmend.core.targets import DualWeights, Pixels
+from vlmend.models.reading.reader import Reader
+from vlmend.training.losses import IGNORED
+
+__all__ = ["Pair", "Preference", "Row", "chosen", "pair_batch", "preference_batch", "reply_batch"]
+
+One = TypeVar("One")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request and the reply to learn; `ends` is False where the reply was cut off and must not teach an end."""
+
+    asked: Conversation
+    reply: str
+    ends: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and a text that belong together."""
+
+    image: Image
+    text: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A request, the reply to prefer and the one to leave; both end."""
+
+    asked: Conversation
+    chosen: str
+    rejected: str
+
+
+def chosen(rows: Sequence[One], size: int, key: str) -> list[One]:
+    """So many rows without repeats, all where there are fewer; the key (name, seed and step) decides which."""
+    return random.Random(key).sample(rows, min(size, len(rows)))
+
+
+def reply_batch(reader: Reader, rows: Sequence[Row]) -> tuple[dict[str, Any], Int[Tensor, "row reply"]]:
+    """Model inputs, prompts padded on the left and replies on the right, and the labels of the replies."""
+    inputs = reader.inputs([row.asked for row in rows])
+    prompts = inputs["input_ids"]
+    tokenizer = reader.processor.tokenizer
+    replies = [
+        tokenizer(row.reply, add_special_tokens=False).input_ids + [tokenizer.eos_token_id] * row.ends for row in rows
+    ]
+    right = torch.full((len(rows), max(map(len, replies))), tokenizer.pad_token_id)
+    labels = torch.full_like(right, IGNORED)
+    for k, reply in enumerate(replies):
+        right[k, : len(reply)] = labels[k, : len(reply)] = torch.tensor(reply)
+    right, labels = right.to(prompts), labels.to(prompts)
+    tail = {"input_ids": right, "attention_mask": (labels != IGNORED).to(prompts)}
+    for key, value in inputs.items():
+        if value.shape == prompts.shape:  # token types too, where a family has them: 0 is text
+            inputs[key] = torch.cat([value, tail.get(key, torch.zeros_like(right)).to(value)], dim=1)
+    return inputs, labels
+
+
+def preference_batch(
+    reader: Reader, rows: Sequence[Preference]
+) -> tuple[dict[str, Any], Int[Tensor, "twice_row reply"]]:
+    """As `reply_batch`: every request with its chosen reply, then every request with its rejected one."""
+    better = [Row(row.asked, row.chosen, True) for row in rows]
+    worse = [Row(row.asked, row.rejected, True) for row in rows]
+    return reply_batch(reader, [*better, *worse])
+
+
+def pair_batch(target: DualWeights, pairs: Sequence[Pair]) -> tuple[Pixels, list[str]]:
+    """What `image_features` and `text_features` of a target or its twin read, row by row."""
+    return target.pixels([pair.image for pair in pairs]), [pair.text for pair in pairs]
