@@ -1,0 +1,1 @@
+"""Steps that take what is private out of data."""
