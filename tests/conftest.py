@@ -11,7 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    [f"vlmend.{name}" for name in ("core", "models", "methods", "testing", "training", "export")], "beartype.beartype"
+    [f"vlmend.{name}" for name in ("core", "models", "methods", "testing", "training", "export")], "checking.checked"
 )
 
 import pytest  # noqa: E402

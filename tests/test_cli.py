@@ -6,19 +6,25 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from vlmend import registry
 from vlmend.cli import app
 from vlmend.core.measures import Measure, Scorecard
+from vlmend.errors import UsageError
+from vlmend.listing import listed
 from vlmend.models.vlm import VLM
+from vlmend.printing import show_runs
+from vlmend.report.compare import Run
 
 
 def vlmend(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from vlmend.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "vlmend", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
@@ -75,12 +81,53 @@ def test_errors_are_one_message_with_a_way_out(arguments: list[str], code: int, 
     assert "Traceback" not in done.stderr
 
 
+def test_help_loads_no_library() -> None:
+    heavy = ("torch", "transformers", "numpy", "pydantic", "matplotlib", "inspect_ai")
+    code = f"import vlmend.cli, sys; print(*(name for name in {heavy} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_help_and_version() -> None:
+    assert vlmend("--version").stdout == f"vlmend {version('vlmend')}\n"
+    told = vlmend("-h")
+    assert told.returncode == 0
+    assert told.stdout == vlmend("--help").stdout
+    assert told.stdout.startswith("Usage: vlmend ")
+    assert vlmend("audit", "-h").stdout == vlmend("audit", "--help").stdout
+
+
 def test_lists_as_json() -> None:
     methods = json.loads(vlmend("list", "methods", "--json").stdout)
-    assert {"cmrm", "random_vector"} <= {row["name"] for row in methods}
+    assert {"safety/cmrm", "safety/random_vector"} <= {row["name"] for row in methods}
     data = {row["name"]: row for row in json.loads(vlmend("list", "data", "--json").stdout)}
     assert int(data["(built in) harmful"]["rows"]) >= 300
     assert int(data["(built in) lookalike"]["rows"]) >= 300
+
+
+@pytest.mark.parametrize("group", [group for group in registry.GROUPS if group != "data"])
+def test_every_group_is_listed_from_what_its_plugins_declare(group: str) -> None:
+    rows = listed(group)
+    assert [row["name"] for row in rows] == registry.names(group)
+    assert all(list(row) == list(rows[0]) for row in rows)
+    assert all(isinstance(value, str) and value for row in rows for value in row.values())
+
+
+def test_a_list_that_is_piped_is_one_line_each_and_cuts_nothing() -> None:
+    lines = vlmend("list", "suites").stdout.splitlines()
+    rows = listed("suites")
+    assert lines[0].split("  ")[0] == "name"
+    assert [line.split()[0] for line in lines[1:]] == [row["name"] for row in rows]
+    assert all(line.endswith(row["measures"]) for line, row in zip(lines[1:], rows, strict=True))
+
+
+def test_a_list_can_be_of_one_axis() -> None:
+    every, fair = listed("suites"), listed("suites", "fairness")
+    assert fair == [row for row in every if row["name"].startswith("fairness/")]
+    assert fair
+    with pytest.raises(UsageError, match="not told apart by axis"):
+        listed("judges", "fairness")
+    with pytest.raises(UsageError, match="no group 'frobs'"):
+        listed("frobs")
 
 
 def test_power_plans_before_anything_is_asked() -> None:
@@ -130,3 +177,13 @@ def test_the_doctor_says_why_a_model_does_not_load(folder: Path, tmp_path: Path)
     assert "cores" in told.stdout
     assert "loads  NO  " in told.stdout
     assert "it has no weights" in told.stdout
+
+
+def test_runs_side_by_side_are_the_measures_by_which_runs_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    rate = Measure("privacy", "privacy/any", "leak_rate", "all", 0.3, 0.2, 0.4, 80, 0, "lower", compared="share")
+    card = Scorecard("m", (), 0, {}, (rate, replace(rate, name="length", compared="none")), {})
+    run = Run("base", card, (), {}, None, {})
+    show_runs([run, run])
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].split() == ["leak", "rate", "all", "30%", "[20%,", "40%]", "30%", "[20%,", "40%]"]
+    assert len(told) == 2

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from vlmend.core.gates import GateResult
 from vlmend.core.measures import Scorecard
 
 __all__ = [
-    "err_console", "listed", "machine", "out_console", "progress_bars", "show_defences", "show_gates", "show_labels",
+    "err_console", "machine", "out_console", "progress_bars", "show_defences", "show_gates", "show_labels", "show_rows",
     "show_runs", "show_scorecard",
 ]  # fmt: skip
 
 out_console = Console()
 err_console = Console(stderr=True)
+
+ON_TEXT = "_text"
+"""How a comparison of defences names what it measured on text-only requests."""
 
 
 @contextmanager
@@ -88,35 +91,38 @@ def show_gates(results: Sequence[GateResult], as_json: bool) -> None:
 
 
 def show_runs(runs: list[Any]) -> None:
-    """The main rates of some runs side by side."""
+    """The measures by which runs are compared, side by side."""
     table = Table("measure", "group", *(run.name for run in runs), box=None, pad_edge=False)
-    for row in runs[0].card:
-        if row.name == "off_topic_rate" or (row.suite == "safety/alignment_gap" and row.name != "unsafe_rate"):
-            continue
+    compared = [row for row in runs[0].card if row.compared != "none"]
+    for row in compared or runs[0].card:  # runs of before do not say which are
         found = [run.value(row.suite, row.name, row.group) for run in runs]
-        cells = [f"{m.value:.0%} \\[{m.low:.0%}, {m.high:.0%}]" if m is not None and m.n else "" for m in found]
+        cells = [escape(m.said()) if m is not None and m.n else "" for m in found]
         table.add_row(row.name.replace("_", " "), row.group, *cells)
     out_console.print(table)
 
 
 def show_defences(content: dict[str, Any]) -> None:
-    """A comparison of defences as a table."""
-    columns = {"unsafe": "unsafe", "lookalike": "look-alikes declined", "ordinary": "ordinary declined",
-               "naming": "named", "repetition": "loops"}  # fmt: skip
-    table = Table("", "defence", *columns.values(), "time", box=None, pad_edge=False)
+    """A comparison of defences as a table: every measure of its rows, those of text alone in a line below."""
+    base = content["rows"][0]
+    measured = [key for key, cell in base.items() if isinstance(cell, dict) and "unscored" in cell]
+    shown = [key for key in measured if not key.endswith(ON_TEXT)]
+    table = Table("", "defence", *(_title(base[key]) for key in shown), "time", box=None, pad_edge=False)
     for row in content["rows"]:
         cells = [
-            f"{row[c]['value']:.0%} \\[{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else ""
-            for c in columns
+            f"{row[c]['value']:.0%} \\[{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
         ]
         table.add_row("*" if row["front"] else "", row["name"], *cells, f"{row['latency']:.2f}x")
     out_console.print(table)
-    base = content["rows"][0]
+    alone = [f"{_title(base[key])} {base[key]['value']:.0%}" for key in measured if key.endswith(ON_TEXT)]
     out_console.print(
-        f"On text the model answers {base['unsafe_text']['value']:.0%} of the harmful requests and declines "
-        f"{base['lookalike_text']['value']:.0%} of the look-alikes. *: on the Pareto front. "
-        f"Judge: {content['judge']}."
+        f"The text-only rates, the target of a mend: {', '.join(alone)}. "
+        f"*: on the Pareto front. Judge: {content['judge']}.",
+        highlight=False,
     )
+
+
+def _title(measure: Mapping[str, Any]) -> str:
+    return f"{measure['name']} {measure['group']}".replace("_", " ")
 
 
 def show_labels(report: dict[str, Any], as_json: bool) -> None:
@@ -157,51 +163,26 @@ def _doubt(interval: dict[str, float | None], form: str) -> str:
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
-def listed(what: str) -> list[dict[str, Any]]:
-    """Rows of `vlmend list`."""
-    from vlmend import registry
-
-    match what:
-        case "methods":
-            made = [registry.make_method(name, {}) for name in registry.method_names()]
-            return [
-                {
-                    "name": m.name,
-                    "works on": m.works_on,
-                    "needs": m.needs,
-                    "extra work a request": m.passes,
-                    "fitted on": m.data,
-                    "source": m.source,
-                }
-                for m in made
-            ]
-        case "suites":
-            suites = [registry.any_suite(name) for name in registry.suite_names()]
-            return [{"name": s.name, "works on": s.works_on, "measures": s.about} for s in suites]
-        case "judges":
-            return [{"name": name} for name in registry.judge_names()]
-        case "models":
-            return [{"name": name, "kind": "embedded"} for name in registry.model_names()] + [
-                {"name": "any hub name or folder", "kind": "AutoModelForImageTextToText, or a dual encoder"}
-            ]
-        case _:
-            from collections import Counter
-
-            from vlmend.data.adapters import listed_adapters
-            from vlmend.data.requests import builtin_requests
-
-            counts = {
-                kind: Counter(r.split for r in builtin_requests(kind)) for kind in ("harmful", "lookalike", "ordinary")
-            }
-            builtin = [
-                {
-                    "name": f"(built in) {kind}", "what": ", ".join(f"{split} {k}" for split, k in sorted(n.items())),
-                    "kind": "safety", "rows": str(n.total()), "pictures": "borrowed", "licence": "Apache-2.0",
-                    "from": "this package",
-                }
-                for kind, n in counts.items()
-            ]  # fmt: skip
-            return [*builtin, *listed_adapters()]
+def show_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
+    """Rows with the same columns; where nobody looks (a pipe, a file), one line each and nothing cut."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        err_console.print("none yet")
+        return
+    if out_console.is_terminal:
+        table = Table(box=None, pad_edge=False)
+        for k, name in enumerate(rows[0]):
+            table.add_column(name, no_wrap=k == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row.values()))
+        out_console.print(table)
+        return
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def machine() -> dict[str, Any]:

@@ -145,7 +145,7 @@ def doctor(
 
 def _examined(model: str, loading: LoadOptions) -> tuple[list[Finding], int]:
     """The check-up of a model, and the exit code: that of the error where it does not even load."""
-    from vlmend.export.refusals import refusals
+    from vlmend.export.checkpoint.refusals import refusals
     from vlmend.models.checkup.checks import Finding, checkup, constant_view
 
     try:
