@@ -101,6 +101,7 @@ class Adapter:
         test_only: Its authors forbid fitting on it; `AbstractMethod.fit` refuses it then.
         hub: Its files on the Hugging Face hub; None where they were not found there.
         unfold: The content of a JSON file to rows.
+        made: Makes the set on the spot, for sets that are drawn and not published; it is read without a path.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Adapter:
     test_only: bool = False
     hub: HubFiles | None = None
     unfold: Unfold = listed_rows
+    made: Callable[[], Dataset] | None = None
 
     def read(self, path: Path, images: Path | None = None) -> Dataset:
         """Read the set from a file or a folder of its files.

@@ -50,7 +50,7 @@ def listed_adapters() -> list[dict[str, str]]:
             "rows": _rows(one),
             "pictures": one.pictures,
             "licence": one.licence + (", test only" if one.test_only else ""),
-            "from": "hub or path" if one.hub else "path",
+            "from": "made here" if one.made else "hub or path" if one.hub else "path",
         }
         for one in adapters().values()
     ]

@@ -84,6 +84,10 @@ def _named(name: str, example: Example) -> Example:
 
 
 def _read(adapter: Adapter, place: str, images: Path | None, fetch: Fetch) -> Dataset:
+    if adapter.made is not None:
+        if place:
+            raise BadData(f"{adapter.title} is drawn anew each time, and read from no file.", f"Write {adapter.name}.")
+        return adapter.made()
     if place:
         return adapter.read(Path(place), images)
     if adapter.hub is None:

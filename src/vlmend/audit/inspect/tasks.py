@@ -174,7 +174,8 @@ def _sample(question: Question) -> Sample:
     try:
         asked = [_message(one) for one in (*question.turns, turn)]
     except SampleError as problem:
-        asked, told["problem"] = [ChatMessageUser(content=question.prompt)], f"{problem.code}: {problem}"
+        told["problem"] = f"{problem.code}: {problem}"
+        asked = [ChatMessageUser(content=question.prompt)]
     return Sample(id=question.id, input=asked, target=list(question.target), metadata=told)
 
 
