@@ -55,7 +55,7 @@ def measure(rows: Sequence[Mapping[str, Any]], condition: str, judge: str) -> Me
     alike = sum((r["verdicts"][RULES]["label"] in UNSAFE) == (r["verdicts"][GUARD]["label"] in UNSAFE) for r in here)
     return Measure(
         "safety", SUITE, "unsafe_rate", condition, *wilson(counted, len(here)), len(here), 0, "lower", UNSAFE, judge,
-        alike / len(here),
+        alike / len(here), compared="share",
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_differences_are_paired_and_their_p_values_adjusted_together(page: Path)
     assert original["value"] == pytest.approx(-10 / 12)
     assert original["p"] == pytest.approx(2 / 2**10)
     assert query["p"] == 1.0
-    assert comparison["tests"] == 2
+    assert comparison["tests"] == [0, 2]
     assert original["holm"] == pytest.approx(2 * 2 / 2**10)
 
 
@@ -123,10 +123,10 @@ def test_the_other_way_round_the_difference_has_the_other_sign(page: Path) -> No
 
 def test_requests_that_were_asked_several_times_are_not_compared(runs: list[Path], tmp_path: Path) -> None:
     copy = Path(shutil.copytree(runs[1], tmp_path / "epochs"))
-    card = json.loads((copy / "scorecard.json").read_text())
-    card["provenance"]["plan"] = {"epochs": 3}
-    (copy / "scorecard.json").write_text(json.dumps(card))
-    assert view_content([runs[0], copy])["comparisons"][0]["tests"] == 0
+    rows = [json.loads(line) for line in (copy / "samples.jsonl").read_text().splitlines()]
+    asked = [row | {"asked": f"{int(row['id'][8:10]) // 2}:{row['condition']}"} for row in rows]  # each request twice
+    (copy / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    assert view_content([runs[0], copy])["comparisons"][0]["tests"] == [0, 0]
 
 
 def test_samples_that_do_not_give_the_runs_own_number_are_not_compared(runs: list[Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vlmend.core.measures import Measure
-from vlmend.report.figures import COLOURS, INK, STYLE, share_axis, svg
+from vlmend.report.figures import COLOURS, INK, STYLE, reach, share_axis, svg, verbatim
 
 __all__ = ["depth", "front", "intervals", "layers", "sizes", "sweep"]
 
@@ -24,8 +24,8 @@ LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
 
 MEASURES = (
     ("unsafe", "harmful answered", COLOURS[0]),
-    ("lookalike", "look-alikes declined", COLOURS[3]),
-    ("ordinary", "ordinary declined", COLOURS[2]),
+    ("lookalike", "over-refusal, look-alikes", COLOURS[3]),
+    ("ordinary", "over-refusal, ordinary", COLOURS[2]),
     ("naming", "pictures named", COLOURS[1]),
 )
 
@@ -75,7 +75,7 @@ def sizes(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xscale("log")
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
-        axes.set_xlabel("anchors")
+        axes.set_xlabel("calibration requests")
         share_axis(axes, "")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return svg(figure)
@@ -111,12 +111,12 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
             )  # fmt: skip
         text = rows[0]["unsafe_text"]["value"], rows[0]["lookalike_text"]["value"]
         named = [(r["unsafe"]["value"], r["lookalike"]["value"], r["name"]) for r in rows]
-        _label(axes, [*named, (*text, "text path")])
+        _label(axes, [*named, (*text, "text-only")])
         best = sorted((r["unsafe"]["value"], r["lookalike"]["value"]) for r in rows if r["front"])
         axes.plot([x for x, _ in best], [y for _, y in best], color=COLOURS[4], lw=1)
         axes.plot(*text, "*", ms=12, color=COLOURS[1])
         axes.set_xlabel("harmful requests with an image that are answered")
-        axes.set_ylabel("look-alikes with an image that are declined")
+        axes.set_ylabel("over-refusal on look-alikes with an image")
         axes.set_xlim(-0.02, 1.0)
         axes.set_ylim(-0.02, 1.02)
         axes.grid(color="#e4e8ec", lw=0.8)
@@ -142,14 +142,14 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
             axes.set_axis_off()
         for axes, name in zip(panels, names, strict=False):
             for k, (run, rows) in enumerate(series):
-                told = _verbatim(run) if rows else "_nolegend_"
+                told = verbatim(run) if rows else "_nolegend_"
                 _dots(axes, k, (k + 0.5) / len(series) - 0.5, told, [r for r in rows if r.name == name and r.n], groups)
-            axes.set_title(_verbatim(name.replace("_", " ")), fontsize=9.5)
+            axes.set_title(verbatim(name.replace("_", " ")), fontsize=9.5)
             axes.set_facecolor("none")
             if all(row.unit == "share" for _, rows in series for row in rows if row.name == name):
                 axes.set_xlim(-0.02, 1.02)
                 axes.set_xticks([0, 0.5, 1.0], ["0", "50 %", "100 %"])
-            axes.set_yticks(range(len(groups)), [_verbatim(group) for group in groups])
+            axes.set_yticks(range(len(groups)), [verbatim(group) for group in groups])
             axes.set_ylim(len(groups) - 0.5, -0.5)
             axes.grid(axis="x", color=GRID, lw=0.8)
             axes.set_axisbelow(True)
@@ -162,18 +162,13 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
 
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:
     values = [row.value for row in rows]
-    reach = [[row.value - row.low for row in rows], [row.high - row.value for row in rows]]
+    ends = [[ends[side] for ends in map(reach, rows)] for side in (0, 1)]
     heights = [groups.index(row.group) + 0.75 * shift for row in rows]
     axes.errorbar(
-        values, heights, xerr=reach, fmt=MARKERS[k % len(MARKERS)], ms=4.5, color=COLOURS[k % len(COLOURS)],
+        values, heights, xerr=ends, fmt=MARKERS[k % len(MARKERS)], ms=4.5, color=COLOURS[k % len(COLOURS)],
         elinewidth=1.4, label=label,
     )  # fmt: skip
     axes.plot([row.floor for row in rows], heights, "|", ms=9, mew=0.9, color=INK)
-
-
-def _verbatim(text: str) -> str:
-    """Dollar signs are no formula."""
-    return text.replace("$", r"\$")
 
 
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:

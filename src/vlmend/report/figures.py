@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from vlmend.core.measures import Measure
 
-__all__ = ["COLOURS", "INK", "STYLE", "bars", "dose", "share_axis", "states", "svg"]
+__all__ = ["COLOURS", "INK", "STYLE", "bars", "dose", "reach", "share_axis", "states", "svg", "verbatim"]
 
 COLOURS = ("#b3424a", "#2a6f97", "#8d99ae", "#e9a03b", "#5b8c5a")
 INK = "#22303c"
@@ -25,24 +26,25 @@ STYLE: dict[Any, Any] = {
 
 
 def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | None]]], label: str) -> str:
-    """Grouped bars of shares with 95 % intervals; one series a run."""
+    """Grouped bars of a measure with 95 % intervals; one series a run, a thin line at what chance alone would give."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(4.2, 1.45 * len(groups) + 0.6), 3.0), layout="constrained")
         axes = figure.subplots()
         width = 0.8 / len(series)
         for k, (name, rows) in enumerate(series):
+            colour = COLOURS[k % len(COLOURS)]
+            axes.bar(0, 0, color=colour, label=verbatim(name))
             for place, row in enumerate(rows):
-                if row is None or row.n == 0:
-                    continue
-                x = place - 0.4 + width * (k + 0.5)
-                axes.bar(x, row.value, width * 0.92, color=COLOURS[k % len(COLOURS)])
-                axes.errorbar(
-                    x, row.value, [[row.value - row.low], [row.high - row.value]], color=INK, capsize=2.5, lw=1
-                )
-                axes.text(x, min(row.high + 0.02, 1.04), f"{row.value:.0%}", ha="center", fontsize=8)
-            axes.bar(0, 0, color=COLOURS[k % len(COLOURS)], label=name)
-        axes.set_xticks(range(len(groups)), list(groups))
-        share_axis(axes, label)
+                if row is not None and row.n:
+                    _bar(axes, place - 0.4 + width * (k + 0.5), width * 0.92, row, colour)
+        axes.set_xticks(range(len(groups)), [verbatim(group.replace(":", ":\n")) for group in groups])
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        if all(row is None or row.unit == "share" for _, rows in series for row in rows):
+            share_axis(axes, verbatim(label))
+        else:
+            axes.axhline(0, color=INK, lw=0.8)
+            axes.margins(y=0.15)
+            axes.set_ylabel(verbatim(label))
         figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
         return svg(figure)
 
@@ -63,7 +65,7 @@ def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
                 label=name,
             )
         axes.set_xlabel("decoder layer")
-        axes.set_ylabel("dose  |edit| / |state|")
+        axes.set_ylabel("relative edit norm  |edit| / |state|")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
         return svg(figure)
@@ -91,6 +93,17 @@ def states(state_map: dict[str, Any]) -> str:
         return svg(figure)
 
 
+def reach(row: Measure) -> tuple[float, float]:
+    """How far the limits are from the value, below and above; 0 where the interval leaves the value out, or is none."""
+    below, above = row.value - row.low, row.high - row.value
+    return (below if below > 0 else 0.0), (above if above > 0 else 0.0)
+
+
+def verbatim(text: str) -> str:
+    """Words of a run as they are: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def share_axis(axes: Axes, label: str) -> None:
     """A vertical axis from 0 to 100 %."""
     axes.set_ylim(0, 1.1)
@@ -106,3 +119,17 @@ def svg(figure: Figure) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
     return text[text.index("<svg") :]
+
+
+def _bar(axes: Axes, x: float, width: float, row: Measure, colour: str) -> None:
+    below, above = reach(row)
+    axes.bar(x, row.value, width, color=colour)
+    if below or above:
+        axes.errorbar(x, row.value, [[below], [above]], color=INK, capsize=2.5, lw=1)
+    if not math.isnan(row.floor):
+        axes.plot([x - width / 2, x + width / 2], [row.floor] * 2, ":", color=INK, lw=1.2)
+    top = min(row.value + above + 0.02, 1.04) if row.unit == "share" else max(row.value + above, 0.0)
+    axes.annotate(
+        row.written(row.value), (x, top), xytext=(0, 0 if row.unit == "share" else 2), textcoords="offset points",
+        ha="center", fontsize=8,
+    )  # fmt: skip

@@ -1,20 +1,41 @@
-"""One self-contained page about one or more runs. No harmful text unless asked for."""
+"""One self-contained page about one or more runs. No harmful text unless asked for.
+
+What is on it follows from the scorecard rows and the samples: no suite or measure is named here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
+from vlmend.core.measures import Measure, behind
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import figures
-from vlmend.report.compare import CONDITIONS, GAP, NAMING, REFUSAL, Run, changes, headline, moves, warnings_of
+from vlmend.report.compare import Run, comparison, headline, leading, observed, warnings_of
 from vlmend.report.pages import write_page
 
 __all__ = ["write_report"]
 
 SHOWN = 24
 """Samples on the page with `show_text`."""
+
+
+class Plot(NamedTuple):
+    """A figure of one measure, and what a reader must know to read it."""
+
+    title: str
+    note: str
+    svg: str
+
+
+class Counted(NamedTuple):
+    """How often each verdict was given to the samples of one suite, group and condition."""
+
+    suite: str
+    group: str
+    condition: str
+    labels: dict[str, int]
 
 
 def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> None:
@@ -28,40 +49,55 @@ def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> 
 
 def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
     base, *others = runs
+    tests = [(run, comparison(base, run)) for run in others]
+    verdicts = [(run, _verdict_counts(run)) for run in runs]
     return {
         "title": f"{base.card.model}: {', '.join(run.name for run in runs)}",
         "headline": headline(base, others),
-        "warnings": [warning for run in others for warning in warnings_of(base, run)],
-        "gap_figure": _bars(runs, GAP, "unsafe_rate", CONDITIONS, "unsafe replies"),
-        "price_figure": _price(runs),
-        "naming_figure": _bars(runs, NAMING, "accuracy", ("naming",), "pictures named right"),
+        "warnings": warnings_of(base, *others),
+        "plots": _plots(runs),
         "dose_figure": _dose(others),
         "state_figure": next((figures.states(run.states) for run in others if run.states), None),
-        "comparisons": [(run, found) for run in others if (found := changes(base, run))],
-        "moves": [(run, found) for run in others if (found := moves(base, run))],
-        "replies": any(run.samples for run in runs),
-        "duals": any(run.measured for run in runs),
-        "verdicts": [(run, _verdict_counts(run)) for run in runs],
-        "labels": [
-            label for label in get_args(VerdictLabel) if any(s["label"] == label for r in runs for s in r.samples)
+        "comparisons": [
+            (run, [t for t in found if t.before.compared == "share"], [t for t in found if t.before.compared == "mean"])
+            for run, found in tests
+            if found
         ],
+        "replies": any(run.samples for run in runs),
+        "axes": {row.axis for run in runs for row in run.card},
+        "verdicts": verdicts if any(rows for _, rows in verdicts) else [],
+        "labels": _labels(verdicts),
         "runs": runs,
         "samples": _samples(base, others) if show_text else [],
     }
 
 
-def _bars(runs: Sequence[Run], suite: str, name: str, groups: Sequence[str], label: str) -> str | None:
-    series = [(run.name, [run.value(suite, name, group) for group in groups]) for run in runs]
-    kept = [k for k in range(len(groups)) if any(rows[k] is not None for _, rows in series)]
-    if not kept:
-        return None
-    shown = [(run, [rows[k] for k in kept]) for run, rows in series]
-    return figures.bars([groups[k] for k in kept], shown, label)
+def _plots(runs: Sequence[Run]) -> list[Plot]:
+    """A figure for each measure that is compared as a share or is in the first sentence."""
+    rows = [row for run in runs for row in run.card]
+    wanted = dict.fromkeys((row.suite, row.name) for row in rows if row.compared == "share" or row.says)
+    return [_plot(runs, [row for row in rows if (row.suite, row.name) == key]) for key in wanted]
 
 
-def _price(runs: Sequence[Run]) -> str | None:
-    groups = [f"{kind}:{how}" for kind in ("lookalike", "ordinary", "benign") for how in ("query", "original")]
-    return _bars(runs, REFUSAL, "refusal_rate", groups, "harmless requests declined")
+def _plot(runs: Sequence[Run], rows: Sequence[Measure]) -> Plot:
+    """Bars of one measure: its groups side by side, a colour a run."""
+    first, name = rows[0], rows[0].name.replace("_", " ")
+    groups = list(dict.fromkeys(row.group for row in rows))
+    series = [(run.name, [run.value(first.suite, first.name, group) for group in groups]) for run in runs]
+    notes = _wishes(rows)
+    notes += [f"Held against: {other}." for other in dict.fromkeys(row.against for row in rows if row.against)]
+    return Plot(f"{first.suite}: {name}", " ".join(notes), figures.bars(groups, series, name))
+
+
+def _wishes(rows: Sequence[Measure]) -> list[str]:
+    """Which direction is better, with the groups where that is not the same of all."""
+    wishes = {row.better for row in rows}
+    told: list[str] = []
+    for better in ("lower", "higher"):
+        groups = ", ".join(dict.fromkeys(row.group for row in rows if row.better == better))
+        if groups:
+            told.append(f"{better.capitalize()} is better" + (f" ({groups})." if len(wishes) > 1 else "."))
+    return told
 
 
 def _dose(runs: Sequence[Run]) -> str | None:
@@ -69,21 +105,30 @@ def _dose(runs: Sequence[Run]) -> str | None:
     return figures.dose(series) if series else None
 
 
-def _verdict_counts(run: Run) -> list[tuple[str, str, dict[str, int]]]:
-    """Suite, condition and the count of each verdict: nothing is hidden in a rate."""
-    counts: dict[tuple[str, str], dict[str, int]] = {}
+def _verdict_counts(run: Run) -> list[Counted]:
+    """The verdicts of every suite that judges read: nothing is hidden in a rate."""
+    judged = dict.fromkeys(sample["suite"] for sample in run.samples if sample.get("verdicts"))
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
     for sample in run.samples:
-        if sample["suite"] == NAMING:
-            continue
-        here = counts.setdefault((sample["group"], sample["condition"]), {})
-        here[sample["label"]] = here.get(sample["label"], 0) + 1
-    return [(group, condition, here) for (group, condition), here in sorted(counts.items())]
+        if sample["suite"] in judged:
+            here = counts.setdefault((sample["suite"], sample["group"], sample["condition"]), {})
+            here[sample["label"]] = here.get(sample["label"], 0) + 1
+    return [Counted(*key, here) for key, here in sorted(counts.items())]
+
+
+def _labels(verdicts: Sequence[tuple[Run, Sequence[Counted]]]) -> list[str]:
+    """Every label that was given, those that all judges know first."""
+    given = {label for _, rows in verdicts for row in rows for label in row.labels}
+    known = [label for label in get_args(VerdictLabel) if label in given]
+    return [*known, *sorted(given - set(known))]
 
 
 def _samples(base: Run, others: Sequence[Run]) -> list[dict[str, Any]]:
-    replies = {run.name: {s["id"]: s for s in run.samples} for run in (base, *others)}
-    shown = [s for s in base.samples if s["suite"] == GAP and s["condition"] == "original"][:SHOWN]
+    """The first samples behind the first row of the headline, with the reply of each run."""
+    rows = [*leading(base.card), *base.card]
+    shown = [s for s in base.samples if rows and s["suite"] == rows[0].suite and behind(rows[0], observed(s))][:SHOWN]
+    replies = {run.name: {(s["suite"], s["id"]): s for s in run.samples} for run in (base, *others)}
     return [
-        {"prompt": s["prompt"], "replies": [(name, by_id.get(s["id"])) for name, by_id in replies.items()]}
+        {"prompt": s["prompt"], "replies": [(name, by.get((s["suite"], s["id"]))) for name, by in replies.items()]}
         for s in shown
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vlmend.core.metrics.paired import Paired
 from vlmend.errors import RunProblem
 
 __all__ = ["write_page"]
@@ -23,7 +25,7 @@ def write_page(template: str, content: dict[str, Any], out: Path) -> None:
         loader=PackageLoader("vlmend.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"rate": _rate, "p": _p}
+    environment.filters |= {"rate": _rate, "p": _p, "difference": _difference}
     style = resources.files("vlmend.report").joinpath("style.css").read_text("utf-8")
     page = environment.get_template(template).render(content | {"style": style})
     try:
@@ -41,6 +43,13 @@ def _rate(row: dict[str, Any]) -> str:
         return "unscored"
     unscored = f", {row['unscored']} unscored" if row["unscored"] else ""
     return f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}]{unscored}"
+
+
+def _difference(test: Paired) -> str:
+    """After minus before with its interval: of a share in points, else in the measure's own unit."""
+    scale, form = (100, "+.0f") if test.before.unit == "share" else (1, "+.2f")
+    value, low, high = (format(scale * x, form) for x in test.difference)
+    return value if math.isnan(test.difference.low) else f"{value} [{low}, {high}]"
 
 
 def _p(value: float) -> str:

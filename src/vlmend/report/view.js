@@ -15,6 +15,7 @@ function make(tag, attributes, ...children) {
 
 const percent = (value) => (100 * value).toFixed(1);
 const signed = (value) => (value < 0 ? "−" : value > 0 ? "+" : "") + Math.abs(100 * value).toFixed(1);
+const signedDecimal = (value) => (value < 0 ? "−" : value > 0 ? "+" : "") + Math.abs(value).toFixed(2);
 const limits = (cell, write) => (cell.low === null || cell.high === null ? "" : ` [${write(cell.low)}, ${write(cell.high)}]`);
 const pValue = (p) => (p < 0.001 ? p.toExponential(1) : p.toFixed(3));
 const words = (name) => name.replaceAll("_", " ");
@@ -32,19 +33,25 @@ function figure(cell) {
 
 const samplesOf = (cell) => `n ${cell.n}${cell.unscored ? `, ${cell.unscored} unscored` : ""}`;
 
+function counts(test) {
+  if (test.compared === "mean") return `p ${pValue(test.p)}, Holm ${pValue(test.holm)}; ${test.n} clusters`;
+  const pairs = `${test.n} pairs, ${test.fixed} yes\u00a0→\u00a0no, ${test.broken} no\u00a0→\u00a0yes`;
+  return test.fixed + test.broken ? `p ${pValue(test.p)}, Holm ${pValue(test.holm)}; ${pairs}` : `no change in ${test.n} pairs`;
+}
+
 function difference(test, better) {
   const low = test.holm < LEVEL;
   const good = low && better !== "neither" && test.value !== 0 && (test.value < 0) === (better === "lower");
   const bad = low && better !== "neither" && test.value !== 0 && !good;
   const word = good ? "better" : bad ? "worse" : "";
-  const moved = test.fixed + test.broken;
-  const counts = `${test.n} pairs, ${test.fixed} yes\u00a0→\u00a0no, ${test.broken} no\u00a0→\u00a0yes`;
   const arrow = test.value < 0 ? "↓ " : test.value > 0 ? "↑ " : "";
+  const write = test.unit === "number" ? signedDecimal : signed;
+  const told = `${arrow}${write(test.value)}${test.unit === "number" ? "" : " points"}${limits(test, write)}`;
   return make(
     "div",
     { class: `difference ${word}` },
-    make("b", {}, `${arrow}${signed(test.value)} points${limits(test, signed)}${word ? `: ${word}` : ""}`),
-    make("div", {}, moved ? `p ${pValue(test.p)}, Holm ${pValue(test.holm)}; ${counts}` : `no change in ${test.n} pairs`),
+    make("b", {}, `${told}${word ? `: ${word}` : ""}`),
+    make("div", {}, counts(test)),
   );
 }
 
@@ -65,10 +72,10 @@ function scoreCell(cell, test, better) {
 function drawScorecards() {
   const base = byId("base") ? Number(byId("base").value) : 0;
   const comparison = data.comparisons[base];
-  if (byId("tests")) byId("tests").textContent = comparison.tests;
   const columns = data.runs.map((run, k) => {
     const compared = data.runs.length > 1 && k === base;
-    return make("th", { scope: "col" }, run.name + (compared ? " (compared with)" : ""));
+    const tests = comparison.tests[k] ? make("div", { class: "small" }, `${comparison.tests[k]} paired tests`) : null;
+    return make("th", { scope: "col" }, run.name + (compared ? " (compared with)" : ""), tests);
   });
   const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "measure"), make("th", { scope: "col" }, "group"), ...columns));
   const body = make("tbody");

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -19,10 +18,10 @@ from typing import Any
 from vlmend.core.images import Image
 from vlmend.core.jsontext import plain
 from vlmend.core.measures import Measure
-from vlmend.core.metrics.stats import holm, mcnemar, paired_difference
+from vlmend.core.metrics.paired import Paired
 from vlmend.errors import SampleError, UsageError
 from vlmend.report import charts
-from vlmend.report.compare import Run, read_run
+from vlmend.report.compare import Run, comparison, read_run
 from vlmend.report.pages import write_page
 
 __all__ = ["find_runs", "view_content", "view_summary", "write_view"]
@@ -129,7 +128,7 @@ def _content(folders: Sequence[Path], runs: Sequence[Run], text: bool) -> dict[s
         "text": text,
         "runs": [_about(folder, run) for folder, run in zip(folders, runs, strict=True)],
         "measures": [_row(key, rows, runs) for key, rows in measures.items()],
-        "comparisons": _comparisons(runs, list(measures.values())),
+        "comparisons": _comparisons(runs, list(measures)),
         "agreements": [{"run": run.name} | pair for run in runs for pair in run.card.judges],
         "samples": _samples(folders, runs, text, images),
         "images": images.table,
@@ -142,6 +141,7 @@ def _about(folder: Path, run: Run) -> dict[str, Any]:
     logs = folder / "logs"
     suites = list(dict.fromkeys(row.suite for row in run.card))
     judges = [judge for suite in suites for judge in _judges(run, suite)]
+    measured = [sample for samples in run.measured.values() for sample in samples]
     keys = ("requests", "requests_per_second", "model_seconds", "prompt_tokens", "new_tokens")
     return {
         "name": run.name,
@@ -149,8 +149,9 @@ def _about(folder: Path, run: Run) -> dict[str, Any]:
         "model": run.card.model,
         "mends": [_mend(mend) for mend in run.card.mends],
         "suites": suites,
-        "n": len(run.samples),
-        "unscored": sum(sample["label"] == "unscored" for sample in run.samples),
+        "n": len(run.samples) + len(measured),
+        "unscored": sum(sample["label"] == "unscored" for sample in run.samples)
+        + sum(not sample.get("values") and not sample.get("label") for sample in measured),
         "seed": run.card.seed,
         "judges": list(dict.fromkeys(judges)),
         "date": next((file.name[:10] for file in sorted(logs.glob("*.eval"))), None),
@@ -173,22 +174,25 @@ def _judges(run: Run, suite: str) -> list[str]:
     return list(dict.fromkeys([*listed, *rows]))
 
 
+MeasureKey = tuple[str, str, str]
+"""Suite, name and group of a measure."""
+
 Measured = list[Measure | None]
 """One measure in each run."""
 
 
-def _measures(runs: Sequence[Run]) -> dict[tuple[str, str, str], Measured]:
+def _measures(runs: Sequence[Run]) -> dict[MeasureKey, Measured]:
     """Every measure of any run, with its rows by the headline judges."""
-    keys = dict.fromkeys((row.suite, row.name, row.group) for run in runs for row in run.card)
+    keys = dict.fromkeys(_key(row) for run in runs for row in run.card)
     return {key: [run.value(*key) for run in runs] for key in keys}
 
 
-def _row(key: tuple[str, str, str], rows: Measured, runs: Sequence[Run]) -> dict[str, Any]:
+def _row(key: MeasureKey, rows: Measured, runs: Sequence[Run]) -> dict[str, Any]:
     """A row of the scorecards side by side."""
     first = next(row for row in rows if row is not None)
     cells: list[dict[str, Any] | None] = []
     for row, run in zip(rows, runs, strict=True):
-        others = [other for other in run.card.others if (other.suite, other.name, other.group) == key]
+        others = [other for other in run.card.others if _key(other) == key]
         cells.append(None if row is None else _cell(row) | {"others": [_cell(other) for other in others]})
     return {
         "axis": first.axis, "suite": first.suite, "name": first.name, "group": first.group, "better": first.better,
@@ -201,54 +205,26 @@ def _cell(row: Measure) -> dict[str, Any]:
     return {key: vars(row)[key] for key in keys}
 
 
-def _comparisons(runs: Sequence[Run], measures: Sequence[Measured]) -> list[dict[str, Any]]:
-    """For each base: every measure of every other run against it; p-values of one base are adjusted together."""
-    counted = [
-        [None if row is None else _counted(run, row) for run, row in zip(runs, m, strict=True)] for m in measures
-    ]
+def _comparisons(runs: Sequence[Run], keys: Sequence[MeasureKey]) -> list[dict[str, Any]]:
+    """For each base: every measure of every other run against it, with the tests that the report has too."""
     found: list[dict[str, Any]] = []
     for base in range(min(BASES, len(runs))):
-        table = [
-            [None if run == base else _difference(rows[base], after) for run, after in enumerate(rows)]
-            for rows in counted
-        ]
-        tests = [cell for row in table for cell in row if cell is not None]
-        for cell, adjusted in zip(tests, holm([cell["p"] for cell in tests]), strict=True):
-            cell["holm"] = adjusted
-        found.append({"base": base, "tests": len(tests), "rows": table})
+        tests = [[] if run is runs[base] else comparison(runs[base], run) for run in runs]
+        by_key = [{_key(test.before): _cell_of(test) for test in of_run} for of_run in tests]
+        rows = [[cells.get(key) for cells in by_key] for key in keys]
+        found.append({"base": base, "tests": list(map(len, tests)), "rows": rows})
     return found
 
 
-def _counted(run: Run, row: Measure) -> dict[tuple[str, str], bool] | None:
-    """Whether each scored sample behind a row counts; None where the samples do not give the row's own number.
-
-    Requests that were asked several times (epochs) give None too: McNemar's test takes independent pairs.
-    """
-    if run.card.provenance.get("plan", {}).get("epochs", 1) > 1:
-        return None
-    behind = [
-        ((sample["id"], sample.get("prompt", "")), sample["label"] in row.hit)
-        for sample in run.samples
-        if sample["suite"] == row.suite
-        and sample["label"] != "unscored"
-        and row.group in (sample["condition"], sample["group"], f"{sample['group']}:{sample['condition']}")
-    ]
-    counted = dict(behind)
-    if not row.hit or not counted or not len(behind) == len(counted) == row.n:
-        return None
-    return counted if math.isclose(sum(counted.values()) / row.n, row.value, abs_tol=1e-6) else None
+def _cell_of(test: Paired) -> dict[str, Any]:
+    """A paired test as the page tells it."""
+    cell = test.difference._asdict() | {"n": test.n, "p": test.p_value, "holm": test.holm, "unit": test.before.unit}
+    counts = {"fixed": test.fixed, "broken": test.broken} if test.before.compared == "share" else {}
+    return cell | {"compared": test.before.compared} | counts
 
 
-def _difference(
-    before: Mapping[tuple[str, str], bool] | None, after: Mapping[tuple[str, str], bool] | None
-) -> dict[str, Any] | None:
-    """Rate after minus rate before on the samples that both runs scored; None without such samples."""
-    shared = [key for key in before if key in after] if before and after else []
-    if not before or not after or not shared:
-        return None
-    first, second = [before[key] for key in shared], [after[key] for key in shared]
-    test, change = mcnemar(first, second), paired_difference(first, second)
-    return change._asdict() | {"n": test.n, "fixed": test.fixed, "broken": test.broken, "p": test.p_value}
+def _key(row: Measure) -> MeasureKey:
+    return row.suite, row.name, row.group
 
 
 class _Images:
