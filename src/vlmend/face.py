@@ -13,14 +13,14 @@ from typing import Any, cast
 
 from vlmend import registry
 from vlmend.attacks.running import Attacked, run_attack
-from vlmend.audit.plan import DEFAULT_SUITES, Plan
+from vlmend.audit.plan import DEFAULT_SUITES, Plan, suites_of
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
-from vlmend.core.targets import Kind, Target, check_access
+from vlmend.core.targets import Kind, Target, check_access, check_kind
 from vlmend.core.verdicts import Judge
 from vlmend.data.layouts import PLUS, read_data
 from vlmend.data.sources import builtin_dataset
@@ -49,19 +49,23 @@ def silent(step: str, done: int, total: int) -> None:
     """No progress to show."""
 
 
-def open_target(name: str, *, options: LoadOptions = LoadOptions(), api_base: str | None = None) -> Target:
+def open_target(
+    name: str, *, options: LoadOptions = LoadOptions(), api_base: str | None = None,
+    check: Callable[[Kind], object] = lambda kind: None,
+) -> Target:  # fmt: skip
     """A model by its name: of the hub, a folder, an embedded model, or `api:NAME` as a black box.
 
     Args:
         name: What to open. Its config says whether it answers or is a dual encoder.
         options: How to load it.
         api_base: Address of an API model; OPENAI_BASE_URL unless given.
+        check: Called with the kind that the config tells, before a weight is read; what it raises ends the opening.
 
     Raises:
         UsageError: Options of the one kind with a model of another.
         ModelProblem: It cannot be found or loaded; the message says why.
     """
-    return load_target(name, options, api_base, folder=registry.model_folder(name))
+    return load_target(name, options, api_base, folder=registry.model_folder(name), check=check)
 
 
 def audit(
@@ -71,7 +75,7 @@ def audit(
     temperature: float = 0.0, epochs: int = 1, seed: int = 0, options: LoadOptions = LoadOptions(),
     api_base: str | None = None, progress: Progress = silent,
 ) -> Scorecard:  # fmt: skip
-    """Measure a model, with or without mends, or a data set; run again, it goes on where it stopped.
+    """Measure a model, with or without mends, or a data set; run again, it resumes.
 
     Args:
         target: What to audit; `data:FILE` is a data set.
@@ -80,7 +84,7 @@ def audit(
         out: The run folder.
         mends: Put on the target in this order.
         data: What to ask about; the built-in data unless given. Several lines of text are one set.
-        judges: Who reads replies; the first gives the headline.
+        judges: Judges of the replies; the first gives the headline.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply, or each suite's own.
         temperature: 0 is greedy.
@@ -98,7 +102,7 @@ def audit(
     settings = (limit, max_new_tokens, seed, temperature, epochs)
     plan = suites if isinstance(suites, Plan) else Plan(_split(suites), _asked(data), *settings)
     held = [_mend(one) for one in mends]
-    subject: Target | Dataset = _mended(_subject(target, options, api_base, progress), held)
+    subject: Target | Dataset = _mended(_subject(target, plan, options, api_base, progress), held)
     kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
     plan = plan if plan.suites else replace(plan, suites=_split(DEFAULT_SUITES[kind]))
     return run_audit(subject, plan, Path(out), judges=readers, progress=progress)
@@ -113,7 +117,7 @@ def fit(
     Args:
         method: See `vlmend list methods`.
         target: What to mend.
-        data: What to fit on; the method's own data or the built-in anchors unless given.
+        data: What to fit on; the method's own data or the built-in calibration set unless given.
         seed: Of the fit.
         options: How to load a target that is named.
         api_base: Address of an API model that is named.
@@ -127,7 +131,9 @@ def fit(
     """
     made = _made(registry.make_method, method, parameters)
     given = None if data is None else _read(data)
-    return made.fit(_opened(target, options, api_base, progress), given or made.builtin() or _anchors(), seed=seed)
+    check = _fitting(made.name, made.works_on, target)
+    opened = _opened(target, options, api_base, progress, check)
+    return made.fit(opened, given or made.builtin() or _anchors(), seed=seed)
 
 
 def choose_mend(
@@ -139,8 +145,8 @@ def choose_mend(
     Args:
         target: What to mend.
         out: Folder of the mend, of the candidates and of `choice.json`.
-        data: What to fit on; the built-in anchors unless given.
-        judge: Who reads replies.
+        data: What to fit on; the built-in calibration set unless given.
+        judge: Judge of the replies.
         quick: Fewer candidates and requests.
         seed: Of the fits.
         options: How to load a target that is named.
@@ -150,7 +156,7 @@ def choose_mend(
         UsageError, NeedsAccess: The target does not answer, or its states cannot be read.
     """
     reader, anchors = _judge(judge), _anchors() if data is None else _read(data)
-    model = _inside(_opened(target, options, None, progress), "auto")
+    model = _inside(_opened(target, options, None, progress, _fitting("auto", "chat", target)), "auto")
     return run_choice(model, anchors, Path(out), judge=reader, quick=quick, seed=seed, progress=progress)
 
 
@@ -161,7 +167,7 @@ def attack(
 ) -> Attacked:  # fmt: skip
     """Turn a data set into one that a target fails on: `.data`, beside how often the target was right before and after.
 
-    Pictures stay within epsilon. A run with `out` that was stopped goes on where it was.
+    Pictures stay within epsilon. A run with `out` that was stopped resumes.
 
     Args:
         attack: See `vlmend list attacks`.
@@ -183,7 +189,8 @@ def attack(
     """
     made = _made(registry.make_attack, attack, parameters)
     budget, given, held = Budget(epsilon, steps), _read(data), [_mend(one) for one in mends]
-    view: Target = _mended(_opened(target, options, None, progress), held)
+    opened = _opened(target, options, None, progress, _fitting(made.name, made.works_on, target))
+    view: Target = _mended(opened, held)
     return run_attack(made, view, given, budget, seed=seed, out=_folder(out), progress=progress)
 
 
@@ -220,9 +227,9 @@ def compare(
         methods: Names with commas between, or all; settings as `cmrm:alpha=0.6:anchors=all`.
         out: Folder for mends, replies, `defences.json` and the page `defences.html`.
         mends: Fitted ones: folders, or mends by the name of their row.
-        data: What to fit on; the built-in anchors unless given.
+        data: What to fit on; the built-in calibration set unless given.
         test: What to ask; the built-in held-out requests unless given.
-        judge: Who reads replies.
+        judge: Judge of the replies.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply.
         seed: Of the fits.
@@ -237,8 +244,9 @@ def compare(
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", None if test is None else _read(test))
     anchors = _anchors() if data is None else _read(data)
+    opened = _opened(target, options, None, progress, _fitting("compare", "chat", target))
     content = run_compare(
-        _inside(_opened(target, options, None, progress), "compare"), wanted, dict(given), anchors, asked, sizes,
+        _inside(opened, "compare"), wanted, dict(given), anchors, asked, sizes,
         Path(out), judge=reader, seed=seed, progress=progress,
     )  # fmt: skip
     write_defences(content, Path(out) / "defences.html")
@@ -246,20 +254,28 @@ def compare(
 
 
 def _subject(
-    target: Target | Dataset | str, options: LoadOptions, api_base: str | None, progress: Progress
+    target: Target | Dataset | str, plan: Plan, options: LoadOptions, api_base: str | None, progress: Progress
 ) -> Target | Dataset:
     if isinstance(target, Dataset):
         return target
     if isinstance(target, str) and target.startswith(DATA):
         return read_data(target.removeprefix(DATA))
-    return _opened(target, options, api_base, progress)
+    return _opened(target, options, api_base, progress, lambda kind: suites_of(plan.suites, None, kind))
 
 
-def _opened(target: Target | str, options: LoadOptions, api_base: str | None, progress: Progress) -> Target:
+def _fitting(name: str, works_on: Kind | tuple[Kind, ...], target: Target | str) -> Callable[[Kind], None]:
+    """Refuses a plug-in that is for other models as soon as the kind is known."""
+    return lambda kind: check_kind(kind, target if isinstance(target, str) else target.name, name, works_on)
+
+
+def _opened(
+    target: Target | str, options: LoadOptions, api_base: str | None, progress: Progress,
+    check: Callable[[Kind], object] = lambda kind: None,
+) -> Target:  # fmt: skip
     if not isinstance(target, str):
         return target
     progress("load", 0, 1)
-    opened = open_target(target, options=options, api_base=api_base)
+    opened = open_target(target, options=options, api_base=api_base, check=check)
     progress("load", 1, 1)
     return opened
 

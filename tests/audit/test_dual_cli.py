@@ -52,9 +52,11 @@ def test_audit_mend_audit_gate_report_and_view(folder: Path, tmp_path: Path) -> 
 
 
 def test_methods_and_models_of_different_kinds_are_refused_before_loading(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cmrm works on generative models, and .* is a dual one"):
+    with pytest.raises(UsageError, match=r"cmrm works on a model that answers, and .* is a dual encoder"):
         run("mend", "cmrm", "--model", folder, "--out", tmp_path / "mend")
-    with pytest.raises(UsageError, match="text_projection works on dual models, and api:phantom is a generative one"):
+    with pytest.raises(
+        UsageError, match="text_projection works on a dual encoder, and api:phantom is a model that answers"
+    ):
         run("mend", "text_projection", "--model", "api:phantom", "--out", tmp_path / "mend")
     with pytest.raises(UsageError, match="safety cannot be measured on a dual encoder"):
         run("audit", folder, "--suite", "safety", "--out", tmp_path / "run")

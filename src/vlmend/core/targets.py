@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,15 +22,29 @@ from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.errors import NeedsAccess, SampleError, UsageError
 
-if TYPE_CHECKING:
-    from typing import Self
-else:
-    Self = Any  # beartype, in tests, knows Self only in classes that it decorates itself
-
 __all__ = [
-    "CALLED", "LEVELS", "Access", "ChatGradients", "ChatLikelihoods", "ChatStates", "ChatTarget", "ChatWeights",
-    "DualGradients", "DualStates", "DualTarget", "DualWeights", "Kind", "PROTOCOLS", "PairKind", "Pixels", "Target", "check_access",
-    "key_of", "levels_of", "problem_of",
+    "CALLED",
+    "LEVELS",
+    "PROTOCOLS",
+    "Access",
+    "ChatGradients",
+    "ChatLikelihoods",
+    "ChatStates",
+    "ChatTarget",
+    "ChatWeights",
+    "DualGradients",
+    "DualStates",
+    "DualTarget",
+    "DualWeights",
+    "Kind",
+    "PairKind",
+    "Pixels",
+    "Target",
+    "check_access",
+    "check_kind",
+    "key_of",
+    "levels_of",
+    "problem_of",
 ]  # fmt: skip
 
 Kind = Literal["chat", "dual", "draw", "data"]
@@ -75,12 +89,13 @@ class Pixels:
 
 @runtime_checkable
 class Target(Protocol):
-    """A model under zero or more mends."""
+    """A model under zero or more mends.
 
-    @property
-    def kind(self) -> Kind:
-        """What it is."""
-        ...
+    Attributes:
+        kind: What it is.
+    """
+
+    kind: ClassVar[Kind]
 
     @property
     def id(self) -> str:
@@ -320,6 +335,20 @@ def levels_of(target: Target) -> tuple[Access, ...]:
     )
 
 
+def check_kind(kind: Kind, model: str, name: str, works_on: Kind | tuple[Kind, ...]) -> None:
+    """Refuse a plug-in that is for targets of another kind; a target's config tells its kind before it is loaded.
+
+    Raises:
+        UsageError: It is.
+    """
+    kinds = (works_on,) if isinstance(works_on, str) else works_on
+    if kind not in kinds:
+        raise UsageError(
+            f"{name} works on {' or '.join(CALLED[one] for one in kinds)}, and {model} is {CALLED[kind]}.",
+            "vlmend list methods (suites, attacks) says what works on which.",
+        )
+
+
 def check_access(target: Target, name: str, works_on: Kind | tuple[Kind, ...], needs: Access) -> None:
     """Refuse, before any work, a plug-in that does not fit a target.
 
@@ -333,13 +362,7 @@ def check_access(target: Target, name: str, works_on: Kind | tuple[Kind, ...], n
         UsageError: It is for another kind of target.
         NeedsAccess: The target cannot be reached as deep as that.
     """
-    kinds = (works_on,) if isinstance(works_on, str) else works_on
-    if target.kind not in kinds:
-        raise UsageError(
-            f"{name} works on {' or '.join(CALLED[kind] for kind in kinds)}, and {target.name} is "
-            f"{CALLED[target.kind]}.",
-            "vlmend list methods (suites, attacks) says what works on which.",
-        )
+    check_kind(target.kind, target.name, name, works_on)
     given = levels_of(target)
     if needs in LEVELS[target.kind] and needs not in given:
         raise NeedsAccess(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from vlmend.core.targets import Target
-from vlmend.errors import UsageError
+from vlmend.core.targets import Kind, Target
+from vlmend.errors import ModelProblem, UsageError
 from vlmend.models.loading.options import LoadOptions
 
 __all__ = ["open_target"]
 
 
 def open_target(
-    name: str, options: LoadOptions = LoadOptions(), api_base: str | None = None, *, folder: str | Path | None = None
-) -> Target:
+    name: str, options: LoadOptions = LoadOptions(), api_base: str | None = None, *,
+    folder: str | Path | None = None, check: Callable[[Kind], object] = lambda kind: None,
+) -> Target:  # fmt: skip
     """A model that vlmend loads, of either kind, or `api:NAME` as a black box.
 
     Args:
@@ -21,6 +23,7 @@ def open_target(
         options: How to load it.
         api_base: Address of an API model; OPENAI_BASE_URL unless given.
         folder: Where it is, for names that stand for a folder; `name` itself unless given.
+        check: Called with the kind that the config tells, before a weight is read; what it raises ends the opening.
 
     Raises:
         UsageError: Options of the one kind with a model of the other.
@@ -28,17 +31,22 @@ def open_target(
     """
     from vlmend.models.api.target import PREFIX, ApiTarget
     from vlmend.models.loading.dual import is_dual, load_dual
-    from vlmend.models.loading.vlm import load
+    from vlmend.models.loading.vlm import config_of, load
 
     if name.startswith(PREFIX):
+        check("chat")
         if options != LoadOptions():
             raise UsageError(f"{name} is an API: it is not loaded.", "Leave out the options of loading.")
         return ApiTarget.of(name, api_base)
     if api_base:
         raise UsageError(f"--api-base is for API models, and {name} is none.", f"Write {PREFIX}NAME.")
     place = name if folder is None else folder
-    return (
-        load_dual(place, name=name, options=options)
-        if is_dual(place, options)
-        else load(place, name=name, options=options)
-    )
+    try:
+        config = config_of(place, options)
+    except ModelProblem:  # open_clip has another one; whatever else it is, loading tells it properly
+        config = None
+    dual = is_dual(place, options, config)
+    check("dual" if dual else "chat")
+    if dual:
+        return load_dual(place, name=name, options=options, config=config)
+    return load(place, name=name, options=options, config=config)
