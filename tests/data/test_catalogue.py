@@ -21,6 +21,7 @@ from vlmend.data.catalogue import adapters, listed_adapters
 from vlmend.data.layouts import read_data
 from vlmend.data.rows import Row, listed_rows, maybe, rows_of, text
 from vlmend.errors import NameClash, UsageError
+from vlmend.models.vlm import VLM
 
 PACKAGE = """
     from vlmend.data.adapter import Adapter, Draft
@@ -121,10 +122,9 @@ class Nothing(AbstractMethod[ChatTarget]):
         raise AssertionError("it was fitted")
 
 
-def test_no_method_is_fitted_on_a_set_for_testing_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmend.core.contracts.check_access", lambda *given: None)
+def test_no_method_is_fitted_on_a_set_for_testing_only(tiny: VLM) -> None:
     with pytest.raises(UsageError, match="mossbench is for testing only, so nothing is not fitted on it"):
-        Nothing().fit(None, Dataset("mossbench", (), test_only=True), seed=0)  # type: ignore[arg-type]
+        Nothing().fit(tiny, Dataset("mossbench", (), test_only=True), seed=0)
 
 
 def test_a_line_separator_inside_a_row_ends_no_row(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,35 +22,38 @@ from vlmend.data.layouts import read_data
 from vlmend.data.writing import write_data
 from vlmend.errors import BadData, RunProblem, UsageError
 
-PICTURES = st.sampled_from([blank_image(side) for side in (4, 5, 6)] + [Image(b"no picture", "n"), Image(b"", "e")])
+PICTURES = [blank_image(side) for side in (4, 5, 6)] + [Image(b"no picture", "n"), Image(b"", "e")]
 WORDS = st.text(max_size=12)
+PLACES = st.lists(st.integers(0, len(PICTURES) - 1), max_size=3)
+TURNS = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), WORDS, PLACES), max_size=2)
+FIELDS = st.tuples(
+    WORDS, st.sampled_from(["harmful", "benign", None]), WORDS, PLACES, st.none() | WORDS, st.lists(WORDS, max_size=2),
+    st.dictionaries(WORDS, WORDS, max_size=2), TURNS,
+)  # fmt: skip
+"""Prompt, label, group, pictures, caption, answers, attributes, turns: plain values, examples are made in the test."""
+
+ROWS = st.dictionaries(WORDS, FIELDS, min_size=1, max_size=4)
 
 
-@st.composite
-def examples(draw: st.DrawFn, name: str) -> Example:
-    images = draw(st.lists(PICTURES, max_size=3))
-    label = draw(st.sampled_from(["harmful", "benign", None]))
-    prompt = draw(WORDS) if images else draw(WORDS) + "?"
-    turns = st.builds(
-        Turn, st.sampled_from(["system", "user", "assistant"]), WORDS, st.lists(PICTURES, max_size=2).map(tuple)
-    )
-    return Example(
-        name, prompt, label, draw(WORDS), images[0] if images else None, draw(st.none() | WORDS),
-        tuple(draw(st.lists(WORDS, max_size=2))), draw(st.dictionaries(WORDS, WORDS, max_size=2)), tuple(images[1:]),
-        tuple(draw(st.lists(turns, max_size=2))),
-    )  # fmt: skip
+def pictures(places: list[int]) -> tuple[Image, ...]:
+    return tuple(PICTURES[k] for k in places)
 
 
-@st.composite
-def datasets(draw: st.DrawFn) -> Dataset:
-    names = draw(st.lists(WORDS, min_size=1, max_size=4, unique=True))
-    rows = tuple(draw(examples(name)) for name in names)
-    return Dataset(draw(WORDS), rows, draw(WORDS), tuple(draw(st.lists(WORDS, max_size=2))), draw(st.booleans()))
+def example(name: str, fields: Any) -> Example:
+    prompt, label, group, places, caption, answers, attributes, turns = fields
+    first, *more = pictures(places) or (None,)
+    made = tuple(Turn(role, text, pictures(shown)) for role, text, shown in turns)
+    asked = prompt if places else f"{prompt}?"
+    return Example(name, asked, label, group, first, caption, tuple(answers), attributes, tuple(more), made)  # type: ignore[arg-type]
 
 
 @settings(max_examples=150, deadline=None)
-@given(datasets())
-def test_write_then_read_is_the_same_set(data: Dataset) -> None:
+@given(ROWS, WORDS, WORDS, st.lists(WORDS, max_size=2), st.booleans())
+def test_write_then_read_is_the_same_set(
+    rows: dict[str, Any], name: str, licence: str, notes: list[str], test_only: bool
+) -> None:
+    examples = tuple(example(key, fields) for key, fields in rows.items())
+    data = Dataset(name, examples, licence, tuple(notes), test_only)
     with tempfile.TemporaryDirectory() as folder:
         write_data(data, Path(folder) / "out")
         read = read_data(str(Path(folder) / "out"))
