@@ -75,7 +75,7 @@ class Measure:
         """A value of this measure; empty where there is none."""
         if math.isnan(value):
             return ""
-        return f"{value:.{digits}%}" if self.unit == "share" else f"{value:.{digits + 2}f}"
+        return f"{value:z.{digits}%}" if self.unit == "share" else f"{value:z.{digits + 2}f}"
 
 
 @dataclass(frozen=True)
