@@ -17,9 +17,9 @@ import transformers as hf
 from tests.models import duals
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import DualTarget
 from vlmend.core.images import Image, noise_image
 from vlmend.core.sites import Site
+from vlmend.core.targets import DualTarget
 from vlmend.errors import AnatomyProblem, BadImage, BadParameter, MissingExtra, ModelProblem
 from vlmend.models.dual.encoder import BATCH, DualEncoder, dual_of
 from vlmend.models.loading.dual import load_dual
@@ -128,7 +128,7 @@ def test_a_saved_folder_loads_and_embeds_the_same(name: str, tmp_path: Path) -> 
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     loaded, dual = load_dual(tmp_path, name="again", options=LoadOptions(device="cpu")), family(name)
-    assert (loaded.id, loaded.model_digest, loaded.kind) == ("again", dual.model_digest, dual.kind)
+    assert (loaded.id, loaded.model_digest, loaded.pair_kind) == ("again", dual.model_digest, dual.pair_kind)
     assert type(loaded.towers.model) is type(model)
     torch.testing.assert_close(loaded.logits(IMAGES, TEXTS), dual.logits(IMAGES, TEXTS))
 
@@ -168,7 +168,9 @@ def test_long_texts_are_cut_to_what_the_family_reads(name: str, kept: int) -> No
 
 def test_scale_and_bias_are_the_models_own() -> None:
     """exp(2) = 7.389 for logit_scale 2, 1 / 0.25 for ALIGN's temperature, none for BLIP, whose class dropped it."""
-    found = {name: (family(name).kind, family(name).towers.scale, family(name).towers.bias) for name in duals.FAMILIES}
+    found = {
+        name: (family(name).pair_kind, family(name).towers.scale, family(name).towers.bias) for name in duals.FAMILIES
+    }
     assert found["clip"] == ("softmax", pytest.approx(math.exp(2)), 0.0)
     assert found["siglip"] == found["siglip2_naflex"] == ("sigmoid", pytest.approx(math.exp(2)), -3.0)
     assert found["align"] == ("softmax", 4.0, 0.0)

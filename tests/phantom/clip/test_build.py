@@ -35,7 +35,7 @@ def weights(folder: Path, recipe: ClipRecipe) -> dict[str, torch.Tensor]:
 
 def test_what_is_built_is_a_dual_encoder_for_texts_and_pictures(folder: Path) -> None:
     dual = load_dual(folder / PLANTED.name)
-    assert (dual.kind, dual.width, dual.layers("vision"), dual.layers("text")) == ("softmax", 192, 5, 2)
+    assert (dual.pair_kind, dual.width, dual.layers("vision"), dual.layers("text")) == ("softmax", 192, 5, 2)
     assert sum(p.numel() for p in dual.towers.model.parameters()) < 12e6
 
 

@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, DualTarget, TargetKind
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.dual_edits import MapTexts
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData, BadParameter
 from vlmend.pictures.galleries import GENDERS, PHOTO, professions
 
@@ -45,7 +46,7 @@ class TextProjection(AbstractMethod[DualTarget]):
     needs: ClassVar[Access] = "embeddings"
     passes: ClassVar[str] = "none; one small product a text"
     data: ClassVar[str] = "prompts that name the attribute, and pairs that differ in it"
-    works_on: ClassVar[TargetKind] = "dual"
+    works_on: ClassVar[Kind] = "dual"
 
     calibration: float = 1000.0
 
@@ -63,7 +64,7 @@ class TextProjection(AbstractMethod[DualTarget]):
         ]
         return Dataset("gender-prompts", (*alone, *pairs), "Apache-2.0")
 
-    def fit(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
         """Project out the prompts of group `spurious`; prompts of any other group are drawn together.
 
         Raises:

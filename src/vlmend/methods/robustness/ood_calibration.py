@@ -12,14 +12,17 @@ from typing import ClassVar
 
 import torch
 
-from vlmend.core.contracts import AbstractMethod, Access, DualTarget, TargetKind
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.dual_edits import AcceptAbove, ScaleLogits
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.calibration import best_temperature
 from vlmend.core.metrics.detection import KEPT, mcm, threshold_keeping
+from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData, BadParameter
 from vlmend.pictures.galleries import PHOTO, object_pictures
+from vlmend.pictures.pool import drawn
 
 __all__ = ["METHOD", "OodCalibration"]
 
@@ -37,7 +40,7 @@ class OodCalibration(AbstractMethod[DualTarget]):
     needs: ClassVar[Access] = "embeddings"
     passes: ClassVar[str] = "none; the names of known things are embedded to accept a picture"
     data: ClassVar[str] = "pictures of known things with their names"
-    works_on: ClassVar[TargetKind] = "dual"
+    works_on: ClassVar[Kind] = "dual"
 
     kept: float = KEPT
 
@@ -49,7 +52,16 @@ class OodCalibration(AbstractMethod[DualTarget]):
         """Pictures of the validation split."""
         return object_pictures("validation")
 
-    def fit(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
+    def sample_data(self) -> Dataset:
+        """Eight training pictures with their names."""
+        pictures = [drawn("object", "train", 0, k) for k in range(8)]
+        rows = [
+            Example(str(k), image=Image.from_pixels(one.image), answers=(one.facts["name"],))
+            for k, one in enumerate(pictures)
+        ]
+        return Dataset("a-few-objects", tuple(rows), "Apache-2.0 (Noto Emoji)")
+
+    def learn(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
         """Fit both on the rows that have an image and a right answer; the first answer is the name.
 
         Raises:
@@ -65,7 +77,7 @@ class OodCalibration(AbstractMethod[DualTarget]):
         images = [example.image for example in rows if example.image is not None]
         texts = [PHOTO.format(name) for name in names]
         right = torch.tensor([names.index(example.answers[0]) for example in rows])
-        temperature = best_temperature(target.logits(images, texts), right, target.kind)
+        temperature = best_temperature(target.logits(images, texts), right, target.pair_kind)
         scores = mcm(target.embed_images(images) @ target.embed_texts(texts).T)
         threshold = threshold_keeping(scores.numpy(), self.kept)
         edits = [ScaleLogits(temperature), AcceptAbove(tuple(texts), threshold)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, final
 
 import PIL.Image
 import torch
@@ -58,6 +58,7 @@ class Ranked:
     scores: tuple[float, ...]
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class DualEncoder:
     """A view of one loaded dual encoder under zero or more mends.

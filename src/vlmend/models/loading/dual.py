@@ -19,9 +19,10 @@ from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.dual.encoder import DualEncoder, checked, dual_of
 from vlmend.models.dual.open_clip import OPEN_CLIP_CONFIG, open_clip_towers
 from vlmend.models.dual.towers import Featured
-from vlmend.models.loading.options import check_fits, check_packages, device_of, free_bytes, header_tensors
+from vlmend.models.loading.options import check_fits, check_packages, device_of, header_tensors
 from vlmend.models.loading.problems import check_numbers, explained, processor_explained
 from vlmend.models.loading.vlm import LoadOptions, quiet
+from vlmend.models.memory import free_bytes
 
 __all__ = ["is_dual", "load_dual"]
 
@@ -29,7 +30,10 @@ HUB = "hf-hub:"
 WHAT = "a dual encoder"
 
 
-def load_dual(model: str | Path, *, name: str | None = None, options: LoadOptions = LoadOptions()) -> DualEncoder:
+def load_dual(
+    model: str | Path, *, name: str | None = None, options: LoadOptions = LoadOptions(),
+    config: PreTrainedConfig | None = None,
+) -> DualEncoder:  # fmt: skip
     """Load any checkpoint with an image and a text tower.
 
     Args:
@@ -37,6 +41,7 @@ def load_dual(model: str | Path, *, name: str | None = None, options: LoadOption
             open_clip writes them, `hf-hub:ORG/NAME`.
         name: What to call it; the hub name or folder unless told.
         options: Device, dtype, revision, attention and, for transformers, `allow_pickle`; the others are refused.
+        config: Its config, where it was read before.
 
     Raises:
         BadParameter: An option that dual encoders do not have.
@@ -53,27 +58,29 @@ def load_dual(model: str | Path, *, name: str | None = None, options: LoadOption
         with explained(model, options.revision, WHAT):
             folder = _from_hub(str(model).removeprefix(HUB), options.revision) if on_hub else folder
             return checked(open_clip_towers(folder, device, dtype), named)
-    loaded, processor = _of_transformers(model, options, device, dtype)
+    loaded, processor = _of_transformers(model, options, device, dtype, config)
     return dual_of(loaded, processor, named)
 
 
-def is_dual(model: str | Path, options: LoadOptions = LoadOptions()) -> bool:
+def is_dual(model: str | Path, options: LoadOptions = LoadOptions(), config: PreTrainedConfig | None = None) -> bool:
     """Whether a checkpoint is one for `load_dual`, from its config alone; False where that cannot be read."""
     if str(model).startswith(HUB) or ((Path(model) / OPEN_CLIP_CONFIG).exists()):
         return True
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(model, revision=options.revision)
+            config = config or AutoConfig.from_pretrained(model, revision=options.revision)
     except Exception:  # whatever it is, loading the model tells it properly
         return False
     own = [getattr(transformers, name, None) for name in config.architectures or ()]
     return any(_embeds(found) for found in own or [MODEL_MAPPING.get(type(config), None)])
 
 
-def _of_transformers(model: str | Path, options: LoadOptions, device: str, dtype: str) -> tuple[Any, Any]:
+def _of_transformers(
+    model: str | Path, options: LoadOptions, device: str, dtype: str, config: PreTrainedConfig | None
+) -> tuple[Any, Any]:
     revision = options.revision
     with explained(model, revision, WHAT), quiet():
-        config = AutoConfig.from_pretrained(model, revision=revision)
+        config = config or AutoConfig.from_pretrained(model, revision=revision)
     kind = _class_of(model, config)
     with processor_explained(model, revision), quiet():
         processor = AutoProcessor.from_pretrained(model, revision=revision)
