@@ -347,8 +347,8 @@ def test_pictures_for_a_set_of_words_are_refused(tmp_path: Path) -> None:
         read_data(f"advbench:{file}:{tmp_path}")
 
 
-@pytest.mark.parametrize("name", list(adapters()))
-def test_every_set_tells_how_to_get_it_when_its_files_are_not_there(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name, adapter in adapters().items() if adapter.made is None])
+def test_every_published_set_tells_how_to_get_it_when_its_files_are_not_there(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadData) as problem:
         read_data(f"{name}:{tmp_path / 'nothing'}")
     assert adapters()[name].how in problem.value.hint

@@ -66,9 +66,9 @@ def adapter_table() -> str:
             hub = f" The rows come from the hub with `{one.name}::PICTURES`."
         cells = (
             f"`{one.name}`",
-            f"[{one.title}]({one.repository}) ({one.paper})",
+            f"[{one.title}]({one.repository.removeprefix('docs/')})" + ("" if one.made else f" ({one.paper})"),
             _rows(one),
-            pictures.get(one.pictures, one.pictures),
+            "drawn" if one.made else pictures.get(one.pictures, one.pictures),
             one.licence + (", test only" if one.test_only else ""),
             one.how + hub,
         )
