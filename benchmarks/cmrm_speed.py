@@ -33,7 +33,8 @@ from vlmend.data.sources import builtin_dataset
 from vlmend.methods.reading import as_text, batches, sites_of, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.safety.cmrm_sample import CMRMSample
-from vlmend.models.decoding.prefixes import Prefixes, row_shifts, sharing
+from vlmend.models.decoding.prefixes import Prefixes, sharing
+from vlmend.models.decoding.shifts import row_shifts
 from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
@@ -109,8 +110,8 @@ def fit(vlm: VLM, rounds: int, quick: bool) -> list[Table]:
                 (str(count), name, f"{median(found):.2f}", shown_ratio(ratios(seconds, name, FLOOR)),
                  f"{peaks[name] / 1e6:.1f}", f"{whole:.3f}")
             )  # fmt: skip
-    columns = ("anchors", "what", "seconds", "time, ratio", "peak beyond weights, MB", "peak with weights, ratio")
-    notes = (f"Targets: time ≤ 1.05, peak ≤ 1.05, for any anchor count. Weights {weights / 1e6:.0f} MB.",)
+    columns = ("requests", "what", "seconds", "time, ratio", "peak beyond weights, MB", "peak with weights, ratio")
+    notes = (f"Targets: time ≤ 1.05, peak ≤ 1.05, for any number of requests. Weights {weights / 1e6:.0f} MB.",)
     return [Table("fit", columns, tuple(rows), (*notes, machine(rounds)))]
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from vlmend import registry
-from vlmend.audit.suite import builtin_picture, pixels_of
+from vlmend.audit.suite import builtin_picture
 from vlmend.audit.suites.safety.alignment_gap import SUITE as GAP
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.sites import Site
@@ -37,9 +37,9 @@ from vlmend.models.decoding.image_features import Seen
 from vlmend.models.decoding.prefill import Workings
 from vlmend.models.decoding.prefixes import Prefix, Prefixes
 from vlmend.models.decoding.recall import Recall
-from vlmend.models.editing.states import capturing
 from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.reading.reader import Reader
+from vlmend.models.reading.states import capturing
 from vlmend.models.vlm import VLM
 
 TOKENS = 24
@@ -174,7 +174,7 @@ class NothingRecalled(Recall):
 def audit(vlm: VLM, count: int, rounds: int) -> Table:
     """The five conditions with and without what requests share: of one model, and of it and its mended view."""
     questions = GAP.questions(None, max(4, count // 5))
-    batch = [Conversation.ask(q.prompt, pixels_of(q, vlm.image_side)) for q in questions]
+    batch = [question.conversation(vlm.image_side) for question in questions]
     anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
     few = replace(anchors, examples=anchors.examples[:16])
     mended = vlm.with_mend(CMRM(alpha=0.6).fit(vlm, few, seed=0))

@@ -32,18 +32,20 @@ from vlmend.core.edits import AddVector
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.sites import Site
+from vlmend.core.targets import levels_of
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import (
     BadParameter,
     BatchProblem,
     MendMismatch,
     ModelProblem,
-    NeedsActivations,
+    NeedsAccess,
     RunProblem,
     SampleError,
     UsageError,
+    VlmendError,
 )
-from vlmend.models.api.target import ApiTarget, check_access
+from vlmend.models.api.target import ApiTarget
 from vlmend.models.api.wire import FILTERED, Endpoint
 from vlmend.models.batching import Batcher
 
@@ -391,31 +393,29 @@ def test_a_review_that_has_no_answer_fails_its_own_request_only(target: ApiTarge
 def test_mends_that_act_inside_are_refused_with_the_reason(target: ApiTarget) -> None:
     made = registry.make_method("safety_prompt", {}).fit(target, DATA, seed=0)
     inside = replace(made, edits=(AddVector(Site("language", 0), torch.ones(4)),))
-    with pytest.raises(NeedsActivations, match="AddVector"):
+    with pytest.raises(NeedsAccess, match="AddVector"):
         target.with_mend(inside)
     assert target.with_mend(inside.scaled(0.0)).edits == ()  # at scale 0 it is the base
     with pytest.raises(MendMismatch):
         ApiTarget.of("api:other", target.endpoint.base_url).with_mend(made)
 
 
-def test_states_are_refused_with_what_still_works(target: ApiTarget) -> None:
-    with pytest.raises(NeedsActivations, match="gives replies only"):
-        target.hidden([Conversation.ask("x")], [Site("language", 0)])
+def test_an_api_gives_replies_and_fakes_nothing_deeper(target: ApiTarget) -> None:
+    assert levels_of(target) == ("replies",)
     with pytest.raises(BadParameter, match="end token"):
         ask(target, "x", Sampling(5, least=5))
 
 
-@pytest.mark.parametrize("name", registry.method_names())
+@pytest.mark.parametrize("name", registry.names("methods"))
 def test_a_method_works_where_replies_are_enough_and_is_refused_before_any_work_elsewhere(
     name: str, target: ApiTarget, peer: Peer
 ) -> None:
     method = registry.make_method(name, {})
     if name in ("ecso", "safety_prompt"):
-        check_access(target, method)
         assert target.with_mend(method.fit(target, DATA, seed=0)).edits
     else:
-        with pytest.raises(NeedsActivations, match=f"{name} needs the .* and api:m is an API"):
-            check_access(target, method)
+        with pytest.raises(VlmendError, match=f"{name} (needs the .* of api:m, of which only replies|works on)"):
+            method.fit(target, DATA, seed=0)
     assert peer.bodies == []
 
 
@@ -512,7 +512,7 @@ def test_the_command_line_audits_an_api_and_mends_its_words(peer: Peer, tmp_path
     ],
 )
 def test_what_looks_inside_is_refused_on_the_command_line(arguments: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(NeedsActivations, match=said):
+    with pytest.raises(NeedsAccess, match=said):
         app(args=[*arguments, "--out", str(tmp_path)], standalone_mode=False)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import queue
 from concurrent.futures import wait
 from typing import ClassVar
 
 import pytest
+import torch
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.edits import AddVector
 from vlmend.core.images import Image, blank_image
+from vlmend.core.mend import Mend, MendCard
+from vlmend.core.sites import Site
 from vlmend.errors import BadImage
+from vlmend.models import batching
 from vlmend.models.batching import Batcher
-from vlmend.testing import ScriptedTarget
+from vlmend.testing import ScriptedTarget, tiny_vlm
 
 
 class Recording(ScriptedTarget):
@@ -70,3 +76,47 @@ def test_a_closed_batcher_refuses() -> None:
     batcher.close()
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(ScriptedTarget(lambda c, mended: ""), Conversation.ask("x"), Sampling())
+
+
+def test_the_oldest_request_sets_the_deadline() -> None:
+    """It came at 10.000 s: at 10.015 s five of its 20 ms are left, whoever came in between."""
+    target = ScriptedTarget(lambda c, mended: "ok")
+    first, second = (batching._Job(target, Conversation.ask("x"), Sampling(), arrived=at) for at in (10.0, 10.015))
+    assert batching.time_left([first, second], 10.015) == pytest.approx(0.005)
+    assert batching.time_left([first, second], 10.5) == 0.0
+    assert batching.time_left([], 10.5) is None
+
+
+def test_a_steady_stream_cannot_hold_the_oldest_request_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request each 15 ms, by a clock that only arrivals move: the first batch is the first two."""
+    clock = [0.0]
+    target = Recording(lambda c, mended: "ok")
+    batcher = Batcher(64)
+    arrivals: list[float] = [0.0, 0.015, 0.030, 0.045]
+
+    class Stream:
+        def get(self, timeout: float | None = None) -> object:
+            if not arrivals or (timeout is not None and arrivals[0] > clock[0] + timeout):
+                raise queue.Empty
+            clock[0] = max(clock[0], arrivals.pop(0))
+            return batching._Job(target, Conversation.ask("x"), Sampling(), arrived=clock[0])
+
+    monkeypatch.setattr(batching.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(batcher, "_queue", Stream())
+    waiting: list[object] = []
+    batcher._fill(waiting)  # type: ignore[arg-type]
+    assert len(waiting) == 2
+
+
+def test_choosing_a_batch_hashes_no_mend_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = Mend._serialised
+    monkeypatch.setattr(Mend, "_serialised", lambda self: (calls.append(1), plain(self))[1])
+    vlm = tiny_vlm()
+    card = MendCard("m", {}, vlm.name, vlm.model_digest, "d", "", 0, {}, {}, "s")
+    views = [vlm, vlm.with_mend(Mend((AddVector(Site("language", 0), torch.ones(32)),), card))]
+    waiting = [batching._Job(views[k % 2], Conversation.ask("x"), Sampling()) for k in range(128)]
+    batcher = Batcher(32)
+    assert len(batcher._take(waiting)) == 32
+    assert len(calls) <= 1
+    batcher.close()

@@ -10,7 +10,8 @@ import torch
 
 from vlmend.models.checkup.checks import Finding, checkup, constant_view
 from vlmend.models.vlm import VLM
-from vlmend.testing import TEMPLATE, full_digest, hook_count, tiny_vlm
+from vlmend.testing import full_digest, hook_count, tiny_vlm
+from vlmend.testing.fakes import TEMPLATE
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:

@@ -29,9 +29,11 @@ from vlmend.core.sites import Site
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.cmrm_sample import CMRMSample
 from vlmend.models.anatomy.find import find_anatomy
-from vlmend.models.decoding.prefixes import Prefixes, row_shifts, sharing
+from vlmend.models.decoding.prefixes import Prefixes, sharing
+from vlmend.models.decoding.shifts import row_shifts
 from vlmend.models.vlm import VLM
-from vlmend.testing import TEMPLATE, tiny_tokenizer, tiny_vlm
+from vlmend.testing import tiny_tokenizer, tiny_vlm
+from vlmend.testing.fakes import TEMPLATE
 
 MODES: tuple[Mode, ...] = ("full", "increment", "last_only", "sequential")
 WHITE = blank_image(16)

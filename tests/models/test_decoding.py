@@ -22,10 +22,11 @@ from vlmend.errors import ModelProblem
 from vlmend.models.batching import Batcher
 from vlmend.models.decoding import image_features as seeing_module
 from vlmend.models.decoding.cache import growing, joined
-from vlmend.models.decoding.engine import decode_rows, decode_whole, loop_of
+from vlmend.models.decoding.engine import decode_rows, decode_whole
 from vlmend.models.decoding.loop import Budget, Prefilled, Waiting, decode, in_budget
 from vlmend.models.decoding.prefill import Workings
-from vlmend.models.vlm import VLM, answer_together, mixes
+from vlmend.models.decoding.trial import loop_of
+from vlmend.models.vlm import VLM, answer_together
 from vlmend.testing import tiny_vlm
 
 GREEDY = Sampling(max_new_tokens=9)
@@ -97,7 +98,7 @@ def test_rows_under_different_mends_share_a_batch() -> None:
     vlm = tiny_vlm(seed=0)
     kinds = views(vlm)
     asked = [kinds[k % len(kinds)] for k in range(len(MANY))]
-    assert all(mixes(one) for one in kinds)
+    assert all(one.mixes for one in kinds)
     together = answer_together(asked, MANY, GREEDY)
     alone = [one.generate([conversation], GREEDY)[0] for one, conversation in zip(asked, MANY, strict=True)]
     assert plain(together) == plain(alone)

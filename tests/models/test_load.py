@@ -27,11 +27,11 @@ from vlmend.models.loading.options import (
     LoadOptions,
     check_fits,
     device_of,
-    free_bytes,
     header_tensors,
     needed_bytes,
 )
 from vlmend.models.loading.vlm import load
+from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_tokenizer
 

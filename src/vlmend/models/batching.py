@@ -1,7 +1,7 @@
 """One queue and one worker per loaded model: single requests in, batches through the model.
 
 Requests wait at most `WAIT_S` for company, wake on arrival, and share a batch with requests of the same
-sampling to the same view, or to other views of the same model where their mends allow it (`vlm.mixes`). What
+sampling to the same view, or to other views of the same model where their mends allow it (`VLM.mixes`). What
 a batch holds at once, and in which order, the model decides (`decoding`).
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.targets import ChatTarget
 from vlmend.errors import BatchProblem, VlmendError
-from vlmend.models.vlm import VLM, answer_together, mixes
+from vlmend.models.vlm import VLM, answer_together
 
 __all__ = ["WAIT_S", "Batcher"]
 
@@ -26,10 +26,11 @@ WAIT_S = 0.02
 
 @dataclass(eq=False)
 class _Job:
-    target: GenerativeTarget
+    target: ChatTarget
     conversation: Conversation
     sampling: Sampling
     future: Future[Reply] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
 
     @property
     def length(self) -> int:
@@ -57,7 +58,7 @@ class Batcher:
         self._worker = threading.Thread(target=self._work, daemon=True, name="vlmend-batcher")
         self._worker.start()
 
-    def submit(self, target: GenerativeTarget, conversation: Conversation, sampling: Sampling) -> Future[Reply]:
+    def submit(self, target: ChatTarget, conversation: Conversation, sampling: Sampling) -> Future[Reply]:
         """Queue one request. A bad image fails its own future here and never reaches a batch."""
         job = _Job(target, conversation, sampling)
         if not self._worker.is_alive():
@@ -81,26 +82,23 @@ class Batcher:
         waiting: list[_Job] = []
         while True:
             self._fill(waiting)
-            while waiting and not self._closing and (len(waiting) >= self._size or self._queue.empty()):
-                self._run(self._take(waiting))
             if self._closing:
                 for job in waiting:
                     job.future.cancel()
                 return
+            if waiting:
+                self._run(self._take(waiting))
 
     def _fill(self, waiting: list[_Job]) -> None:
-        """Collect jobs until a batch is full, nobody came for `WAIT_S`, or the batcher closes."""
-        deadline = None
+        """Collect jobs until a batch is full, the oldest has waited for `WAIT_S`, or the batcher closes."""
         while len(waiting) < self._size:
             try:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                job = self._queue.get(timeout=left)
+                job = self._queue.get(timeout=time_left(waiting, time.monotonic()))
             except queue.Empty:
                 return
             if job is None:
                 return
             waiting.append(job)
-            deadline = time.monotonic() + WAIT_S
 
     def _take(self, waiting: list[_Job]) -> list[_Job]:
         """The next batch: the oldest job's kind, its nearest lengths first."""
@@ -130,9 +128,17 @@ class Batcher:
                     job.future.set_exception(one)
 
 
-def _may_share(one: GenerativeTarget, other: GenerativeTarget) -> bool:
-    if isinstance(one, VLM) and isinstance(other, VLM) and one.id != other.id:
-        return one.model is other.model and mixes(one) and mixes(other)
+def time_left(waiting: Sequence[_Job], now: float) -> float | None:
+    """Seconds that may go by before a batch begins; None where nobody waits."""
+    return max(0.0, waiting[0].arrived + WAIT_S - now) if waiting else None
+
+
+def _may_share(one: ChatTarget, other: ChatTarget) -> bool:
+    """Whether requests to these views may share a batch; told by the views themselves, no mend is hashed for it."""
+    if one is other:
+        return True
+    if isinstance(one, VLM) and isinstance(other, VLM):
+        return one.model is other.model and one.mixes and other.mixes
     return one.id == other.id
 
 
@@ -147,6 +153,6 @@ def _outcomes(batch: list[_Job]) -> list[Reply | VlmendError]:
 def _answers(batch: list[_Job]) -> list[Reply]:
     conversations, sampling = [job.conversation for job in batch], batch[0].sampling
     views = [job.target for job in batch if isinstance(job.target, VLM)]
-    if len({job.target.id for job in batch}) > 1:
+    if any(job.target is not batch[0].target for job in batch) and len(views) == len(batch):
         return answer_together(views, conversations, sampling)
     return batch[0].target.generate(conversations, sampling)

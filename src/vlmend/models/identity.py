@@ -22,8 +22,10 @@ DECODING = 1
 REPLIES_ONLY = ("decoding",)
 """Parts on which replies depend, but no mend: it fits the same checkpoint on another device or in another dtype."""
 
-BY_THE_WAY = {"tokenizer", "chat_template", "image_processor", "processor_class", "transformers_version", "_name_or_path",
-              "name_or_path"}  # fmt: skip
+BY_THE_WAY = {
+    "tokenizer", "chat_template", "image_processor", "processor_class", "transformers_version", "_name_or_path",
+    "name_or_path",
+}  # fmt: skip
 """Entries of a processor's config that are parts of their own, or say nothing of what it does."""
 
 
@@ -83,7 +85,9 @@ def _tokenizer(tokenizer: Any) -> str:
     else:
         parts = (backend.model, backend.normalizer, backend.pre_tokenizer, backend.post_processor, backend.decoder)
         rules = ["" if part is None else part.__getstate__().decode() for part in parts]
-    return digest_of([type(tokenizer).__name__, rules, added, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}])
+    return digest_of(
+        [type(tokenizer).__name__, rules, added, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}]
+    )
 
 
 def digest_of(content: Any) -> str:

@@ -5,39 +5,44 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import (
-    ActivationEdit,
-    AddVector,
-    ContrastLogits,
-    ContrastShift,
-    Edit,
-    LoadAdapter,
-    RewritePrompt,
-    idle,
-)
+from vlmend.core.edits import ActivationEdit, ContrastLogits, ContrastShift, Edit, WeightEdit, idle
+from vlmend.core.examples import Example
+from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
-from vlmend.errors import ModelProblem
+from vlmend.core.targets import Kind, Pixels
+from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
-from vlmend.models.decoding.engine import Contrast, decode_rows, decode_whole, loop_of
+from vlmend.models.decoding.engine import decode_rows, decode_whole
+from vlmend.models.decoding.forced import reply_logprobs
+from vlmend.models.decoding.gradients import pixels_of, reply_loss
 from vlmend.models.decoding.image_features import Seen
+from vlmend.models.decoding.outcomes import answered, problem_of
 from vlmend.models.decoding.prefill import Workings
-from vlmend.models.decoding.prefixes import row_shifts
 from vlmend.models.decoding.recall import Recall
+from vlmend.models.decoding.sharing import mixes_rows, place_of, sight_of
+from vlmend.models.decoding.shifts import row_shifts
+from vlmend.models.decoding.trial import loop_of
+from vlmend.models.editing.contrast import Contrast, contrasted
+from vlmend.models.editing.inputs import rewritten
 from vlmend.models.editing.lens import lens_score
 from vlmend.models.editing.replies import answer, captioned
-from vlmend.models.editing.states import Aimed, Rows, RowShift, adapting, capturing, editing, precise
+from vlmend.models.editing.states import Aimed, RowShift, editing, gate_of
+from vlmend.models.editing.weights import check_weights, installed_weights
+from vlmend.models.identity import REPLIES_ONLY, identity_of
 from vlmend.models.reading.reader import Reader
+from vlmend.models.reading.states import Rows, capturing, precise
 
-__all__ = ["VLM", "VisionCounter", "answer_together", "mixes"]
+__all__ = ["VLM", "VisionCounter", "answer_together"]
 
 
 @dataclass
@@ -47,6 +52,7 @@ class VisionCounter:
     calls: int = 0
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class VLM:
     """A view of one loaded model under zero or more mends.
@@ -73,10 +79,23 @@ class VLM:
     vision: VisionCounter = field(default_factory=VisionCounter)
     workings: Workings = field(default_factory=Workings)
 
+    kind: ClassVar[Kind] = "chat"
+
     @property
     def id(self) -> str:
         """`name`, or `name+method@digest` for each mend: no cache can confuse two views."""
+        return self._id
+
+    @cached_property
+    def _id(self) -> str:
         return "+".join([self.name, *(f"{m.card.method}@{m.digest[:8]}" for m in self.mends)])
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Digest of each part of the base model that can change a reply (`models.identity`)."""
+        if self.workings.identity is None:
+            self.workings.identity = identity_of(self.model_digest, self.model, self.processor)
+        return self.workings.identity
 
     @property
     def layers(self) -> int:
@@ -100,8 +119,23 @@ class VLM:
 
         Raises:
             MendMismatch: The mend was fitted on another model.
+            BadParameter: It holds edits that are not for models that answer, or weights that this one does not have.
         """
-        mend.check_base(self.name, self.model_digest)
+        base = {part: digest for part, digest in self.identity.items() if part not in REPLIES_ONLY}
+        mend.check_base(self.name, self.model_digest, base)
+        foreign = sorted({type(edit).__name__ for edit in mend.edits if not isinstance(edit, Edit)})
+        if foreign:
+            raise BadParameter(
+                f"A model that answers has no place for {', '.join(foreign)}.",
+                "They are for dual encoders; vlmend list methods says what works on which.",
+            )
+        weights = [edit for edit in mend.edits if isinstance(edit, WeightEdit)]
+        if any(edit.when != "always" for edit in weights):
+            raise BadParameter(
+                "Weights act on every row of a batch, and this mend's are for requests with an image only.",
+                "Make them with when='always'.",
+            )
+        check_weights(self.model, weights)
         return replace(self, mends=(*self.mends, mend))
 
     def forgetful(self) -> VLM:
@@ -121,24 +155,59 @@ class VLM:
     @property
     def edits(self) -> tuple[Edit, ...]:
         """Every edit that does something, in the order of the mends."""
-        return tuple(edit for mend in self.mends for edit in mend.edits if not idle(edit))
+        return self._edits
+
+    @cached_property
+    def _edits(self) -> tuple[Edit, ...]:
+        return tuple(e for mend in self.mends for e in mend.edits if isinstance(e, Edit) and not idle(e))
+
+    @property
+    def sight(self) -> str:
+        """Key of what this view makes of an image; "" where no edit reaches tower or projector."""
+        return self._sight
+
+    @cached_property
+    def _sight(self) -> str:
+        head = self.model.get_output_embeddings()
+        paths = [path for path, module in self.model.named_modules() if module is head]
+        return sight_of(self.edits, self.anatomy, paths) if self.edits else ""
+
+    @cached_property
+    def mixes(self) -> bool:
+        """Whether its rows may share a batch with those of other views of the model."""
+        return mixes_rows(self.edits) and loop_of(self).way != "generate"
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """Answer a batch, text-only and image requests together, with everything the mends do.
 
+        A request that alone makes processor or model raise has an error of its own, and the others are answered.
+
         Raises:
-            BadImage: An image of the batch cannot be decoded; the message names it.
+            BatchProblem: Some requests have no reply; it carries those of the others.
+            SampleError: The only request has none.
             ModelProblem: An image never reached the vision tower, or a mend never fired.
         """
-        return answer(self, self.edits, batch, sampling)
+        views = [self] * len(batch)
+        return answered(views, batch, sampling, lambda _, asked, how: answer(self, self.edits, asked, how))
 
     @torch.inference_mode()
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """Decoding under the edits of prompt, states, weights and logits, in batches that fit."""
-        if any(isinstance(edit, ContrastLogits) for edit in self.edits) or loop_of(self).way == "generate":
+        if self._whole or loop_of(self).way == "generate":
             return decode_whole(self, batch, sampling)
         return decode_rows([self] * len(batch), batch, sampling)
+
+    @torch.inference_mode()
+    def check_request(self, example: Example) -> None:
+        """Find out whether a row can be put to the model at all: processor, context, one forward call.
+
+        Raises:
+            SampleError: It alone cannot; the message says why.
+        """
+        problem = problem_of(self, example.conversation)
+        if problem is not None:
+            raise problem
 
     @torch.inference_mode()
     def hidden(
@@ -159,11 +228,39 @@ class VLM:
         """Next-token logits after the prompt, at least float32, on the CPU."""
         if self.anatomy.alone and len(batch) > 1:
             return torch.cat([self.logits([conversation]) for conversation in batch])
-        asked, pairs = self.asked(batch)
+        asked, contrast = self.asked(batch)
         inputs = self.reader.inputs(asked)
         with self.installed(asked, self.reader.rows(asked, inputs)):
             found = precise(self.reader.forward(inputs))
-        return Contrast(pairs)(inputs["input_ids"], found)[: len(batch)].cpu()
+        return contrast.mixed(found).cpu()
+
+    @torch.inference_mode()
+    def logprobs(self, batch: Sequence[Conversation], replies: Sequence[str]) -> list[Float[Tensor, " _"]]:
+        """Log-probability of each token of each reply, the end token left out, float32 on the CPU.
+
+        Under this view's edits of prompt, states, weights and logits; edits that decline or choose replies are left
+        out.
+        """
+        return reply_logprobs(self, batch, replies)
+
+    def pixels(self, images: Sequence[Image]) -> Pixels:
+        """Images in [0, 1], after the processor's resizing and before its normalisation (`decoding.gradients`).
+
+        Raises:
+            ModelProblem: The processor does more than shift and scale colours, or cuts images into unlike parts.
+        """
+        return pixels_of(self, images)
+
+    def reply_loss(
+        self, batch: Sequence[Conversation], replies: Sequence[str], pixels: Pixels
+    ) -> Float[Tensor, " example"]:
+        """Mean negative log-likelihood of each reply's tokens, differentiable in `pixels.values`.
+
+        Raises:
+            BadParameter: A reply without tokens, or a request without exactly one image.
+            ModelProblem: A mend that gradients cannot pass, or pixels of another shape.
+        """
+        return reply_loss(self, batch, replies, pixels)
 
     def lens(
         self, batch: Sequence[Conversation], layers: Sequence[int], token_ids: Sequence[int]
@@ -178,24 +275,12 @@ class VLM:
             return lens_score(self.model, self.anatomy, list(states.values()), token_ids).float().cpu()
 
     def rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]:
-        """The batch in the words that the mends put it."""
-        asked = list(batch)
-        for edit in self.edits:
-            if isinstance(edit, RewritePrompt):
-                asked = [edit.put(conversation) for conversation in asked]
-        return asked
+        """The batch in the words and with the images that the mends give it."""
+        return [rewritten(self.edits, conversation) for conversation in batch]
 
-    def asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], list[ContrastLogits]]:
-        """What the model is asked: every request, then once more for each contrast of logits."""
-        plain = self.rewritten(batch)
-        seen = any(conversation.has_image for conversation in plain)
-        pairs = [e for e in self.edits if isinstance(e, ContrastLogits) and (seen or e.when == "always")]
-        guided = [
-            c.rewritten(before=edit.principle) if edit.when == "always" or c.has_image else c
-            for edit in pairs
-            for c in plain
-        ]
-        return plain + guided, pairs
+    def asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], Contrast]:
+        """What the model is asked: every request, then its other views for each contrast of logits."""
+        return contrasted(self.edits, self.rewritten(batch))
 
     def aimed(self, batch: Sequence[Conversation], rows: Rows, mine: Sequence[int]) -> list[Aimed]:
         """This view's edits of states, aimed at its rows `mine` of a batch; sample-level ones are read here."""
@@ -218,10 +303,10 @@ class VLM:
             self._check(self.vision.calls + self.workings.seen.reused > before, aimed, rows)
 
     def adapted(self) -> AbstractContextManager[None]:
-        """This view's adapters on the model, for as long as the block lasts."""
-        adapters = [edit for edit in self.edits if isinstance(edit, LoadAdapter)]
-        check_compiled(self.model, self.anatomy, [adapter.module for adapter in adapters])
-        return adapting(self.model, adapters)
+        """This view's edits of weights on the model, for as long as the block lasts."""
+        weights = [edit for edit in self.edits if isinstance(edit, WeightEdit)]
+        check_compiled(self.model, self.anatomy, [place_of(edit) for edit in weights])
+        return installed_weights(self.model, weights)
 
     @contextmanager
     def installed(self, batch: Sequence[Conversation], rows: Rows) -> Generator[None]:
@@ -230,6 +315,15 @@ class VLM:
         with self.adapted(), self.watching(aimed, rows), editing(self.anatomy, aimed, rows):
             yield
 
+    @property
+    def _whole(self) -> bool:
+        """Whether only transformers' loop will do: contrasts, and shifts of the bare model beside other weights."""
+        contrasts, shifts, weights = (
+            any(isinstance(edit, kind) for edit in self.edits) for kind in (ContrastLogits, ContrastShift, WeightEdit)
+        )
+        return contrasts or (shifts and weights)
+
+    @torch.no_grad()
     def _row_shifts(self, batch: Sequence[Conversation]) -> list[RowShift]:
         """The extra reads of sample-level edits, on the bare model."""
         shifts: list[RowShift] = []
@@ -250,7 +344,7 @@ class VLM:
             )
         silent = [
             one.edit for one in aimed
-            if one.edit.when == "with_image" and one.edit.tokens != "reply" and not _gated(one.edit)
+            if one.edit.when == "with_image" and one.edit.tokens != "reply" and gate_of(one.edit) is None
             and (one.rows & rows.has_image).any() and not rows.fired.get(one.edit.site, one.rows.new_zeros(1)).any()
         ]  # fmt: skip
         if silent:
@@ -263,20 +357,14 @@ class VLM:
         self.vision.calls += 1
 
 
-def mixes(view: VLM) -> bool:
-    """Whether its rows may share a batch with those of other views of the model: its mends edit words and states."""
-    kinds = (ActivationEdit, ContrastShift, RewritePrompt)
-    return all(isinstance(edit, kinds) for edit in view.edits) and loop_of(view).way != "generate"
-
-
 @torch.inference_mode()
 def answer_together(views: Sequence[VLM], batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-    """Replies to requests under different mends of one model, in one batch; every view `mixes`."""
-    return decode_rows(views, batch, sampling)
+    """Replies to requests under different mends of one model, in one batch; every view `mixes`.
 
-
-def _gated(edit: ActivationEdit | RowShift) -> bool:
-    return isinstance(edit, AddVector) and edit.gate is not None
+    Raises:
+        BatchProblem: Some requests have no reply; it carries those of the others.
+    """
+    return answered(views, batch, sampling, decode_rows)
 
 
 def _spread(shift: RowShift, mine: Sequence[int], size: int) -> RowShift:

@@ -19,7 +19,7 @@ from vlmend.core.edits import AddVector
 from vlmend.core.mend import Mend
 from vlmend.errors import ModelProblem
 from vlmend.methods.safety.cmrm import CMRM
-from vlmend.models.decoding.engine import loop_of
+from vlmend.models.decoding.trial import loop_of
 from vlmend.models.vlm import VLM
 
 __all__ = ["COLUMNS", "committed", "fitted", "rows", "table"]

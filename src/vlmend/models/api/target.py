@@ -1,7 +1,7 @@
 """A model behind an OpenAI-compatible chat endpoint: replies, and nothing else of it.
 
 Here it is decided what becomes of a batch when requests have no answer: one is given up, or the
-endpoint is. Questions and answers on the wire are in `api_wire`, what mends do with replies in `answering`.
+endpoint is. Questions and answers on the wire are in `wire`, what mends do with replies in `editing/replies`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,28 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import ClassVar, final
 
 import httpx
-from jaxtyping import Float
-from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Target
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import Edit, ReviewReply, RewritePrompt, idle
+from vlmend.core.edits import Edit, FilterImage, ReviewReply, RewritePrompt, idle
 from vlmend.core.mend import Mend
-from vlmend.core.sites import Site
+from vlmend.core.targets import Kind
 from vlmend.errors import (
     BadParameter,
     BatchProblem,
     ModelProblem,
-    NeedsActivations,
+    NeedsAccess,
     SampleError,
     UsageError,
     VlmendError,
 )
 from vlmend.models.api.wire import Dialect, Endpoint, NoAnswer, Wire
+from vlmend.models.editing.inputs import rewritten
 from vlmend.models.editing.replies import answer
 
-__all__ = ["PREFIX", "ApiTarget", "check_access"]
+__all__ = ["PREFIX", "ApiTarget"]
 
 PREFIX = "api:"
 """How the name of a model begins that is asked over HTTP."""
@@ -53,9 +51,11 @@ STILL_WORKS = (
 )
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class ApiTarget:
-    """A view of one API model under zero or more mends of words: prompts rewritten, replies reviewed.
+    """A view of one API model under zero or more mends of words and images: prompts rewritten, images filtered,
+    replies reviewed.
 
     Attributes:
         endpoint: Where it is.
@@ -82,6 +82,8 @@ class ApiTarget:
             )
         return cls(Endpoint(name.removeprefix(PREFIX), base))
 
+    kind: ClassVar[Kind] = "chat"
+
     @property
     def id(self) -> str:
         """`api:MODEL@digest` and the mends: one name at two addresses gives two ids."""
@@ -98,35 +100,37 @@ class ApiTarget:
         return hashlib.sha256(f"{self.endpoint.model}\n{self.endpoint.base_url}".encode()).hexdigest()
 
     @property
-    def layers(self) -> int:
-        """None that can be reached."""
-        return 0
+    def identity(self) -> Mapping[str, str]:
+        """All that can be known of it: its name and its address."""
+        return {"weights": self.model_digest}
 
     @property
     def image_side(self) -> int:
         """Of made images: what LLaVA reads, since an API does not say what it reads without loss."""
         return 336
 
-    @property
-    def mean_colour(self) -> tuple[int, int, int]:
-        return 128, 128, 128
-
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
         """Every edit that does something, in the order of the mends."""
-        return tuple(edit for mend in self.mends for edit in mend.edits if not idle(edit))
+        return tuple(e for mend in self.mends for e in mend.edits if isinstance(e, Edit) and not idle(e))
+
+    @property
+    def bare(self) -> ApiTarget:
+        """The same model without its mends."""
+        return replace(self, mends=())
 
     def with_mend(self, mend: Mend) -> ApiTarget:
         """A view with one more mend.
 
         Raises:
             MendMismatch: The mend was made for another model or address.
-            NeedsActivations: It acts inside the model.
+            NeedsAccess: It acts inside the model.
         """
         mend.check_base(self.name, self.model_digest)
-        kinds = {type(e).__name__ for e in mend.edits if not idle(e) and not isinstance(e, RewritePrompt | ReviewReply)}
+        outside = RewritePrompt | FilterImage | ReviewReply
+        kinds = {type(e).__name__ for e in mend.edits if not idle(e) and not isinstance(e, outside)}
         if kinds:
-            raise NeedsActivations(
+            raise NeedsAccess(
                 f"The mend {mend.card.method} acts inside the model ({', '.join(sorted(kinds))}), where {self.name} "
                 "cannot be reached.",
                 STILL_WORKS,
@@ -165,28 +169,6 @@ class ApiTarget:
             outcomes,
         )
 
-    def hidden(
-        self, batch: Sequence[Conversation], sites: Sequence[Site]
-    ) -> Mapping[Site, Float[Tensor, "example width"]]:
-        """
-        Raises:
-            NeedsActivations: Always.
-        """
-        raise NeedsActivations(f"The states of {self.name} cannot be read.", STILL_WORKS)
-
-
-def check_access(target: Target, method: AbstractMethod[Any]) -> None:
-    """Refuse, before any work, a method that looks into a model where it cannot be looked into.
-
-    Raises:
-        NeedsActivations: As told.
-    """
-    if isinstance(target, ApiTarget) and method.needs != "replies":
-        what = "hidden states" if method.needs == "hidden" else method.needs
-        raise NeedsActivations(
-            f"{method.name} needs the {what} of the model, and {target.name} is an API.", STILL_WORKS
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class _Asker:
@@ -216,19 +198,9 @@ class _Asker:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    @property
-    def reader(self) -> Any:
-        """None: `ApiTarget.with_mend` refuses every edit that would read states."""
-        return None
-
-    def lens(
-        self, batch: Sequence[Conversation], layers: Sequence[int], token_ids: Sequence[int]
-    ) -> Float[Tensor, " example"]:
-        raise NeedsActivations(f"The states of {self.name} cannot be read.", STILL_WORKS)
-
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """One question to the endpoint for each, in the words that the mends put it."""
-        return [self._asked(self._rewritten(conversation), sampling) for conversation in batch]
+        return [self._asked(rewritten(self.edits, conversation), sampling) for conversation in batch]
 
     def _outcome(self, conversation: Conversation, sampling: Sampling) -> Reply | VlmendError:
         if self.down:
@@ -249,12 +221,6 @@ class _Asker:
         reply = self.wire.ask(conversation, sampling)
         self.works.set()
         return reply
-
-    def _rewritten(self, conversation: Conversation) -> Conversation:
-        for edit in self.edits:
-            if isinstance(edit, RewritePrompt):
-                conversation = edit.put(conversation)
-        return conversation
 
     def _blamed(self, trouble: NoAnswer, sampling: Sampling) -> VlmendError:
         """Whose fault it is that a request has no answer: a harmless one with the same settings tells."""

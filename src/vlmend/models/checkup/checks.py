@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmend.core.conversation import Conversation, Sampling, Turn
-from vlmend.core.edits import AddVector, ContrastLogits, ContrastShift, Edit, LoadAdapter, Tokens, When
+from vlmend.core.edits import AddVector, ContrastLogits, ContrastShift, Edit, LoadAdapter, OtherView, Tokens, When
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
@@ -174,7 +174,7 @@ def _adapters(vlm: VLM) -> str:
 
 
 def _contrasted(vlm: VLM) -> str:
-    return _worked(vlm, ContrastLogits("Be careful. ", 2.0), "a second read with a principle is mixed in")
+    return _worked(vlm, ContrastLogits((OtherView("Be careful. "),), 2.0), "a second read with a principle is mixed in")
 
 
 def _lens(vlm: VLM) -> str:

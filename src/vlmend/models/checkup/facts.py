@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.images import noise_image
-from vlmend.models.decoding.engine import loop_of
+from vlmend.models.decoding.trial import loop_of
 from vlmend.models.loading.options import size_told
 from vlmend.models.vlm import VLM
 

@@ -23,8 +23,8 @@ from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.cache import growing, joined, kept, plain_layers
-from vlmend.models.editing.states import precise
 from vlmend.models.editing.steps import Steps
+from vlmend.models.reading.states import precise
 
 __all__ = [
     "Budget", "Decoded", "Prefilled", "Running", "Waiting", "decode", "halve", "in_budget", "out_of_memory",

@@ -7,7 +7,7 @@ model's rows can be decoded by our own loop at all. What an edit touches is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.edits import Edit
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.cache import growing, plain_layers
 from vlmend.models.decoding.image_features import Seen, seeing
 from vlmend.models.decoding.loop import Budget, Prefilled, out_of_memory
 from vlmend.models.decoding.prefixes import Prefixes, forward_after, rest_of
 from vlmend.models.decoding.recall import Recall
-from vlmend.models.editing.states import Aimed, Rows, editing, precise
+from vlmend.models.editing.contrast import Contrast
+from vlmend.models.editing.states import Aimed, editing
 from vlmend.models.editing.steps import steps_of
 from vlmend.models.reading.reader import Reader
+from vlmend.models.reading.states import Rows, precise
 
 __all__ = ["Loop", "View", "Workings", "groups_of", "prefilled"]
 
@@ -33,8 +36,6 @@ KNOWN = "known"
 PASS, READS = 32, 4
 """A forward pass over a few tokens takes as long as so many more tokens in a large one (phantom, two cores:
 50 ms, 1.6 ms a token); a new prefix is read, and checked, in so many passes."""
-UNTOUCHED = ("last_prompt", "last", "reply")
-"""Scopes that leave all but the last prompt token as it is."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Workings:
         budget: Of a batch; made at first use.
         loop: How replies are decoded; None while not known.
         image_tokens: Tokens of one image more than its placeholder; None while not known.
+        identity: Digest of each part of the model; None while not asked for.
     """
 
     prefixes: Prefixes = field(default_factory=Prefixes)
@@ -70,6 +72,7 @@ class Workings:
     budget: Budget | None = None
     loop: Loop | None = None
     image_tokens: int | None = None
+    identity: Mapping[str, str] | None = None
 
     def room(self, device: torch.device) -> Budget:
         """The budget of a batch on this device."""
@@ -80,7 +83,7 @@ class Workings:
 
 @runtime_checkable
 class View(Protocol):
-    """What a prefill needs of a view of a model."""
+    """What decoding needs of a view of a model: `models.vlm.VLM`, which is built on what stands here."""
 
     @property
     def reader(self) -> Reader: ...
@@ -91,12 +94,46 @@ class View(Protocol):
     @property
     def workings(self) -> Workings: ...
 
+    @property
+    def edits(self) -> tuple[Edit, ...]: ...
+
+    @property
+    def sight(self) -> str:
+        """Key of what this view makes of an image."""
+        ...
+
+    @property
+    def image_side(self) -> int: ...
+
+    @property
+    def bare(self) -> View: ...
+
+    def rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]:
+        """The batch in the words and with the images that the mends give it."""
+        ...
+
+    def asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], Contrast]:
+        """What the model is asked: every request, then its other views."""
+        ...
+
+    def logits(self, batch: Sequence[Conversation]) -> Tensor:
+        """Next-token logits after each prompt."""
+        ...
+
     def aimed(self, batch: Sequence[Conversation], rows: Rows, mine: Sequence[int]) -> list[Aimed]:
         """This view's edits of states, aimed at its rows of the batch."""
         ...
 
     def watching(self, aimed: Sequence[Aimed], rows: Rows) -> AbstractContextManager[None]:
         """Check on the way out that images were seen and edits fired."""
+        ...
+
+    def adapted(self) -> AbstractContextManager[None]:
+        """This view's edits of weights."""
+        ...
+
+    def installed(self, batch: Sequence[Conversation], rows: Rows) -> AbstractContextManager[None]:
+        """Every edit of this view for one call, and the checks on the way out."""
         ...
 
 
@@ -202,7 +239,9 @@ def _in_full(view: View, batch: Sequence[Conversation]) -> _Read:
     """Whole prompts, positions counted from each row's first token."""
     inputs = view.reader.inputs(batch)
     mask: Tensor = inputs["attention_mask"]
-    keys = [f"{image.digest}:{len(c.images)}" for c in batch for image in c.images]  # a lone image may be tiled
+    keys = [
+        f"{view.sight}{image.digest}:{len(c.images)}" for c in batch for image in c.images
+    ]  # a lone image may be tiled
 
     told = inputs  # M-RoPE families count the positions of images themselves, and keep how far they got
     if not (view.anatomy.shifted and "pixel_values" in inputs):

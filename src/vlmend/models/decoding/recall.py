@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vlmend.models.loading.options import free_bytes
+from vlmend.models.memory import free_bytes
 
 __all__ = ["ReadPrompt", "Recall"]
 

@@ -10,24 +10,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import Protocol, assert_never, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.dual_edits import AcceptAbove, MapTexts, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
+    AffineMap,
     AlignReply,
     ContrastLogits,
     ContrastShift,
     CosineDose,
     Edit,
+    FilterImage,
     Gate,
     LoadAdapter,
+    ModuleEdit,
     ProjectOut,
     RefuseWhen,
+    ReplaceWeights,
     ReviewReply,
     RewritePrompt,
     When,
@@ -50,12 +53,17 @@ ReplyScorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 
 @runtime_checkable
 class Engine(Protocol):
-    """What reply edits need of a model."""
+    """What edits of replies need of a model: decoding under every other edit."""
+
+    def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]: ...
+
+
+@runtime_checkable
+class OpenEngine(Engine, Protocol):
+    """A model that can be looked into, as `RefuseWhen` and `AlignReply` do."""
 
     @property
     def reader(self) -> Reader: ...
-
-    def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]: ...
 
     def lens(
         self, batch: Sequence[Conversation], layers: Sequence[int], token_ids: Sequence[int]
@@ -68,7 +76,7 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
     replies: dict[int, Reply] = {}
     for edit in edits:
         if isinstance(edit, RefuseWhen):
-            replies |= _declined(engine, edit, batch, replies)
+            replies |= _declined(_opened(engine), edit, batch, replies)
     rest = [k for k in range(len(batch)) if k not in replies]
     if rest:
         replies |= dict(zip(rest, engine.decode([batch[k] for k in rest], sampling), strict=True))
@@ -77,14 +85,14 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
             case ReviewReply():
                 replies |= _reviewed(engine, edit, batch, replies, sampling)
             case AlignReply():
-                replies |= _aligned(engine, edit, batch, replies, sampling)
+                replies |= _aligned(_opened(engine), edit, batch, replies, sampling)
             case (
-                AddVector() | ProjectOut() | CosineDose() | ContrastShift() | RewritePrompt() | ContrastLogits()
-                | LoadAdapter() | RefuseWhen()
+                AddVector() | ProjectOut() | CosineDose() | AffineMap() | ModuleEdit() | ContrastShift()
+                | RewritePrompt() | FilterImage() | ContrastLogits() | LoadAdapter() | ReplaceWeights() | RefuseWhen()
             ):  # fmt: skip
                 pass  # done inside decode, or before it
-            case MapTexts() | ScaleLogits() | AcceptAbove():
-                pass  # of dual encoders: fitted on one, they are refused here by its fingerprint
+            case _:
+                assert_never(edit)
     seconds = (time.monotonic() - began) / len(batch)
     return [replace(replies[k], seconds=seconds) for k in range(len(batch))]
 
@@ -100,12 +108,17 @@ def captioned(engine: Engine, batch: Sequence[Conversation]) -> list[Conversatio
     return told
 
 
+def _opened(engine: Engine) -> OpenEngine:
+    assert isinstance(engine, OpenEngine), "targets that cannot be looked into refuse mends that do"
+    return engine
+
+
 def _meant(when: When, batch: Sequence[Conversation]) -> list[int]:
     return [k for k, conversation in enumerate(batch) if when == "always" or conversation.has_image]
 
 
 def _declined(
-    engine: Engine, edit: RefuseWhen, batch: Sequence[Conversation], done: dict[int, Reply]
+    engine: OpenEngine, edit: RefuseWhen, batch: Sequence[Conversation], done: dict[int, Reply]
 ) -> dict[int, Reply]:
     """A fixed reply for every request whose refusal score is above the threshold."""
     rows = [k for k in _meant(edit.when, batch) if k not in done]
@@ -138,7 +151,7 @@ def _reviewed(
 
 
 def _aligned(
-    engine: Engine, edit: AlignReply, batch: Sequence[Conversation], replies: dict[int, Reply], sampling: Sampling
+    engine: OpenEngine, edit: AlignReply, batch: Sequence[Conversation], replies: dict[int, Reply], sampling: Sampling
 ) -> dict[int, Reply]:
     """The safest of some replies that begin safely, where prompt and reply both look unsafe."""
     rows = _meant(edit.when, batch)
@@ -160,7 +173,7 @@ def _aligned(
 
 
 def _reply_scores(
-    engine: Engine, edit: AlignReply, batch: Sequence[Conversation], texts: Sequence[str]
+    engine: OpenEngine, edit: AlignReply, batch: Sequence[Conversation], texts: Sequence[str]
 ) -> Sequence[float]:
     if edit.scorer:
         return _scorer(edit.scorer)(batch, texts)
@@ -168,7 +181,7 @@ def _reply_scores(
     return _gate_scores(engine, edit.after, read)
 
 
-def _gate_scores(engine: Engine, gate: Gate, batch: Sequence[Conversation]) -> list[float]:
+def _gate_scores(engine: OpenEngine, gate: Gate, batch: Sequence[Conversation]) -> list[float]:
     site: Site = gate.site
     return score(gate, engine.reader.states(batch, [site])[site]).tolist()
 

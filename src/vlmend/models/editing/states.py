@@ -1,65 +1,48 @@
-"""The one torch interpreter of activation edits and adapters, and activation capture.
+"""The one torch interpreter of edits of states.
 
 Hooks live for one call inside one `ExitStack`, never on the model: nothing leaks between requests,
 and mended and plain rows are one call apart. At one site a gate is read first, then the edits act in
 their order, and capture comes last, so a captured state is always the state that the next block reads.
 
 Edits act in place on the block's output: under inference mode nobody else holds it, and a copy of
-the whole prompt for the sake of its last token would cost more than all edits together.
+the whole prompt for the sake of its last token would cost more than all edits together. Where gradients
+are wanted they act on a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmend.core.edits import ActivationEdit, AddVector, CosineDose, Gate, LoadAdapter, ProjectOut, Tokens, When
 from vlmend.core.shifts import capped
 from vlmend.core.sites import Site
-from vlmend.errors import BadParameter
+from vlmend.core.state_edits import (
+    ActivationEdit,
+    AddVector,
+    AffineMap,
+    CosineDose,
+    Gate,
+    ModuleEdit,
+    ProjectOut,
+    Tokens,
+    When,
+)
 from vlmend.models.anatomy.find import Anatomy
+from vlmend.models.reading.states import Rows, block, precise, state_of
 
-__all__ = [
-    "STEPS", "Aimed", "Change", "RowShift", "Rows", "adapting", "block", "capturing", "change_of", "chasing", "editing",
-    "precise", "score", "state_of",
-]  # fmt: skip
+__all__ = ["STEPS", "Aimed", "Change", "RowShift", "change_of", "chasing", "editing", "gate_of", "score"]
 
 STEPS = ("last", "all", "reply")
 """Scopes that cover generated tokens."""
 
 Change = Callable[[Float[Tensor, "n width"], Int[Tensor, " n"]], Float[Tensor, "n width"]]
 """New states of n positions, from their states and the rows that they belong to."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What edits must know of a left-padded batch.
-
-    Attributes:
-        real: True at real tokens of the prompt, "row token".
-        image: True at image placeholders, "row token".
-        has_image: True for rows whose request has an image, "row".
-        fired: How often each row's states were edited at a site, "row" by site: the proof of fire.
-    """
-
-    real: Bool[Tensor, "row token"]
-    image: Bool[Tensor, "row token"]
-    has_image: Bool[Tensor, " row"]
-    fired: dict[Site, Int[Tensor, " row"]] = field(default_factory=dict[Site, Tensor])
-
-    def fire(self, site: Site, rows: Bool[Tensor, " row"]) -> None:
-        """Note that these rows were edited there."""
-        self.fired[site] = self.fired.get(site, torch.zeros(len(rows), dtype=torch.long)) + rows.cpu()
-
-    def meant(self, when: When) -> Bool[Tensor, " row"]:
-        """Rows that an edit of this kind is for."""
-        return torch.ones_like(self.has_image) if when == "always" else self.has_image.clone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,37 +71,12 @@ def editing(anatomy: Anatomy, aimed: Sequence[Aimed], rows: Rows) -> Generator[N
     """Apply edits to every forward call inside the block; the first call is the prefill."""
     with ExitStack() as stack:
         for one in aimed:
-            edit = one.edit
-            if isinstance(edit, AddVector) and edit.gate is not None:
-                gate = block(anatomy, edit.gate.site).register_forward_hook(_gate_reader(edit.gate, one.rows))
-                stack.callback(gate.remove)
+            edit, gate = one.edit, gate_of(one.edit)
+            if gate is not None:
+                reader = _gate_reader(gate, one.rows, rows)
+                stack.callback(block(anatomy, gate.site).register_forward_hook(reader).remove)
             stack.callback(block(anatomy, edit.site).register_forward_hook(_editor(one, rows)).remove)
         yield
-
-
-@contextmanager
-def adapting(model: nn.Module, adapters: Sequence[LoadAdapter]) -> Generator[None]:
-    """Add low-rank adapters to the linear modules that they name, for every row and token."""
-    modules = dict(model.named_modules()) if adapters else {}
-    with ExitStack() as stack:
-        for adapter in adapters:
-            if adapter.module not in modules:
-                raise BadParameter(
-                    f"This model has no module {adapter.module}.", "Fit the mend again on this very model."
-                )
-            stack.callback(modules[adapter.module].register_forward_hook(_adapter(adapter)).remove)
-        yield
-
-
-@contextmanager
-def capturing(anatomy: Anatomy, sites: Sequence[Site]) -> Generator[dict[Site, Float[Tensor, "row width"]]]:
-    """Read the last position at each site, in float32 or better; left padding makes it the last prompt token."""
-    states: dict[Site, Tensor] = {}
-    with ExitStack() as stack:
-        for site in sites:
-            for source in _sources(anatomy, site):
-                stack.callback(block(anatomy, source).register_forward_hook(_reader(site, states)).remove)
-        yield states
 
 
 @contextmanager
@@ -147,23 +105,9 @@ def chasing(
         yield taken
 
 
-def block(anatomy: Anatomy, site: Site) -> nn.Module:
-    """The decoder block of a site.
-
-    Raises:
-        BadParameter: This model has no such site.
-    """
-    if site.stack == "language" and site.point == "resid_post" and site.layer < len(anatomy.blocks):
-        return anatomy.blocks[site.layer]
-    raise BadParameter(
-        f"Site {site} is not in this model.",
-        f"It has language.0.resid_post to language.{len(anatomy.blocks) - 1}.resid_post.",
-    )
-
-
-def precise(states: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """In float32, or in float64 where the model runs in that."""
-    return states.to(torch.promote_types(states.dtype, torch.float32))
+def gate_of(edit: ActivationEdit | RowShift) -> Gate | None:
+    """What opens an edit; None where it is always open."""
+    return edit.gate if isinstance(edit, AddVector | AffineMap) else None
 
 
 def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row"]:
@@ -171,15 +115,15 @@ def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row
     return states.to(gate.weight) @ gate.weight + gate.bias
 
 
-def _editor(aimed: Aimed, rows: Rows) -> Callable[..., None]:
+def _editor(aimed: Aimed, rows: Rows) -> Callable[..., Any]:
     edit, open_rows = aimed.edit, aimed.rows
-    change = change_of(edit)
     prefilled = False
     each_step: Tensor | None = None
     touched = torch.zeros_like(open_rows)
 
-    def hook(module: nn.Module, args: object, output: Any) -> None:
+    def hook(module: nn.Module, args: object, output: Any) -> Any:
         nonlocal prefilled, each_step, touched
+        output = _own(output) if torch.is_grad_enabled() else output
         hidden = state_of(output)
         if prefilled and isinstance(edit, AddVector | RowShift):
             if each_step is None:  # every gate has spoken once the prefill is over
@@ -187,16 +131,21 @@ def _editor(aimed: Aimed, rows: Rows) -> Callable[..., None]:
             if touched.any():
                 hidden[:, -1] += each_step
                 rows.fire(edit.site, touched)
-            return
+            return output
         at_prefill, prefilled = not prefilled, True
         if not at_prefill and edit.tokens not in STEPS:
-            return
+            return output
         if not open_rows.any():
-            return
+            return output
+        if isinstance(edit, AffineMap) and edit.source == "last_prompt":
+            change = _from_last(edit, _at_last(hidden, rows))
+        else:
+            change = change_of(edit)
         where = _positions(edit.tokens, rows, open_rows, at_prefill, hidden.shape[1])
         rows.fire(edit.site, torch.isin(torch.arange(len(open_rows)), where[0]))
         where = tuple(index.to(hidden.device) for index in where)
         hidden[where] = change(hidden[where], where[0]).to(hidden.dtype)
+        return output
 
     return hook
 
@@ -217,11 +166,56 @@ def _positions(
     tokens: Tokens, rows: Rows, open_rows: Bool[Tensor, " row"], at_prefill: bool, length: int
 ) -> tuple[Tensor, ...]:
     """Row and position indices that a scope covers in this forward call."""
+    if rows.after is not None:
+        return (_forced(tokens, rows, length) & open_rows[:, None]).nonzero(as_tuple=True)
     if not at_prefill or tokens in ("last", "last_prompt"):
         chosen = open_rows.nonzero()[:, 0]
         return chosen, torch.full_like(chosen, length - 1)
     covered = {"all": rows.real, "prompt": rows.real, "image": rows.image}.get(tokens, torch.zeros_like(rows.real))
     return (covered & open_rows[:, None]).nonzero(as_tuple=True)
+
+
+def _forced(tokens: Tokens, rows: Rows, length: int) -> Bool[Tensor, "row token"]:
+    """The positions of a scope where prompt and given reply are read in one call."""
+    place, last = torch.arange(length)[None], rows.last(length)[:, None]
+    match tokens:
+        case "last_prompt":
+            return place == last
+        case "last":
+            return place >= last
+        case "reply":
+            return place > last
+        case "all":
+            return rows.real | (place > last)
+        case "prompt":
+            return rows.real
+        case "image":
+            return rows.image
+        case _:
+            assert_never(tokens)
+
+
+def _own(output: Any) -> Any:
+    """A copy of what a block returns, which may be changed where autograd holds the other."""
+    return output.clone() if isinstance(output, Tensor) else (output[0].clone(), *output[1:])
+
+
+def _at_last(hidden: Float[Tensor, "row token width"], rows: Rows) -> Float[Tensor, "row width"]:
+    """The state of each row's last prompt token."""
+    if rows.after is None:
+        return hidden[:, -1]
+    return hidden[torch.arange(len(hidden)), rows.last(hidden.shape[1]).to(hidden.device)]
+
+
+def _from_last(edit: AffineMap, states: Float[Tensor, "row width"]) -> Change:
+    """What a map makes of each row's last prompt token, for every position of the row."""
+    moves = _moved(edit, precise(states))
+    return lambda h, row: precise(h) + moves[row]
+
+
+def _moved(edit: AffineMap, state: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+    read, write, bias = (part.to(state) for part in (edit.read, edit.write, edit.bias))
+    return edit.strength * (state @ read.T @ write.T + bias)
 
 
 def change_of(edit: ActivationEdit | RowShift) -> Change:
@@ -249,44 +243,33 @@ def change_of(edit: ActivationEdit | RowShift) -> Change:
                 return state - (edit.strength * state.norm(dim=-1) * cosine)[:, None] * direction
 
             return dose
+        case AffineMap():
+
+            def mapped(h: Tensor, row: Tensor) -> Tensor:
+                state = precise(h)
+                return state + _moved(edit, state)
+
+            return mapped
+        case ModuleEdit():
+
+            def through(h: Tensor, row: Tensor) -> Tensor:
+                state = precise(h)
+                hidden = torch.relu(state @ edit.read.to(state).T + edit.read_bias.to(state))
+                return state + edit.strength * (hidden @ edit.write.to(state).T + edit.write_bias.to(state))
+
+            return through
+        case _:
+            assert_never(edit)
 
 
-def _gate_reader(gate: Gate, open_rows: Bool[Tensor, " row"]) -> Callable[..., None]:
+def _gate_reader(gate: Gate, open_rows: Bool[Tensor, " row"], rows: Rows) -> Callable[..., None]:
     """Close, at prefill, the rows whose gate says so."""
     read = False
 
     def hook(module: nn.Module, args: object, output: Any) -> None:
         nonlocal read
         if not read:
-            open_rows.logical_and_((score(gate, state_of(output)[:, -1]) > 0).cpu())
+            open_rows.logical_and_((score(gate, _at_last(state_of(output), rows)) > 0).cpu())
             read = True
 
     return hook
-
-
-def _adapter(adapter: LoadAdapter) -> Callable[..., Tensor]:
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        down, up = adapter.down.to(output), adapter.up.to(output)
-        return output + adapter.strength * (args[0] @ down.T @ up.T)
-
-    return hook
-
-
-def _reader(site: Site, states: dict[Site, Tensor]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: object, output: Any) -> None:
-        states[site] = precise(state_of(output)[:, -1]).clone()
-
-    return hook
-
-
-def _sources(anatomy: Anatomy, site: Site) -> list[Site]:
-    """The site itself; before a layer that text-only requests skip, the one whose state then passes through it."""
-    before = site.layer
-    while before in anatomy.crossing:
-        before -= 1
-    return [site] if before in (site.layer, -1) else [replace(site, layer=before), site]
-
-
-def state_of(output: Any) -> Float[Tensor, "row token width"]:
-    """What a block returns: blocks return a bare tensor in transformers 5 and a tuple in some families."""
-    return output if isinstance(output, Tensor) else output[0]

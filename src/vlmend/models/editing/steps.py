@@ -1,6 +1,6 @@
 """What edits do to generated tokens, for rows that come and go.
 
-`hooks.editing` acts on the prefill of some rows; once that is over and every gate has spoken, what is
+`states.editing` acts on the prefill of some rows; once that is over and every gate has spoken, what is
 left of the edits for the tokens that follow is a few numbers a row. They are kept here, cut when rows
 are finished and joined when others come, so that rows under different mends share one batch.
 """
@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vlmend.core.edits import ActivationEdit, AddVector
 from vlmend.core.sites import Site
+from vlmend.core.state_edits import ActivationEdit, AddVector, AffineMap, CosineDose, ModuleEdit, ProjectOut
 from vlmend.models.anatomy.find import Anatomy
-from vlmend.models.editing.states import STEPS, Aimed, RowShift, block, change_of, state_of
+from vlmend.models.editing.states import STEPS, Aimed, RowShift, change_of
+from vlmend.models.reading.states import block, state_of
 
 __all__ = ["Steps", "steps_of"]
 
@@ -97,8 +98,10 @@ def _act(aimed: Aimed, size: int, width: int, like: Tensor) -> _Act:
             vectors = vector.to(like).expand(size, width)
         case RowShift(vectors=each):
             vectors = each.to(like)
-        case edit:
+        case (ProjectOut() | CosineDose() | AffineMap() | ModuleEdit()) as edit:
             return _Act(aimed.rows.long(), edit)
+        case _:
+            assert_never(aimed.edit)
     return _Act(aimed.rows.long(), vectors * aimed.rows.to(like.device)[:, None])
 
 

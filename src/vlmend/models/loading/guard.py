@@ -15,9 +15,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from vlmend.errors import ModelProblem
 from vlmend.models.judging.families import Family
 from vlmend.models.judging.guard import Guard
-from vlmend.models.loading.options import DType, free_bytes
+from vlmend.models.loading.options import DType
 from vlmend.models.loading.problems import explained
 from vlmend.models.loading.vlm import quiet
+from vlmend.models.memory import free_bytes
 
 __all__ = ["check_guard", "load_guard"]
 

@@ -37,22 +37,36 @@ from vlmend.models.loading.options import (
     check_packages,
     device_of,
     dtype_of,
-    free_bytes,
     header_tensors,
 )
 from vlmend.models.loading.problems import another_kind, check_complete, check_numbers, explained, processor_explained
+from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
 
-__all__ = ["DType", "LoadOptions", "load", "quiet"]
+__all__ = ["DType", "LoadOptions", "config_of", "load", "quiet"]
 
 
-def load(model: str | Path, *, name: str | None = None, options: LoadOptions = LoadOptions()) -> VLM:
+def config_of(model: str | Path, options: LoadOptions) -> PreTrainedConfig:
+    """The config of a checkpoint.
+
+    Raises:
+        ModelProblem: It cannot be found or read.
+    """
+    with explained(model, options.revision), quiet():
+        return AutoConfig.from_pretrained(model, revision=options.revision, trust_remote_code=options.trust_remote_code)
+
+
+def load(
+    model: str | Path, *, name: str | None = None, options: LoadOptions = LoadOptions(),
+    config: PreTrainedConfig | None = None,
+) -> VLM:  # fmt: skip
     """Load any image-text-to-text checkpoint.
 
     Args:
         model: Hub name or folder.
         name: What to call it; the hub name or folder unless told.
         options: How to load it.
+        config: Its config, where it was read before.
 
     Raises:
         ModelProblem: It cannot be found, loaded, does not fit into memory, or cannot be used for chat.
@@ -62,10 +76,7 @@ def load(model: str | Path, *, name: str | None = None, options: LoadOptions = L
     check_packages(options)
     device = device_of(options)
     place = options.device_map or device
-    with explained(model, options.revision), quiet():
-        config = AutoConfig.from_pretrained(
-            model, revision=options.revision, trust_remote_code=options.trust_remote_code
-        )
+    config = config or config_of(model, options)
     auto = _auto_class(model, config)
     processor = _processor(model, options)
     if (tensors := header_tensors(model, options.revision)) is not None:
@@ -123,6 +134,9 @@ def _processor(model: str | Path, options: LoadOptions) -> Any:
             f"{model} has no chat template, so requests cannot be put to it.",
             "Use an instruction-tuned checkpoint, or add a chat_template.jinja to its folder.",
         )
+    tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
+    if tokenizer.pad_token is None:  # nothing looks at padding, but a batch cannot be made without
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return processor
 
 

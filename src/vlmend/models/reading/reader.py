@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.sites import Site
-from vlmend.errors import ModelProblem
+from vlmend.errors import ModelProblem, SampleError
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
-from vlmend.models.editing.states import Rows, capturing
 from vlmend.models.reading.rowwise import needs_images, rowwise, writes_placeholders
+from vlmend.models.reading.states import Rows, capturing
 
 __all__ = ["Reader"]
 
@@ -34,6 +34,30 @@ class Reader:
     model: Any
     processor: Any
     anatomy: Anatomy
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model was made to read at most; None where its config does not say."""
+        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def pad(self) -> int:
+        """The token that padding is made of; what it is matters not, since no token looks at it."""
+        token = self.processor.tokenizer.pad_token_id
+        return token if isinstance(token, int) else 0
+
+    def check_context(self, inputs: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            SampleError: A prompt is longer than what the model was made to read.
+        """
+        longest, limit = int(inputs["attention_mask"].sum(1).max()), self.context
+        if limit is not None and longest > limit:
+            raise SampleError(
+                f"The request has {longest:,} tokens, the model reads {limit:,}.",
+                "Make it shorter, or take a model with a longer context.",
+            )
 
     def rendered(self, batch: Sequence[Conversation]) -> list[str]:
         """Each conversation through the model's chat template, ready for the reply, lead included.
@@ -65,6 +89,14 @@ class Reader:
         Raises:
             ModelProblem: The processor refuses the requests; the message holds its reason.
         """
+        return {key: self._placed(value) for key, value in self.processed(batch).items()}
+
+    def processed(self, batch: Sequence[Conversation]) -> dict[str, Any]:
+        """What the processor makes of the requests, as it comes.
+
+        Raises:
+            ModelProblem: It refuses them; the message holds its reason.
+        """
         texts = self.rendered(batch)
         images = [[image.decode() for image in conversation.images] for conversation in batch]
         alone = writes_placeholders(self.processor) or (not all(images) and needs_images(self.processor))
@@ -81,7 +113,7 @@ class Reader:
                 f"{type(self.processor).__name__} refuses these requests: {problem}",
                 "Change what it names, for example the number or the shape of the images.",
             ) from problem
-        return {key: self._placed(value) for key, value in made.items() if key != "labels"}
+        return {key: value for key, value in made.items() if key != "labels"}
 
     def rows(self, batch: Sequence[Conversation], inputs: Mapping[str, Tensor]) -> Rows:
         """What edits must know of these inputs."""

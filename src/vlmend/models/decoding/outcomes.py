@@ -1,0 +1,137 @@
+"""Whose fault is it that a batch has no replies? A request that fails alone gets an error of its own.
+
+A batch that fails is asked again by halves, so that what is wrong ends with the requests that it is wrong with. Where
+a harmless request of the same kind fails too, nothing is wrong with the request: the failure is raised as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.images import blank_image
+from vlmend.errors import BatchProblem, ModelProblem, SampleError, VlmendError
+from vlmend.models.decoding.prefill import View
+
+__all__ = ["answered", "problem_of"]
+
+FAILURES = (
+    ModelProblem, SampleError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError,
+    AssertionError, StopIteration, OSError,
+)  # fmt: skip
+"""What processors and models raise over a request that they cannot read."""
+
+HARMLESS = "Say: ok."
+
+V = TypeVar("V", bound=View)
+
+
+def answered(
+    views: Sequence[V], batch: Sequence[Conversation], sampling: Sampling,
+    ask: Callable[[Sequence[V], Sequence[Conversation], Sampling], list[Reply]],
+) -> list[Reply]:  # fmt: skip
+    """Replies to all, or an error that carries those that there are.
+
+    Args:
+        views: Of each request.
+        batch: The requests.
+        sampling: The same for all.
+        ask: Answers some of them, or raises.
+
+    Raises:
+        BatchProblem: Some requests have no reply.
+        SampleError: The only request has none.
+    """
+    try:
+        return ask(views, batch, sampling)
+    except FAILURES as problem:
+        if not batch:
+            raise
+        outcomes = _by_halves(views, batch, problem, _Trial(sampling, ask))
+    problems = [one for one in outcomes if isinstance(one, SampleError)]
+    replies = [one for one in outcomes if isinstance(one, Reply)]
+    if not problems:
+        return replies
+    if len(batch) == 1:
+        raise problems[0]
+    raise BatchProblem(
+        f"{len(problems)} of {len(batch)} requests have no reply. The first: {problems[0].message}",
+        problems[0].hint,
+        outcomes,
+    )
+
+
+def problem_of(view: View, conversation: Conversation) -> SampleError | None:
+    """Why a request alone cannot be put to a model; None where it can, or where no request can."""
+    try:
+        view.reader.check_context(view.reader.inputs(view.rewritten([conversation])))
+        view.logits([conversation])
+    except SampleError as problem:
+        return problem
+    except FAILURES as problem:
+        try:
+            view.logits([_harmless(view, conversation)])
+        except FAILURES:
+            return None
+        return _own(problem)
+    return None
+
+
+class _Trial(Generic[V]):
+    """Asks, and finds out once for each view and kind of request whether a harmless one is answered."""
+
+    def __init__(
+        self, sampling: Sampling, ask: Callable[[Sequence[V], Sequence[Conversation], Sampling], list[Reply]]
+    ) -> None:
+        self._sampling, self.ask = sampling, ask
+        self._works: dict[tuple[V, bool], bool] = {}
+
+    def again(self, views: Sequence[V], batch: Sequence[Conversation]) -> list[Reply]:
+        return self.ask(views, batch, self._sampling)
+
+    def works(self, view: V, like: Conversation) -> bool:
+        key = (view, like.has_image)
+        if key not in self._works:
+            try:
+                self.ask([view], [_harmless(view, like)], replace(self._sampling, max_new_tokens=1, least=0))
+                self._works[key] = True
+            except FAILURES:
+                self._works[key] = False
+        return self._works[key]
+
+
+def _by_halves(
+    views: Sequence[V], batch: Sequence[Conversation], problem: Exception, trial: _Trial[V]
+) -> list[Reply | SampleError]:
+    """For each request its reply or its own error; `problem` is what all of them together raised."""
+    if len(batch) == 1:
+        if isinstance(problem, SampleError):
+            return [problem]
+        if not trial.works(views[0], batch[0]):
+            raise problem
+        return [_own(problem)]
+    middle = len(batch) // 2
+    outcomes: list[Reply | SampleError] = []
+    for half in (slice(None, middle), slice(middle, None)):
+        try:
+            outcomes += trial.again(views[half], batch[half])
+        except FAILURES as worse:
+            outcomes += _by_halves(views[half], batch[half], worse, trial)
+    return outcomes
+
+
+def _harmless(view: View, like: Conversation) -> Conversation:
+    return Conversation.ask(HARMLESS, blank_image(view.image_side) if like.has_image else None)
+
+
+def _own(problem: Exception) -> SampleError:
+    """The failure as an error of the request alone."""
+    if isinstance(problem, VlmendError):
+        return SampleError(problem.message, problem.hint)
+    first = next(iter(str(problem).strip().splitlines()), "") or "no reason given"
+    return SampleError(
+        f"The model cannot read this request ({type(problem).__name__}: {first[:200]}).",
+        "It answers others; this one is left out. Look at its words, its images and their shape.",
+    )

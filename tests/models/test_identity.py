@@ -1,0 +1,112 @@
+"""What makes two models the same, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlmend.core.edits import AddVector
+from vlmend.core.mend import Mend, MendCard
+from vlmend.core.sites import Site
+from vlmend.core.targets import key_of
+from vlmend.errors import MendMismatch
+from vlmend.models.api.target import ApiTarget
+from vlmend.models.loading.vlm import load
+from vlmend.models.vlm import VLM
+from vlmend.testing import tiny_vlm
+
+
+def template(vlm: VLM) -> None:
+    vlm.processor.chat_template += " "
+
+
+def generation(vlm: VLM) -> None:
+    vlm.model.generation_config.eos_token_id = [1, 7]
+
+
+def processor(vlm: VLM) -> None:
+    vlm.processor.image_processor.image_mean = [0.5, 0.5, 0.5]
+
+
+def tokenizer(vlm: VLM) -> None:
+    vlm.processor.tokenizer.add_tokens(["<new>"])
+
+
+def decoding(vlm: VLM) -> None:
+    vlm.model.to(torch.bfloat16)
+
+
+CHANGES: dict[str, Callable[[VLM], None]] = {
+    "chat_template": template, "generation": generation, "processor": processor, "tokenizer": tokenizer,
+    "decoding": decoding,
+}  # fmt: skip
+
+
+def test_a_checkpoint_that_is_loaded_twice_is_the_same(tiny: VLM, tmp_path: Path) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        tiny.model.save_pretrained(folder)
+        tiny.processor.save_pretrained(folder)
+    first, second = load(tmp_path / "a", name="m"), load(tmp_path / "b", name="m")
+    assert first.identity == second.identity
+    assert key_of(first) == key_of(second)
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_each_part_changes_when_it_alone_changes(part: str) -> None:
+    before, changed = tiny_vlm(), tiny_vlm()
+    CHANGES[part](changed)
+    differs = {name for name, digest in before.identity.items() if changed.identity[name] != digest}
+    assert differs == {part}
+    assert key_of(before) != key_of(changed)
+
+
+def test_asking_a_model_leaves_its_identity_alone() -> None:
+    from vlmend.core.conversation import Conversation, Sampling
+
+    used, fresh = tiny_vlm(), tiny_vlm()
+    used.generate([Conversation.ask("one"), Conversation.ask("a longer one")], Sampling(2))
+    assert used.identity == fresh.identity
+
+
+def test_a_mend_of_another_template_is_refused_with_the_part_that_differs() -> None:
+    fitted, other = tiny_vlm(), tiny_vlm()
+    card = MendCard("m", {}, fitted.name, fitted.model_digest, "d", "", 0, {}, {}, "s", identity=fitted.identity)
+    mend = Mend((AddVector(Site("language", 0), torch.ones(32)),), card)
+    fitted.with_mend(mend)
+    template(other)
+    with pytest.raises(MendMismatch, match="another chat template, though with the same weights"):
+        other.with_mend(mend)
+
+
+def test_a_mend_goes_with_its_model_to_another_dtype() -> None:
+    fitted, other = tiny_vlm(), tiny_vlm()
+    decoding(other)
+    card = MendCard("m", {}, fitted.name, fitted.model_digest, "d", "", 0, {}, {}, "s", identity=fitted.identity)
+    assert other.with_mend(Mend((AddVector(Site("language", 0), torch.ones(32)),), card)).edits
+
+
+def test_mends_are_hashed_once_however_often_a_view_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = Mend._serialised
+
+    def counted(self: Mend):
+        calls.append(1)
+        return plain(self)
+
+    monkeypatch.setattr(Mend, "_serialised", counted)
+    vlm = tiny_vlm()
+    card = MendCard("m", {}, vlm.name, vlm.model_digest, "d", "", 0, {}, {}, "s")
+    view = vlm.with_mend(Mend((AddVector(Site("language", 0), torch.ones(32)),), card))
+    for _ in range(50):
+        assert view.id.startswith("tiny-0+m@")
+    key_of(view)
+    assert len(calls) == 1
+
+
+def test_an_api_is_its_name_and_its_address() -> None:
+    here, there = (ApiTarget.of("api:m", f"http://{host}/v1") for host in ("a.test", "b.test"))
+    assert here.identity == ApiTarget.of("api:m", "http://a.test/v1").identity
+    assert here.identity != there.identity
