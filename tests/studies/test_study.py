@@ -46,10 +46,10 @@ def test_every_part_is_written_and_the_page_shows_them(studied: Path) -> None:
         "Five conditions",
         "Strength",
         "Which layers",
-        "Which anchors",
+        "Which calibration set",
         "Negative controls",
         "The price",
-        "Rivals",
+        "Baselines",
     ):
         assert f"<h2>{title}" in page
     assert page.count("<svg") == 7
@@ -101,7 +101,7 @@ def test_a_page_is_made_where_nothing_could_be_scored(studied: Path, tmp_path: P
         row["unsafe"] |= {"value": None, "low": None, "high": None}
     (tmp_path / "parts" / "defences.json").write_text(json.dumps(part))
     write_study(tmp_path, tmp_path / "study.html")
-    assert "<h2>Rivals" in (tmp_path / "study.html").read_text()
+    assert "<h2>Baselines" in (tmp_path / "study.html").read_text()
 
 
 def test_the_page_of_a_half_done_study_shows_what_is_there(studied: Path, tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_the_page_of_a_half_done_study_shows_what_is_there(studied: Path, tmp_pa
     write_study(tmp_path, tmp_path / "study.html")
     page = (tmp_path / "study.html").read_text()
     assert "<h2>Strength" in page
-    assert "<h2>Rivals" not in page
+    assert "<h2>Baselines" not in page

@@ -46,7 +46,7 @@ def attack(
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
-    """Change pictures within epsilon so that a model fails; stopped, the same command goes on where it was."""
+    """Change pictures within epsilon so that a model fails; stopped, the same command resumes."""
     from dataclasses import replace
 
     from vlmend import face

@@ -23,7 +23,7 @@ from vlmend.printing import out_console, progress_bars, show_defences
 
 __all__ = ["compare", "mend", "pairs", "study"]
 
-StudyJudge = Annotated[str, typer.Option("--judge", help="Who reads the replies; see vlmend list judges.")]
+StudyJudge = Annotated[str, typer.Option("--judge", help="The judge of the replies; see vlmend list judges.")]
 
 
 @app.command()
@@ -64,7 +64,7 @@ def mend(
         print(to_json(asdict(fitted.card), indent=2))
         return
     dose = list(fitted.card.dose.values())
-    how_hard = f", dose {min(dose):.3f} to {max(dose):.3f}" if dose else ""
+    how_hard = f", relative edit norm {min(dose):.3f} to {max(dose):.3f}" if dose else ""
     kept = f" {fitted.card.parameters}" if method == "auto" else ""
     out_console.print(
         f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
@@ -79,7 +79,7 @@ def compare(
         str, typer.Option(help="Methods, separated by commas, or all; settings as cmrm:alpha=0.6:anchors=all.")
     ] = "all",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
-    data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in anchors unless given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL to fit on; the built-in calibration set unless given.")] = None,
     test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
@@ -122,7 +122,7 @@ def study(
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
-    """Study a method on a model; stopped, the same command goes on where it was."""
+    """Study a method on a model; stopped, the same command resumes."""
     from vlmend.data.layouts import read_data
     from vlmend.data.sources import builtin_dataset
     from vlmend.registry import make_judge

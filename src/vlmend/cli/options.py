@@ -1,4 +1,4 @@
-"""What verbs share: the app, options, and the loading of models and anchors."""
+"""What verbs share: the app, options, and the loading of models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ApiBase = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Judges = Annotated[
     list[str] | None,
-    typer.Option("--judge", help="Who reads the replies; the first gives the headline. May be given again."),
+    typer.Option("--judge", help="A judge of the replies; the first gives the headline. May be given again."),
 ]
 Gates = Annotated[
     list[str] | None, typer.Option("--gate", help='Bound, as "safety.unsafe_rate[original].high <= 0.10".')

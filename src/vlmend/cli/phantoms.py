@@ -24,7 +24,7 @@ def build(
         bool, typer.Option("--from-scratch", help="Train it by its recipe, instead of unpacking what is shipped.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the stages of --from-scratch; a stopped build goes on from there.")
+        Path | None, typer.Option(help="Folder of the stages of --from-scratch; a stopped build resumes there.")
     ] = None,
 ) -> None:
     """Put a phantom together, or train it from scratch, and print where it is."""
