@@ -79,7 +79,9 @@ def compare(
         str, typer.Option(help="Methods, separated by commas, or all; settings as cmrm:alpha=0.6:anchors=all.")
     ] = "all",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
-    data: Annotated[Path | None, typer.Option(help="JSONL to fit on; the built-in calibration set unless given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="JSONL to fit on; the built-in calibration set unless given.")
+    ] = None,
     test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
