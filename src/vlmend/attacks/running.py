@@ -95,7 +95,7 @@ class _Journal:
     """Finished rows of one attack, in the order in which they came; a last line that was cut off is made again."""
 
     def __init__(self, out: Path, key: str) -> None:
-        self._done, self._file = out / KEPT, out.with_name(f"{out.name}.unfinished.jsonl")
+        self._done, self._file = out / KEPT, out.absolute().with_name(f"{out.absolute().name}.unfinished.jsonl")
         self._key = key
         self._rows: dict[str, Example] = {}
         file = self._done if self._done.is_file() else self._file
