@@ -74,7 +74,7 @@ class ScaleLogits:
 
 @dataclass(frozen=True)
 class AcceptAbove:
-    """Accept an image whose maximum concept matching (`core.detection.mcm`) over `texts` reaches the threshold.
+    """Accept an image whose maximum concept matching (`core.metrics.detection.mcm`) over `texts` reaches the threshold.
 
     The score depends on how many texts there are and which, so the threshold holds for these only. Any strength
     other than 0 is on.

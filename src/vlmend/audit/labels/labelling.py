@@ -1,7 +1,7 @@
 """People's labels: which replies to ask about, in which order, and the files that keep the answers.
 
 What is asked is a simple random sample of the distinct replies, because prediction-powered inference
-(`core.correction.ppi`) holds for that alone: not for replies that someone picked, nor for a sample drawn by
+(`core.metrics.correction.ppi`) holds for that alone: not for replies that someone picked, nor for a sample drawn by
 verdict. Every labeller gets the same order, so that whoever stops early has labelled a random sample too, and
 two labellers have as many replies in common as they can. The page is `label_page`, the numbers are
 `label_report`, the labels as a judge are `judges.human`.

@@ -1,6 +1,6 @@
 """What people's labels tell about a run: how far raters agree, and rates put right for a judge's errors.
 
-Drawing and keeping labels is `labelling`, the mathematics is `core.raters` and `core.correction`.
+Drawing and keeping labels is `labelling`, the mathematics is `core.metrics.raters` and `core.metrics.correction`.
 """
 
 from __future__ import annotations
