@@ -230,6 +230,10 @@ class AbstractSuite(ABC, Generic[Sampled]):
         """Whether the user's data holds anything for this suite; an axis leaves out what does not."""
         return True
 
+    def sample_data(self) -> Dataset | None:
+        """A few rows for the contract checks; None means a few pictures (questions: the built-in ones)."""
+        return None
+
 
 class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
     """A suite that measures its subject by itself: a dual encoder, a pipeline, a data set, a chat model's states."""

@@ -6,6 +6,7 @@ right answer. Two scores tell them apart, maximum concept matching and the large
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Measure
 from vlmend.core.metrics.calibration import as_probabilities, nll
-from vlmend.core.metrics.detection import detection, max_logit, mcm
+from vlmend.core.metrics.detection import Detection, detection, max_logit, mcm
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind
@@ -27,6 +28,9 @@ from vlmend.pictures.galleries import PHOTO, object_pictures
 __all__ = ["SCORES", "SUITE", "OutOfDistribution"]
 
 SCORES = ("mcm", "max_logit")
+NOTHING = Interval(math.nan, math.nan, math.nan)
+"""Where fewer than two pictures of a kind could be scored, nothing can be told apart."""
+
 SAYS = "tells pictures of unknown things from those of known ones with an AUROC of {value}"
 
 
@@ -57,7 +61,7 @@ class OutOfDistribution(SampleSuite[DualTarget]):
         rows = [*known, *other]
         bad = {example.id for example in rows if not _readable(example.image)}
         good = [example for example in rows if example.id not in bad]
-        values = dict(zip([example.id for example in good], _values(subject, good, names), strict=True))
+        values = dict(zip([e.id for e in good], _values(subject, good, names) if good else [], strict=True))
         return [
             Sample(e.id, "known" if e.answers else "other", e.id, "".join(e.answers[:1]), values.get(e.id, {}))
             for e in rows
@@ -65,10 +69,14 @@ class OutOfDistribution(SampleSuite[DualTarget]):
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         known, other = ([s for s in samples if s.values and s.group == group] for group in ("known", "other"))
+        several = min(len(known), len(other)) > 1
+        n = len(known) + len(other) if several else 0
         found: list[Measure] = []
         for score in SCORES:
-            told = detection([s.values[score] for s in known], [s.values[score] for s in other], seed=seed)
-            found += [self._row("auroc", score, told.auroc, samples), self._row("fpr95", score, told.fpr95, samples)]
+            scores = [[s.values[score] for s in of_kind] for of_kind in (known, other)]
+            told = detection(scores[0], scores[1], seed=seed) if several else Detection(NOTHING, NOTHING)
+            found.append(self._row("auroc", score, told.auroc, n, len(samples) - n))
+            found.append(self._row("fpr95", score, told.fpr95, n, len(samples) - n))
         return [
             *found,
             mean_row(self.axis, self.name, "accepted", "known", samples, "higher", "share", seed),
@@ -78,11 +86,10 @@ class OutOfDistribution(SampleSuite[DualTarget]):
             mean_row(self.axis, self.name, "overconfidence", "known", samples, "neither", "number", seed),
         ]
 
-    def _row(self, name: str, score: str, interval: Interval, samples: Sequence[Sample]) -> Measure:
-        n = sum(bool(sample.values) for sample in samples)
+    def _row(self, name: str, score: str, interval: Interval, n: int, unscored: int) -> Measure:
         floor, better = (0.5, "higher") if name == "auroc" else (0.95, "lower")
         return Measure(
-            self.axis, self.name, name, score, *interval, n, len(samples) - n, better,
+            self.axis, self.name, name, score, *interval, n, unscored, better,
             judge=JUDGE, unit="number" if name == "auroc" else "share", floor=floor,
             says=SAYS if (name, score) == ("auroc", "mcm") else "",
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """Small models and fakes for tests, ours and those of other packages.
 
 `tiny_vlm` and `tiny_clip` are random models of real classes with real processors, in milliseconds and offline.
-`ScriptedTarget` answers by rule and counts what it is asked. `check_method` is the contract that
-every method must keep.
+`ScriptedTarget` answers by rule and counts what it is asked. `narrowed` shows as much of a target as a level of access
+does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,16 +30,18 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+from typing_extensions import get_protocol_members
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
+from vlmend.core.targets import LEVELS, PROTOCOLS, Access, Kind, Target, levels_of
 from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.dual.encoder import DualEncoder, dual_of
 from vlmend.models.vlm import VLM
 
-__all__ = ["ScriptedTarget", "full_digest", "hook_count", "tiny_clip", "tiny_tokenizer", "tiny_vlm"]
+__all__ = ["ScriptedTarget", "full_digest", "hook_count", "narrowed", "tiny_clip", "tiny_tokenizer", "tiny_vlm"]
 
 TEMPLATE = (
     "{% for message in messages %}[{{ message['role'] }}]"
@@ -124,6 +126,21 @@ def hook_count(module: nn.Module) -> int:
     return sum(len(getattr(m, kind)) for m in module.modules() for kind in kinds)
 
 
+def narrowed(target: Target, access: Access) -> Any:
+    """The same target with what it has of one level of access and those above it, and with nothing else."""
+    order = LEVELS[target.kind]
+    given: list[Access] = [level for level in levels_of(target) if order.index(level) <= order.index(access)]
+    names = {name for level in given for name in get_protocol_members(PROTOCOLS.get((target.kind, level), Target))}
+
+    def shown(name: str) -> Any:
+        return property(lambda _: getattr(target, name))
+
+    parts: dict[str, Any] = {name: shown(name) for name in names}
+    parts["bare"] = property(lambda _: narrowed(target.bare, access))
+    parts["with_mend"] = lambda _, mend: narrowed(target.with_mend(mend), access)
+    return type("Narrowed", (), parts)()
+
+
 @dataclass
 class Asked:
     """What a `ScriptedTarget` was asked, over all its views."""
@@ -134,6 +151,8 @@ class Asked:
 @dataclass(frozen=True, eq=False)
 class ScriptedTarget:
     """Answers with `script(conversation, mended)`; its states are random numbers fixed by the words.
+
+    It gives replies and states (`ChatStates`), and nothing below.
 
     Attributes:
         script: Gives the reply; `mended` tells whether a mend is on.
@@ -146,6 +165,8 @@ class ScriptedTarget:
     width: int = 8
     image_side: int = 16
     mends: tuple[Mend, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict[str, str])
+    kind: ClassVar[Kind] = "chat"
     asked: Asked = field(default_factory=Asked)
 
     @property
@@ -157,11 +178,15 @@ class ScriptedTarget:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @property
+    def bare(self) -> ScriptedTarget:
+        return replace(self, mends=())
+
+    @property
     def mean_colour(self) -> tuple[int, int, int]:
         return 128, 128, 128
 
     def with_mend(self, mend: Mend) -> ScriptedTarget:
-        mend.check_base(self.name, self.model_digest)
+        mend.check_base(self.name, self.model_digest, self.identity)
         return replace(self, mends=(*self.mends, mend))
 
     def generate(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:

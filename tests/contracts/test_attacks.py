@@ -1,0 +1,19 @@
+"""The contract of attacks, law by law, over every registered one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlmend import registry
+from vlmend.testing import laws_of_attack
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "law"), [(name, law) for name in registry.names("attacks") for law in laws_of_attack(name, DOCS)]
+)
+def test_an_attack_keeps_the_law(name: str, law: str) -> None:
+    laws_of_attack(name, DOCS)[law]()

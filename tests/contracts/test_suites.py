@@ -1,0 +1,19 @@
+"""The contract of suites, law by law, over every registered one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlmend import registry
+from vlmend.testing import laws_of_suite
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "law"), [(name, law) for name in registry.names("suites") for law in laws_of_suite(name, DOCS)]
+)
+def test_a_suite_keeps_the_law(name: str, law: str) -> None:
+    laws_of_suite(name, DOCS)[law]()
