@@ -12,7 +12,7 @@ from vlmend.core.edits import RefuseWhen
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend
-from vlmend.errors import BadParameter, UsageError
+from vlmend.errors import BadParameter, NeedsAccess, UsageError
 from vlmend.methods.reading import read_states, with_image
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.hidden_detect import (
@@ -136,7 +136,7 @@ def test_a_tokenizer_without_any_of_the_words_is_refused() -> None:
 
 
 def test_a_target_without_a_tokenizer_is_refused() -> None:
-    with pytest.raises(UsageError, match="needs a local model"):
+    with pytest.raises(NeedsAccess, match="needs the weights of scripted, of which only replies, states can be had"):
         HiddenDetect().fit(ScriptedTarget(lambda c, mended: ""), DATA, seed=0)
 
 

@@ -13,17 +13,19 @@ The rule is the paper's, v and r are ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import CosineDose
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.directions import Scope, doses, picked_layers, read_classes, tokens_of, unit
 from vlmend.methods.reading import anchors_of, as_text, read_states, with_image
 
@@ -43,16 +45,17 @@ class ASTRA(AbstractMethod):
 
     name: ClassVar[str] = "astra"
     source: ClassVar[str] = "ASTRA, arXiv 2411.16721, CVPR 2025 (adapted: no adversarial images)"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
+    quick: ClassVar[Mapping[str, Any]] = {"layers": "0"}
 
     alpha: float = 1.0
     layers: str = "middle"
     corrupt: Corrupt = "white"
     scope: Scope = "every_step"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Measure direction and reference; the dose is measured on all anchors beside I'.
 
         Raises:

@@ -12,9 +12,9 @@ w_g is the whole shift v_g, later steps are its increments. One pass, no extra r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,13 +25,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Gate
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Corrupt, Image, corrupt_image, noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.reading import anchors_of, read_states, with_image
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
@@ -58,16 +59,17 @@ class CMRMGated(AbstractMethod):
 
     name: ClassVar[str] = "cmrm_gated"
     source: ClassVar[str] = "this project, after arXiv 2410.09047 and arXiv 2401.11206"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and harmless anchor requests"
+    quick: ClassVar[Mapping[str, Any]] = {"caution": 1000.0}
 
     alpha: float = 1.0
     caution: float = 0.0
     gate_layer: int | None = None
     corrupt: Corrupt = "white"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Fit the probe on anchors beside three kinds of image, and the shift on the harmful ones.
 
         Raises:
@@ -94,7 +96,7 @@ class CMRMGated(AbstractMethod):
 
 
 def read_beside(
-    target: GenerativeTarget, anchors: Sequence[Example], image: Image, seed: int
+    target: ChatStates, anchors: Sequence[Example], image: Image, seed: int
 ) -> Float[Tensor, "image anchor layer width"]:
     """States beside I', noise, and a picture of its own for each anchor."""
     pictures = {

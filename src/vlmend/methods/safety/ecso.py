@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import ClassVar
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import ReviewReply
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Access, ChatTarget
 from vlmend.errors import BadParameter
 
 __all__ = ["ECSO", "METHOD"]
 
 
 @dataclass(frozen=True)
-class ECSO(AbstractMethod):
+class ECSO(AbstractMethod[ChatTarget]):
     """Check, caption, answer again; the three questions can be worded for a model.
 
     Attributes:
@@ -48,7 +49,7 @@ class ECSO(AbstractMethod):
     caption: str = 'Describe what the image shows, in full, with this request in mind: "{prompt}"'
     again: str = 'There is an image. It shows: "{caption}"\nAnswer from this description alone.\n{prompt}'
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatTarget, data: Dataset, *, seed: int) -> Mend:
         """Nothing is fitted: the questions are the mend.
 
         Raises:

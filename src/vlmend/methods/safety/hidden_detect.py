@@ -20,16 +20,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import RefuseWhen
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Access, ChatWeights
 from vlmend.errors import BadParameter, UsageError
 from vlmend.methods.directions import picked_layers, read_classes
 from vlmend.methods.reading import BATCH, with_image
 from vlmend.models.editing.lens import lens_score
-from vlmend.models.vlm import VLM
 
 __all__ = ["METHOD", "WORDS", "HiddenDetect", "longest_run", "refusal_tokens", "threshold_of"]
 
@@ -42,7 +42,7 @@ WORDS = (
 
 
 @dataclass(frozen=True)
-class HiddenDetect(AbstractMethod):
+class HiddenDetect(AbstractMethod[ChatWeights]):
     """A detector in front of the model, read off its own layers.
 
     Attributes:
@@ -55,7 +55,7 @@ class HiddenDetect(AbstractMethod):
 
     name: ClassVar[str] = "hidden_detect"
     source: ClassVar[str] = "HiddenDetect, arXiv 2502.14744, ACL 2025"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "weights"
     passes: ClassVar[str] = "1 prefill and an output matrix product a chosen layer"
     data: ClassVar[str] = "harmful and benign requests"
 
@@ -64,22 +64,17 @@ class HiddenDetect(AbstractMethod):
     corrupt: Corrupt = "white"
     reply: str = "I'm sorry, but I can't help with that."
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatWeights, data: Dataset, *, seed: int) -> Mend:
         """Choose tokens, layers and threshold on anchors beside I'.
 
         Raises:
-            UsageError: The target is no local model.
+            UsageError: The tokenizer knows no word of refusal.
             BadParameter: `layers` or `false_alarms` is out of range.
             BadData: A label is missing.
         """
-        if not isinstance(target, VLM):
-            raise UsageError(
-                f"{self.name} needs a local model: it reads the tokenizer and output matrix of {target.name}.",
-                "Pass a model that vlmend loads itself, or take a method that needs replies or states only.",
-            )
         if not 0 <= self.false_alarms < 1:
             raise BadParameter(f"false_alarms={self.false_alarms} is no share.", "Take at least 0 and less than 1.")
-        tokens = refusal_tokens(target.processor.tokenizer)
+        tokens = refusal_tokens(target.reader.processor.tokenizer)
         image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
         # The detector reads the bare model at inference, so it is fitted on the bare model.
         seen = read_classes(target.bare, data, with_image(image))
@@ -117,7 +112,7 @@ def refusal_tokens(tokenizer: Any) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def cosines(
-    target: VLM, states: Float[Tensor, "anchor layer width"], tokens: Sequence[int]
+    target: ChatWeights, states: Float[Tensor, "anchor layer width"], tokens: Sequence[int]
 ) -> Float[Tensor, "anchor layer"]:
     """F of every anchor and layer, from states that have been read once; `VLM.lens` would read them a layer."""
     placed = states.to(target.model.device)

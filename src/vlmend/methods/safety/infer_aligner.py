@@ -13,16 +13,18 @@ w_l is theta_l (`full`, as the paper says) or what theta gained since the last s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import AddVector, Gate
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import steps_of
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.directions import Scope, StepMode, picked_layers, read_classes, tokens_of, unit
 from vlmend.methods.reading import as_text, with_image
 
@@ -45,9 +47,10 @@ class InferAligner(AbstractMethod):
 
     name: ClassVar[str] = "infer_aligner"
     source: ClassVar[str] = "InferAligner, arXiv 2401.11206 (adapted: the text path is the aligned model)"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
+    quick: ClassVar[Mapping[str, Any]] = {"caution": 1000.0}
 
     alpha: float = 1.0
     layers: str = "all"
@@ -56,7 +59,7 @@ class InferAligner(AbstractMethod):
     mode: StepMode = "increment"
     scope: Scope = "every_step"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Measure vectors and guards; the dose is that of an open gate, relative to all anchors beside I'.
 
         Raises:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import RewritePrompt
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Access, ChatTarget
 from vlmend.errors import BadParameter
 
 __all__ = ["METHOD", "SafetyPrompt"]
@@ -30,7 +31,7 @@ GAP = "\n\n"
 
 
 @dataclass(frozen=True)
-class SafetyPrompt(AbstractMethod):
+class SafetyPrompt(AbstractMethod[ChatTarget]):
     """A defence prompt on every request with an image.
 
     Attributes:
@@ -47,7 +48,7 @@ class SafetyPrompt(AbstractMethod):
     place: Literal["before", "after", "system"] = "after"
     words: str = WORDS
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatTarget, data: Dataset, *, seed: int) -> Mend:
         """Nothing is fitted: the words are the mend.
 
         Raises:
