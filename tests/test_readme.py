@@ -30,3 +30,11 @@ def test_every_verb_in_the_readme_and_guides_exists() -> None:
     used = {verb for page in pages for verb in re.findall(r"^    vlmend (\w+)", page.read_text(), re.MULTILINE)}
     assert used
     assert used <= verbs
+
+
+def test_the_readme_is_short_and_begins_with_a_picture_and_its_limit() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 90
+    first = "\n".join(lines[: lines.index("## Quick start")])
+    assert first.count("![") == 1
+    assert "no real VLM has been measured" in first
