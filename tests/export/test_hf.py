@@ -17,6 +17,7 @@ import torch
 from transformers import (
     Gemma3TextConfig,
     GraniteConfig,
+    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     MixtralConfig,
@@ -25,16 +26,30 @@ from transformers import (
 )
 
 from vlmend.core.conversation import Conversation, Sampling, Turn
-from vlmend.core.edits import AddVector, Edit, Gate, LoadAdapter, ProjectOut, RewritePrompt, Tokens, When
+from vlmend.core.edits import (
+    AddVector,
+    AffineMap,
+    Edit,
+    FilterImage,
+    Gate,
+    LoadAdapter,
+    ModuleEdit,
+    ProjectOut,
+    ReplaceWeights,
+    RewritePrompt,
+    Tokens,
+    When,
+)
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.data.sources import builtin_dataset
-from vlmend.errors import ModelProblem, RunProblem, UsageError
+from vlmend.errors import BadParameter, ModelProblem, RunProblem, UsageError
 from vlmend.export import hf
-from vlmend.export.folding import vectors_of
-from vlmend.export.hf import export_hf
+from vlmend.export.checkpoint.folding import vectors_of
+from vlmend.export.checkpoint.refusals import refusals
+from vlmend.export.hf import EXPORTER, export_hf
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.loading.vlm import load
@@ -190,16 +205,65 @@ def test_every_reason_is_told_at_once(base: VLM, tmp_path: Path) -> None:
     edits = (
         push(0, "last_prompt"), push(1, "last_prompt"), push(1, gate=gate),
         ProjectOut(Site("language", 1), torch.eye(32)[:1]),
-        LoadAdapter("model.language_model.layers.0.mlp.up_proj", torch.ones(1, 32), torch.ones(64, 1)),
+        FilterImage("jpeg", 50.0),
         RewritePrompt(before="Be kind."),
     )  # fmt: skip
     with pytest.raises(UsageError) as problem:
         export_hf(mended(base, *edits), tmp_path / "out")
     told = problem.value.message
     assert "2 edits: It acts at tokens='last_prompt'" in told
-    assert [word for word in ("gate", "ProjectOut", "LoadAdapter", "RewritePrompt") if word not in told] == []
+    assert [word for word in ("gate", "ProjectOut", "FilterImage", "RewritePrompt") if word not in told] == []
     assert told.count("\n  - ") == 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_adapters_and_weights_in_every_tower_are_merged(base: VLM, tmp_path: Path) -> None:
+    """Beside a vector, in tower, projector and decoder; the checkpoint needs no hook for any."""
+    up, tower = "model.language_model.layers.0.mlp.up_proj", "model.vision_tower.encoder.layers.0.mlp.fc1"
+    draw = torch.Generator().manual_seed(0)
+    value = torch.randn(base.model.get_submodule(tower).weight.shape, generator=draw)
+    edits = (
+        push(1),
+        LoadAdapter(up, torch.randn(2, 32, generator=draw), torch.randn(64, 2, generator=draw), strength=0.02),
+        LoadAdapter("model.multi_modal_projector.linear_1", torch.full((1, 16), 0.1), torch.ones(32, 1)),
+        ReplaceWeights(f"{tower}.weight", value, strength=0.1),
+    )  # fmt: skip
+    view = mended(base, *edits)
+    before = full_digest(base.model)
+    made = export_hf(view, tmp_path / "out")
+    assert made.weights == (f"{up}.weight", "model.multi_modal_projector.linear_1.weight", f"{tower}.weight")
+    torch.testing.assert_close(load(tmp_path / "out").logits(MIXED), view.logits(MIXED), atol=1e-4, rtol=0)
+    assert full_digest(base.model) == before
+    assert f"`{tower}.weight`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_tied_weights_are_replaced_in_both_places_or_the_adapter_is_refused(tmp_path: Path) -> None:
+    vlm = llava(LlamaConfig(**SHAPE, tie_word_embeddings=True))
+    head = vlm.model.lm_head.weight
+    assert head is vlm.model.model.language_model.embed_tokens.weight
+    told = refusals(mended(vlm, LoadAdapter("lm_head", torch.ones(1, 32), torch.ones(99, 1))), False)
+    assert told == ["The weight of lm_head is shared with another module. Keep the hooks."]
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (AffineMap(Site("language", 0), torch.ones(1, 32), torch.ones(32, 1), torch.ones(32)), "depends on the state"),
+        (ModuleEdit(Site("language", 0), torch.ones(1, 32), torch.ones(1), torch.ones(32, 1), torch.ones(32)),
+         "a layer of its own"),
+        (FilterImage("blur", 2.0), "images before the processor"),
+    ],
+)  # fmt: skip
+def test_what_weights_cannot_hold_is_refused_with_the_true_reason(edit: Edit, why: str, base: VLM) -> None:
+    (told,) = EXPORTER.refusals(mended(base, edit), {})
+    assert why in told
+
+
+def test_the_exporter_takes_options_by_name_and_no_others(base: VLM, tmp_path: Path) -> None:
+    made = EXPORTER.write(mended(base, push(0)), tmp_path / "out", {"dtype": "bfloat16"})
+    assert (made["dtype"], made["layers"]) == ("bfloat16", (0,))
+    with pytest.raises(BadParameter, match="no option colour"):
+        EXPORTER.write(mended(base, push(0)), tmp_path / "other", {"colour": 1})
 
 
 def test_cmrm_at_every_token_can_be_exported_and_is_another_mend(base: VLM, tmp_path: Path) -> None:
@@ -291,7 +355,7 @@ def test_what_does_not_load_again_is_not_kept(tmp_path: Path) -> None:
     vlm = tiny_vlm(layers=2)
     vlm.processor.chat_template = None
     with pytest.raises(ModelProblem, match="does not load again"):
-        hf._write(vlm, hf.Exported(tmp_path / "out", "mute", "", "", (), (), False, 0.0, 0.0, "float32"), "card")
+        hf._write(vlm, hf.Exported(tmp_path / "out", "mute", "", "", (), (), (), False, 0.0, 0.0, "float32"), "card")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,8 +1,8 @@
-"""A mended model as a stock transformers checkpoint: constant edits folded into biases, no hooks.
+"""A mended model as a stock transformers checkpoint: mends folded into weights and biases, no hooks.
 
 The folder loads with `AutoModelForImageTextToText.from_pretrained` where vlmend is not installed.
 It is written only after its logits have been compared with those of the hooked model, and it appears
-whole or not at all. What can be folded is for `vlmend.export.refusals`, how for `vlmend.export.folding`.
+whole or not at all. What can be folded, and how, is in `vlmend.export.checkpoint`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
 
+from vlmend.core.contracts import AbstractExporter
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import AddVector
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint, versions
-from vlmend.errors import ModelProblem, RunProblem, UsageError, VlmendError
-from vlmend.export.folding import folded, vectors_of
-from vlmend.export.refusals import refusals
+from vlmend.errors import BadParameter, ModelProblem, RunProblem, UsageError, VlmendError
+from vlmend.export.checkpoint.folding import folded, merged_of, vectors_of
+from vlmend.export.checkpoint.refusals import refusals
 from vlmend.models.loading.vlm import LoadOptions, load, quiet
 from vlmend.models.vlm import VLM
 
-__all__ = ["Exported", "SavedAs", "export_hf"]
+__all__ = ["EXPORTER", "Exported", "HuggingFace", "SavedAs", "export_hf"]
 
 SavedAs = Literal["float32", "float16", "bfloat16"]
 
@@ -47,6 +48,7 @@ class Exported:
         base_digest, model_digest: Fingerprints of base and checkpoint; mends of one do not fit the other.
         mends: Method and digest of each mend.
         layers: Decoder layers with a bias that holds a vector.
+        weights: Names of the weights into which adapters or new weights were merged.
         always: Whether edits meant for image requests were made edits of every request.
         error: Largest |folded - hooked| of any logit, relative to the largest logit, in float32.
         text_moved: Largest |mended - base| of any logit of the text-only check request.
@@ -59,6 +61,7 @@ class Exported:
     model_digest: str
     mends: tuple[str, ...]
     layers: tuple[int, ...]
+    weights: tuple[str, ...]
     always: bool
     error: float
     text_moved: float
@@ -93,11 +96,40 @@ def export_hf(view: VLM, out: Path, *, always: bool = False, dtype: SavedAs = "f
     made.model.to(getattr(torch, dtype))
     result = Exported(
         out, view.name, view.model_digest, fingerprint(made.model),
-        tuple(f"{mend.card.method}@{mend.digest[:12]}" for mend in view.mends), tuple(vectors_of(view)),
+        tuple(f"{mend.card.method}@{mend.digest[:12]}" for mend in view.mends),
+        tuple(vectors_of(view)), merged_of(view),
         any(edit.when != "always" for edit in view.edits), error, text_moved, dtype,
     )  # fmt: skip
     _write(made, result, _card(result, view.mends))
     return result
+
+
+@dataclass(frozen=True)
+class HuggingFace(AbstractExporter):
+    """The exporter: `always` and `dtype` are its options, as of `export_hf`."""
+
+    name: ClassVar[str] = "hf"
+    about: ClassVar[str] = "a stock transformers checkpoint, mends folded into weights and biases"
+
+    def refusals(self, target: VLM, options: Mapping[str, Any]) -> list[str]:
+        """Every reason why the view cannot be a stock checkpoint."""
+        return refusals(target, bool(options.get("always", False)))
+
+    def write(self, target: VLM, out: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Prove, write, read back; gives the fields of `Exported`.
+
+        Raises:
+            UsageError: An option that there is not, or a mend or model that cannot be folded.
+            ModelProblem: The proof failed; nothing is written.
+            RunProblem: The folder is there already, or cannot be written.
+        """
+        unknown = sorted(set(options) - {"always", "dtype"})
+        if unknown:
+            raise BadParameter(f"hf has no option {', '.join(unknown)}.", "It has always and dtype.")
+        return asdict(export_hf(target, out, **options))
+
+
+EXPORTER = HuggingFace()
 
 
 def _always(mend: Mend) -> Mend:
@@ -183,11 +215,13 @@ def _card(result: Exported, mends: Sequence[Mend]) -> str:
     """README of the checkpoint: what it is, what is different, what was measured, whose licence."""
     front = {"base_model": result.model, "library_name": "transformers", "pipeline_tag": "image-text-to-text"}
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]
-    layers = ", ".join(map(str, result.layers)) or "none: every edit was zero, the weights are the base's"
+    biases = f"the bias of `mlp.down_proj` in decoder layers {', '.join(map(str, result.layers))}" * bool(result.layers)
+    merged = f"the weights {', '.join(f'`{name}`' for name in result.weights)}" * bool(result.weights)
+    changed = " and ".join(filter(None, (biases, merged))) or "nothing: every edit was zero"
     text = TEXT_TOO if result.always else ""
     mend_cards = "\n\n".join(json.dumps({"digest": m.digest} | asdict(m.card), indent=2) for m in mends)
     return CARD.format(
-        front="\n".join(lines), result=result, mends=", ".join(result.mends) or "no mend", layers=layers, text=text,
+        front="\n".join(lines), result=result, mends=", ".join(result.mends) or "no mend", changed=changed, text=text,
         mend_cards=mend_cards, versions=json.dumps(versions()),
     )  # fmt: skip
 
@@ -204,12 +238,12 @@ tags: ["vlmend"]
 
 # {result.model} with {mends}
 
-A stock transformers checkpoint of `{result.model}` in which vlmend folded a constant
-edit of the residual stream into the biases of `mlp.down_proj`. No hooks, no extra code:
+A stock transformers checkpoint of `{result.model}` into whose weights and biases vlmend folded the mends. No hooks, no
+extra code:
 
     AutoModelForImageTextToText.from_pretrained("THIS FOLDER")
 
-**What is different from the base**: the bias of `mlp.down_proj` in decoder layers {layers}. Where one flag of the
+**What is different from the base**: {changed}. Where one flag of the
 config gives an MLP all its biases, the others are zero. Every other weight, the processor and the generation settings
 are the base's (saved in {result.dtype}).
 {text}

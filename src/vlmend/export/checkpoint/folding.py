@@ -1,8 +1,9 @@
-"""Constant edits as biases: a model that shares all weights with its base but those biases.
+"""Mends as weights: a model that shares with its base all weights but those that the mends change.
 
 In a block whose output is h_mid + down_proj(...), with nothing behind it, adding v to the bias of
 `mlp.down_proj` adds v to the block's output at every token, as `AddVector(site, v, tokens="all")`
-does. Whether a mend and a model are of that kind is for `vlmend.export.refusals`.
+does. An adapter is its product added to the weight of its linear module, a replaced weight is itself.
+Whether a mend and a model are of that kind is for `vlmend.export.checkpoint.refusals`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vlmend.core.edits import AddVector
+from vlmend.core.edits import AddVector, LoadAdapter, ReplaceWeights
 from vlmend.core.provenance import fingerprint
 from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.vlm import VLM
 
-__all__ = ["DOWN", "FLAGS", "bare_frame", "down_of", "folded", "vectors_of"]
+__all__ = ["DOWN", "FLAGS", "bare_frame", "down_of", "folded", "merged_of", "vectors_of"]
 
 DOWN = "mlp.down_proj"
 """The linear layer of a block that takes the bias."""
@@ -39,15 +40,25 @@ def vectors_of(view: VLM) -> dict[int, Float[Tensor, " width"]]:
     return dict(sorted(total.items()))
 
 
+def merged_of(view: VLM) -> tuple[str, ...]:
+    """Names of the weights that the view's edits of weights change, in their order, each once."""
+    names = (
+        f"{edit.module}.weight" if isinstance(edit, LoadAdapter) else edit.parameter
+        for edit in view.edits
+        if isinstance(edit, LoadAdapter | ReplaceWeights)
+    )
+    return tuple(dict.fromkeys(names))
+
+
 def folded(view: VLM) -> VLM:
-    """The view's constant edits as biases, all other biases that come with them zero; no mend is left.
+    """The view's edits as weights and biases, all other biases that come with them zero; no mend is left.
 
     Call it on what `refusals` finds no fault with.
     """
     vectors = vectors_of(view)
     frame = bare_frame(view, list(vectors))
     assert frame is not None, "a view without refusals has a frame"
-    weights: dict[str, Tensor] = view.model.state_dict()
+    weights = _merged(view)
     for name, made in frame.state_dict().items():
         if name not in weights:
             weights[name] = torch.zeros(made.shape, dtype=view.model.dtype, device=view.model.device)
@@ -61,6 +72,27 @@ def folded(view: VLM) -> VLM:
     frame.generation_config = copy.deepcopy(view.model.generation_config)
     model = frame.eval()
     return VLM(view.name, model, view.processor, find_anatomy(model, view.anatomy.blocks_path), fingerprint(model))
+
+
+def _merged(view: VLM) -> dict[str, Tensor]:
+    """All weights of the model, those changed that edits of weights change; the others are the model's own."""
+    weights: dict[str, Tensor] = view.model.state_dict()
+    for edit in view.edits:
+        match edit:
+            case LoadAdapter():
+                name = f"{edit.module}.weight"
+                weight = weights[name]
+                made = weight + edit.strength * (edit.up.to(weight) @ edit.down.to(weight))
+            case ReplaceWeights():
+                name = edit.parameter
+                weight = weights[name]
+                value = edit.value.to(weight)
+                made = value if edit.strength == 1 else weight + edit.strength * (value - weight)
+            case _:
+                continue
+        tied = [other for other, tensor in weights.items() if tensor.data_ptr() == weight.data_ptr()]
+        weights |= dict.fromkeys([name, *tied], made)
+    return weights
 
 
 def bare_frame(view: VLM, layers: Sequence[int]) -> Any:

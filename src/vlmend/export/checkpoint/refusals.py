@@ -10,27 +10,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
 
 from vlmend.core.conversation import Conversation
-from vlmend.core.dual_edits import AcceptAbove, MapTexts, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
+    AffineMap,
     AlignReply,
     ContrastLogits,
     ContrastShift,
     CosineDose,
     Edit,
+    FilterImage,
     LoadAdapter,
+    ModuleEdit,
     ProjectOut,
     RefuseWhen,
+    ReplaceWeights,
     ReviewReply,
     RewritePrompt,
 )
-from vlmend.export.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
+from vlmend.export.checkpoint.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.vlm import VLM
 
@@ -52,28 +55,45 @@ def refusals(view: VLM, always: bool) -> list[str]:
         ModelProblem: The model was compiled in a way that passes hooks by.
     """
     depth = view.layers
-    found = Counter(reason for edit in view.edits for reason in _edit_reasons(edit, depth, always))
+    found = Counter(reason for edit in view.edits for reason in _edit_reasons(view, edit, depth, always))
     told = [f"{count} edits: {reason}" if count > 1 else reason for reason, count in found.items()]
     whole = _weight_reasons(view.model)
     layers = [layer for layer in vectors_of(view) if layer < depth]
     return [*told, *whole, *(_block_reasons(view, layers) if layers else [])]
 
 
-def _edit_reasons(edit: Edit, depth: int, always: bool) -> list[str]:
+def _edit_reasons(view: VLM, edit: Edit, depth: int, always: bool) -> list[str]:
     kind = type(edit).__name__
     match edit:
         case AddVector():
             return _vector_reasons(edit, depth, always)
-        case ProjectOut() | CosineDose():
+        case ProjectOut() | CosineDose() | AffineMap():
             return [f"{kind} depends on the state, a bias does not. Use a method that adds vectors (cmrm)."]
+        case ModuleEdit():
+            return [f"{kind} is a layer of its own, for which the model's class has no place. Keep the hooks."]
         case ContrastShift():
             return [f"{kind} is measured anew in each request. Use the dataset-level form (cmrm)."]
         case LoadAdapter():
-            return [f"{kind} adds a low-rank product of the state, no constant. Keep the hooks."]
+            return _adapter_reasons(view, edit)
+        case ReplaceWeights():
+            return []
+        case FilterImage():
+            return [f"{kind} changes images before the processor; weights cannot hold it. Do it where you serve."]
         case RewritePrompt() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
             return [f"{kind} acts on prompt, logits or reply; weights cannot hold it. Do it where you serve."]
-        case MapTexts() | ScaleLogits() | AcceptAbove():
-            return [f"{kind} is for dual encoders. Use load_dual and with_mend."]
+        case _:
+            assert_never(edit)
+
+
+def _adapter_reasons(view: VLM, edit: LoadAdapter) -> list[str]:
+    """An adapter is merged into the weight of a plain linear module that no other module shares."""
+    module = view.model.get_submodule(edit.module)
+    if type(module) is not nn.Linear:
+        return [f"{edit.module} is a {type(module).__name__}, into which no adapter can be merged. Keep the hooks."]
+    owners = sum(
+        weight is module.weight for weight in dict(view.model.named_parameters(remove_duplicate=False)).values()
+    )
+    return [f"The weight of {edit.module} is shared with another module. Keep the hooks."] if owners > 1 else []
 
 
 def _vector_reasons(edit: AddVector, depth: int, always: bool) -> list[str]:
