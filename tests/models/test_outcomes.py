@@ -73,15 +73,13 @@ def test_a_request_alone_raises_its_own_error(tiny: VLM) -> None:
 
 
 def test_what_hits_every_request_of_a_kind_is_raised_as_it_is() -> None:
-    """The tower is never reached: a harmless picture fails too, so no request is to blame."""
+    """Blocks that hooks would miss: a harmless request fails too, so no request is to blame, and the hint is kept."""
     vlm = tiny_vlm()
     vlm.generate([FINE[0]], GREEDY)
-    blind: Any = torch.nn.Identity()
-    blind.config = vlm.anatomy.vision.config
-    bypassed = replace(vlm, anatomy=replace(vlm.anatomy, vision=blind))
-    with pytest.raises(ModelProblem, match="never reached the vision tower") as problem:
-        bypassed.forgetful().generate(FINE, GREEDY)
-    assert "processor's files" in problem.value.hint
+    passed_by = replace(vlm, anatomy=replace(vlm.anatomy, blocks=(torch.nn.Identity(),) * 4))
+    with pytest.raises(ModelProblem, match="was replaced after the model was loaded") as problem:
+        passed_by.generate(FINE, GREEDY)
+    assert "Compile each block on its own" in problem.value.hint
 
 
 def test_a_model_that_fails_throughout_raises_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
