@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import vlmend
+from vlmend import registry
+from vlmend.core.plugins import Plugin
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -50,15 +52,25 @@ def test_links_between_docs_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
-def test_every_suite_has_a_page() -> None:
-    from vlmend import registry
+PLUGINS = [(group, plugin) for group in ("methods", "attacks", "steps", "suites") for plugin in registry.plugins(group)]
+TESTS = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
 
-    for name in registry.suite_names():
-        assert (ROOT / "docs" / "suites" / f"{name.split('/')[-1]}.md").exists()
+
+@pytest.mark.parametrize(("group", "plugin"), PLUGINS, ids=lambda part: getattr(part, "full", part))
+def test_a_plugin_is_one_file_one_test_one_page(group: str, plugin: Plugin) -> None:
+    module, _, attribute = plugin.place.partition(":")
+    source = ROOT / "src" / f"{module.replace('.', '/')}.py"
+    assert (source.stem, source.parent.name) == (plugin.name, plugin.axis)
+    assert f"\n{attribute} = " in source.read_text()
+    assert f"test_{plugin.name}.py" in TESTS
+    assert (ROOT / "docs" / group / f"{plugin.name}.md").exists()
 
 
 def test_harmful_requests_stay_in_data_files() -> None:
-    rows = (ROOT / "src/vlmend/data/builtin/harmful.jsonl").read_text().splitlines()
-    intents = [json.loads(row)["intent"] for row in rows]
+    files = sorted((ROOT / "src/vlmend/data/builtin").glob("harmful*.jsonl"))
+    assert [file.name for file in files] == ["harmful.jsonl", "harmful_more.jsonl"]
+    intents = [
+        row.get("intent", row["prompt"]) for file in files for row in map(json.loads, file.read_text().splitlines())
+    ]
     texts = [p.read_text() for p in [*SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]]
     assert not [intent for intent in intents if any(intent in text for text in texts)]

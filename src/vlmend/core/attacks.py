@@ -23,7 +23,7 @@ from vlmend.core.images import Image
 from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
 from vlmend.errors import BadData, BadParameter, BatchProblem, SampleError, VlmendError
 
-__all__ = ["ATTACK", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack"]
+__all__ = ["ATTACK", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack", "silent"]
 
 ATTACK = "attack"
 """The attribute that attacked rows are told by, with the attack's name.

@@ -1,0 +1,80 @@
+"""robustness/ood on planted worlds: unknown things are told where they are apart, and nothing where they are not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from tests.audit.scripted_dual import named_world
+
+from vlmend.audit.suites.robustness.ood import SUITE as OOD
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image, noise_image
+from vlmend.core.measures import Measure
+from vlmend.errors import BadData
+
+
+def ood(apart: float, seed: int = 0) -> dict[tuple[str, str], Measure]:
+    target, data = named_world(apart, seed)
+    return {(row.name, row.group): row for row in OOD.measures(OOD.samples(target, data, None, seed=0), seed=0)}
+
+
+def test_unknown_things_are_told_the_better_the_less_they_are_like_names() -> None:
+    near, far = ood(2.0), ood(20.0)
+    for score in ("mcm", "max_logit"):
+        assert near["auroc", score].low > 0.5
+        assert near["auroc", score].value < far["auroc", score].value
+        assert far["fpr95", score].value < near["fpr95", score].value < 0.95
+    assert near["accepted", "known"].value == near["accepted", "other"].value == 1  # no mend, no threshold
+
+
+def test_where_unknown_things_are_like_known_ones_nothing_is_told() -> None:
+    found = ood(1.0)
+    for score in ("mcm", "max_logit"):
+        assert found["auroc", score].low < 0.5 < found["auroc", score].high
+        assert (found["auroc", score].floor, found["fpr95", score].floor) == (0.5, 0.95)
+
+
+def test_accuracy_and_calibration_are_those_of_known_pictures() -> None:
+    found = ood(2.0)
+    assert {found[name, "known"].n for name in ("accuracy", "nll", "overconfidence")} == {40}
+    target, data = named_world(2.0, 0)
+    samples = [s for s in OOD.samples(target, data, None, seed=0) if s.group == "known"]
+    right = sum(s.values["accuracy"] for s in samples) / 40
+    assert found["accuracy", "known"].value == right
+    sure = sum(s.values["overconfidence"] + s.values["accuracy"] for s in samples) / 40
+    assert found["overconfidence", "known"].value == pytest.approx(sure - right)
+
+
+def test_a_broken_picture_is_counted_and_named() -> None:
+    target, data = named_world(2.0, 0)
+    broken = Example("broken", "", "benign", "", Image(b"no image", "broken.png"))
+    samples = OOD.samples(target, replace(data, examples=(*data.examples, broken)), None, seed=0)
+    assert {s.id for s in samples if not s.values} == {"broken"}
+    rows = {(row.name, row.group): row for row in OOD.measures(samples, seed=0)}
+    assert (rows["auroc", "mcm"].n, rows["auroc", "mcm"].unscored) == (80, 1)
+    assert (rows["accepted", "other"].n, rows["accepted", "other"].unscored) == (40, 1)
+
+
+def test_pictures_of_one_kind_only_are_refused() -> None:
+    target, data = named_world(2.0, 0)
+    known = Dataset("known", tuple(e for e in data.examples if e.answers))
+    assert OOD.applies(data)
+    assert not OOD.applies(known)
+    with pytest.raises(BadData, match="40 pictures of known things and 0 of others"):
+        OOD.samples(target, known, None, seed=0)
+    assert not OOD.applies(
+        Dataset("words", (Example("a", "a", "benign"), Example("b", "b", "benign", "", noise_image(4, 0))))
+    )
+
+
+def test_one_picture_of_a_kind_tells_nothing_apart_and_ends_nothing() -> None:
+    """40 known pictures and one other: no AUROC, and the 41 are unscored for it; what is accepted is still told."""
+    target, data = named_world(2.0, 0)
+    rows = [*(e for e in data.examples if e.answers), next(e for e in data.examples if not e.answers)]
+    samples = OOD.samples(target, replace(data, examples=tuple(rows)), None, seed=0)
+    found = {(row.name, row.group): row for row in OOD.measures(samples, seed=0)}
+    assert (found["auroc", "mcm"].n, found["auroc", "mcm"].unscored) == (0, 41)
+    assert math.isnan(found["auroc", "mcm"].value)
+    assert (found["accepted", "known"].value, found["accepted", "known"].n) == (1.0, 40)
