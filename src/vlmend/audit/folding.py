@@ -160,7 +160,7 @@ def _thumbnail(folder: Path, image: Image | None) -> str | None:
             small = image.decode()
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             held = io.BytesIO()
-            small.save(held, "WEBP", quality=80)
+            small.save(held, "WEBP", quality=80, method=0)
             folder.mkdir(exist_ok=True)
             file.write_bytes(held.getvalue())
     except SampleError:

@@ -47,9 +47,9 @@ class Image:
 
     @classmethod
     def from_pixels(cls, pixels: PIL.Image.Image, name: str = "image") -> Image:
-        """Hold a picture as lossless PNG bytes."""
+        """Hold a picture as lossless PNG bytes, packed fast rather than small."""
         buffer = io.BytesIO()
-        pixels.save(buffer, format="PNG")
+        pixels.save(buffer, format="PNG", compress_level=1)
         return cls(buffer.getvalue(), name)
 
     @classmethod

@@ -7,11 +7,13 @@ out.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
@@ -24,24 +26,10 @@ from inspect_ai.log import (
     EvalLog,
     EvalMetric,
     EvalResults,
-    EvalSample,
     EvalScore,
     EvalSpec,
     EvalStats,
 )
-from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessageAssistant,
-    ChatMessageUser,
-    ContentImage,
-    ContentText,
-    ModelOutput,
-    ModelUsage,
-)
-from inspect_ai.scorer import Score
-
-from vlmend.core.images import Image
-from vlmend.errors import SampleError
 
 __all__ = ["write_logs"]
 
@@ -78,16 +66,15 @@ def _write(file: Path, suite: str, rows: Iterator[Row], run: Row, images: Path) 
     model = f"vlmend/{run['target']}"
     spec = _spec(suite, model, run)
     counts: dict[str, Counter[str]] = {}
-    summaries: list[Any] = []
+    summaries: list[Row] = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
         packed.writestr("_journal/start.json", _json({"version": FORMAT, "eval": spec.model_dump(), "plan": {}}))
         for row in rows:
             sample = _sample(row, model, images)
-            for judge, score in (sample.scores or {}).items():
-                label = (score.metadata or {})["label"]
-                counts.setdefault(judge, Counter())[label] += 1
-            packed.writestr(f"samples/{sample.id}_epoch_{sample.epoch}.json", sample.model_dump_json(exclude_none=True))
-            summaries.append(sample.summary().model_dump(mode="json"))
+            for judge, score in sample["scores"].items():
+                counts.setdefault(judge, Counter())[score["metadata"]["label"]] += 1
+            packed.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
+            summaries.append(_summary(sample))
         spec.dataset.samples = len(summaries)
         spec.dataset.sample_ids = list(dict.fromkeys(summary["id"] for summary in summaries))
         log = EvalLog(
@@ -114,42 +101,53 @@ def _spec(suite: str, model: str, run: Row) -> EvalSpec:
     )  # fmt: skip
 
 
-def _sample(row: Row, model: str, images: Path) -> EvalSample:
+def _sample(row: Row, model: str, images: Path) -> Row:
+    """One sample as the file of an Inspect log holds it; plain JSON, since validating each costs more than writing."""
     asked = row["asked"] or row["id"]
     epoch = int(row["id"].rpartition("#")[2]) if row["asked"] else 1
-    message = ChatMessageUser(content=[*_pictures(row, images), ContentText(text=row["prompt"])])
-    reply = ChatMessageAssistant(content=row["reply"], model=model, source="generate")
+    message: Row = {"id": f"{row['id']}/0", "role": "user", "content": [*_pictures(row, images), _text(row["prompt"])]}
+    reply = {"id": f"{row['id']}/1", "role": "assistant", "content": row["reply"], "source": "generate", "model": model}
     stop = {"stop": "stop", "length": "max_tokens"}.get(row["stop"], "unknown")
     used, new = row["prompt_tokens"], row["new_tokens"]
-    usage = ModelUsage(input_tokens=used, output_tokens=new, total_tokens=used + new)
-    choice = ChatCompletionChoice(message=reply, stop_reason=stop)  # type: ignore[arg-type]
-    told = {key: row[key] for key in ("condition", "group", "category", "problem", "fired")}
-    return EvalSample(
-        id=asked, epoch=epoch, input=[message], target=list(row["target"]), messages=[message, reply],
-        output=ModelOutput(model=model, choices=[choice], usage=usage), scores=_scores(row), metadata=told,
-    )  # fmt: skip
+    usage = {"input_tokens": used, "output_tokens": new, "total_tokens": used + new}
+    return {
+        "id": asked, "epoch": epoch, "input": [message], "target": row["target"], "messages": [message, reply],
+        "output": {"model": model, "choices": [{"message": reply, "stop_reason": stop}], "usage": usage},
+        "scores": _scores(row),
+        "metadata": {key: row[key] for key in ("condition", "group", "category", "problem", "fired")},
+    }  # fmt: skip
 
 
-def _pictures(row: Row, images: Path) -> Sequence[ContentImage]:
+def _summary(sample: Row) -> Row:
+    """What lists show of a sample: no pictures."""
+    words = [part if part["type"] == "text" else _text("(Image)") for part in sample["input"][0]["content"]]
+    kept = {key: sample[key] for key in ("id", "epoch", "target", "scores", "metadata")}
+    return kept | {"input": [sample["input"][0] | {"content": words}], "completed": True, "message_count": 2}
+
+
+def _text(words: str) -> Row:
+    return {"type": "text", "text": words}
+
+
+def _pictures(row: Row, images: Path) -> list[Row]:
     if not row["image"]:
         return []
     try:
-        return [ContentImage(image=Image.from_path(images / row["image"]).to_data_uri())]
-    except SampleError:
+        content = base64.b64encode((images / row["image"]).read_bytes()).decode()
+    except OSError:
         return []
+    return [{"type": "image", "image": f"data:image/webp;base64,{content}", "detail": "auto"}]
 
 
-def _scores(row: Row) -> dict[str, Score]:
-    """Every judge's word; where a suite marks its replies itself, its own."""
-    said: Mapping[str, Row] = row["verdicts"] or {"mark": {"label": row["label"], "reason": row["reason"]}}
-    return {judge: _score(one, row["reply"]) for judge, one in said.items()}
-
-
-def _score(verdict: Row, reply: str) -> Score:
-    told = {"label": verdict["label"]}
-    if verdict["label"] == "unscored":
-        return Score.unscored(answer=reply, explanation=verdict["reason"], metadata=told)
-    return Score(value=verdict["label"], answer=reply, explanation=verdict["reason"], metadata=told)
+def _scores(row: Row) -> Row:
+    """Every judge's word; where a suite marks its replies itself, its own. An unscored one has no value (NaN)."""
+    said: Row = row["verdicts"] or {"mark": {"label": row["label"], "reason": row["reason"]}}
+    return {
+        judge: {
+            "value": math.nan if one["label"] == "unscored" else one["label"], "answer": row["reply"],
+            "explanation": one["reason"], "metadata": {"label": one["label"]}, "history": [],
+        } for judge, one in said.items()
+    }  # fmt: skip
 
 
 def _result(judge: str, counts: Counter[str]) -> EvalScore:
