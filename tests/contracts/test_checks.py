@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from vlmend.core.contracts import AbstractExporter, AbstractMethod, AbstractStep, DataEdit, Dropped, Sample, SampleSuite
 from vlmend.core.dual_edits import ScaleLogits
-from vlmend.core.edits import AnyEdit, RewritePrompt
+from vlmend.core.edits import AnyEdit, LoadAdapter, RewritePrompt
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure
 from vlmend.core.mend import Mend
@@ -138,6 +139,28 @@ def test_a_sound_method_passes() -> None:
 def test_a_method_that_breaks_a_law_is_told_by_it(method: type[Sound], law: str) -> None:
     with pytest.raises(AssertionError, match=f"^sound breaks the law {law}: "):
         laws_of_method(method)[law]()
+
+
+class Projecting(Sound):
+    """An adapter of the projector: what the tower makes of an image is another."""
+
+    changes_text: ClassVar[bool] = True
+
+    def edit(self) -> AnyEdit:
+        generator = torch.Generator().manual_seed(0)
+        down, up = torch.randn(1, 32, generator=generator), torch.randn(32, 1, generator=generator)
+        return LoadAdapter("model.multi_modal_projector.linear_2", down, up)
+
+
+def test_an_adapter_before_the_decoder_keeps_every_law() -> None:
+    check_method(Projecting)
+
+
+def test_image_features_kept_by_image_alone_are_told_by_the_order_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views with one key share what the tower made of an image, whatever mend it was made under."""
+    monkeypatch.setattr(VLM, "sight", "")
+    with pytest.raises(AssertionError, match=r"any_order_of_calls_is_the_same: on one model, in the order .* replies"):
+        laws_of_method(Projecting)["any_order_of_calls_is_the_same"]()
 
 
 def test_a_check_names_every_law_that_is_broken() -> None:
