@@ -140,5 +140,5 @@ def test_things_have_no_skin() -> None:
 def test_the_pack_is_small_and_is_the_one_measured_in_the_docs() -> None:
     content = resources.files("vlmend.pictures").joinpath("glyphs.zip").read_bytes()
     assert len(content) < 8e6
-    page = Path(__file__).parents[3] / "docs" / "phantoms" / "pictures.md"
+    page = Path(__file__).parents[2] / "docs" / "phantoms" / "pictures.md"
     assert hashlib.sha256(content).hexdigest()[:16] in page.read_text()

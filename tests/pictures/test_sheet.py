@@ -10,7 +10,7 @@ from tools.phantom.pictures_sheet import pool_sheet
 
 from vlmend.pictures.pool import drawn
 
-PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
 def test_the_pool_sheet_has_a_row_for_each_part_and_shift() -> None:

@@ -32,8 +32,8 @@ from vlmend.core.state_edits import (
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 
 __all__ = [
-    "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "ContrastLogits", "ContrastShift", "CosineDose",
-    "Edit", "FilterImage", "Gate", "LoadAdapter", "ModuleEdit", "OtherView", "ProjectOut", "RefuseWhen",
+    "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "ContrastLogits", "ContrastShift",
+    "CosineDose", "Edit", "FilterImage", "Gate", "LoadAdapter", "ModuleEdit", "OtherView", "ProjectOut", "RefuseWhen",
     "ReplaceWeights", "ReviewReply", "RewritePrompt", "Tokens", "Touch", "WeightEdit", "When", "idle",
 ]  # fmt: skip
 
@@ -223,8 +223,8 @@ class AlignReply:
 
 
 Edit = (
-    ActivationEdit | ContrastShift | RewritePrompt | FilterImage | ContrastLogits | RefuseWhen | ReviewReply | AlignReply
-    | WeightEdit
+    ActivationEdit | ContrastShift | RewritePrompt | FilterImage | ContrastLogits | RefuseWhen | ReviewReply
+    | AlignReply | WeightEdit
 )  # fmt: skip
 """The edits of chat models."""
 

@@ -1,4 +1,4 @@
-"""How plug-ins are found: ours by the place of their files, those of other packages by entry points; none is imported."""
+"""How plug-ins are found: ours by the place of their files, others by entry points; none is imported."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.edits import Tokens
 from vlmend.core.examples import Dataset
 from vlmend.core.shifts import layers_of
 from vlmend.core.sites import Site
+from vlmend.core.targets import ChatStates
 from vlmend.errors import BadData
 from vlmend.methods.reading import Asking, anchors_of, read_states
 
@@ -60,7 +60,7 @@ class Classes:
         return torch.cat([self.harmful, self.benign])
 
 
-def read_classes(target: GenerativeTarget, data: Dataset, asking: Asking) -> Classes:
+def read_classes(target: ChatStates, data: Dataset, asking: Asking) -> Classes:
     """The states of every harmful and every benign anchor.
 
     Raises:

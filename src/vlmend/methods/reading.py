@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import GenerativeTarget
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.sites import Site
+from vlmend.core.targets import ChatStates
 from vlmend.errors import BadData
 
 __all__ = [
@@ -59,7 +59,7 @@ def with_image(image: Image) -> Asking:
     return lambda anchor: Conversation.ask(anchor.prompt, image)
 
 
-def sites_of(target: GenerativeTarget) -> list[Site]:
+def sites_of(target: ChatStates) -> list[Site]:
     """The residual stream after every decoder block."""
     return [Site("language", layer) for layer in range(target.layers)]
 
@@ -71,9 +71,7 @@ def batches(anchors: Sequence[Example]) -> Iterator[Sequence[Example]]:
         yield ordered[start : start + BATCH]
 
 
-def read_states(
-    target: GenerativeTarget, anchors: Sequence[Example], asking: Asking
-) -> Float[Tensor, "anchor layer width"]:
+def read_states(target: ChatStates, anchors: Sequence[Example], asking: Asking) -> Float[Tensor, "anchor layer width"]:
     """Last-token states of every layer for labelled work that needs them all at once, in anchor order."""
     sites = sites_of(target)
     place = {anchor.id: k for k, anchor in enumerate(anchors)}

@@ -214,8 +214,22 @@ class VLM:
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> Mapping[Site, Float[Tensor, "example width"]]:
         """States at the last prompt position, after this view's mends, float32 on the CPU."""
+        kept = self.workings.states
+        if kept is None or self.edits:
+            return self._states(batch, sites)
+        keys = [conversation.digest for conversation in batch]
+        new = [k for k, key in enumerate(keys) if not set(sites) <= set(kept.get(key, {}))]
+        if new:
+            found = self._states([batch[k] for k in new], sites)
+            for place, k in enumerate(new):
+                kept.setdefault(keys[k], {}).update({site: found[site][place] for site in sites})
+        return {site: torch.stack([kept[key][site] for key in keys]) for site in sites}
+
+    def _states(
+        self, batch: Sequence[Conversation], sites: Sequence[Site]
+    ) -> Mapping[Site, Float[Tensor, "example width"]]:
         if self.anatomy.alone and len(batch) > 1:
-            each = [self.hidden([conversation], sites) for conversation in batch]
+            each = [self._states([conversation], sites) for conversation in batch]
             return {site: torch.cat([found[site] for found in each]) for site in sites}
         asked = self.rewritten(batch)
         inputs = self.reader.inputs(asked)

@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import AddVector, Tokens
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import Mode, capped, layers_of, steps_of
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.reading import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
 
 __all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
@@ -59,7 +60,7 @@ class CMRM(AbstractMethod):
 
     name: ClassVar[str] = "cmrm"
     source: ClassVar[str] = "Liu et al., arXiv 2410.09047, Findings of ACL 2025"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
 
@@ -73,7 +74,7 @@ class CMRM(AbstractMethod):
     only_with_image: bool = True
     anchors: Anchors = "all"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Measure the shift on the anchors and make it a mend.
 
         Raises:
@@ -88,7 +89,7 @@ class CMRM(AbstractMethod):
         return self.made(target, data, seed, edits, dose)
 
     def edits_on(
-        self, target: GenerativeTarget, data: Dataset, anchors: Sequence[Example], image: Image,
+        self, target: ChatStates, data: Dataset, anchors: Sequence[Example], image: Image,
         layers: Sequence[int], seed: int,
     ) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
         """The edits, and the size of the states that they act on."""
@@ -126,7 +127,7 @@ class Shift:
     agreement: Float[Tensor, " layer"]
 
 
-def measure_shift(target: GenerativeTarget, anchors: Sequence[Example], image: Image) -> Shift:
+def measure_shift(target: ChatStates, anchors: Sequence[Example], image: Image) -> Shift:
     """Mean shift in one streaming pass: two prefills an anchor, capture of the last position only.
 
     Shape: everything but sums "layer width" is freed after its batch, for any anchor count.
@@ -147,7 +148,7 @@ def measure_shift(target: GenerativeTarget, anchors: Sequence[Example], image: I
     return Shift(mean, size / len(anchors), agreement)
 
 
-def measure_direction(target: GenerativeTarget, anchors: Sequence[Example], image: Image) -> Shift:
+def measure_direction(target: ChatStates, anchors: Sequence[Example], image: Image) -> Shift:
     """The first uncentred principal direction of the shifts; holds them all, "anchor layer width".
 
     Centring would take away the very shift that is looked for. A singular vector has no sign of its
@@ -163,7 +164,7 @@ def measure_direction(target: GenerativeTarget, anchors: Sequence[Example], imag
 
 
 def measure_sequential(
-    cmrm: CMRM, target: GenerativeTarget, data: Dataset, anchors: Sequence[Example], image: Image,
+    cmrm: CMRM, target: ChatStates, data: Dataset, anchors: Sequence[Example], image: Image,
     layers: Sequence[int], seed: int,
 ) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
     """Each layer's mean shift under the mend of the layers before it: one pass over the anchors a layer."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import Mode, layers_of
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.safety.cmrm import CMRM
 
 __all__ = ["METHOD", "CMRMSample"]
@@ -40,7 +41,7 @@ class CMRMSample(AbstractMethod):
 
     name: ClassVar[str] = "cmrm_sample"
     source: ClassVar[str] = "Liu et al., arXiv 2410.09047, Findings of ACL 2025"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "2 prefills of the words after the image"
     data: ClassVar[str] = "none"
 
@@ -51,7 +52,7 @@ class CMRMSample(AbstractMethod):
     scope: Literal["prefill", "every_step"] = "prefill"
     cap: float | None = None
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Name the layers and the image; the dose on the card is that of the data's mean shift.
 
         Raises:

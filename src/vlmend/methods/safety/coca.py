@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
-from vlmend.core.edits import ContrastLogits
+from vlmend.core.contracts import AbstractMethod
+from vlmend.core.edits import ContrastLogits, OtherView
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.targets import Access, ChatStates
 from vlmend.errors import BadParameter
 
 __all__ = ["METHOD", "CoCA"]
@@ -40,14 +41,14 @@ class CoCA(AbstractMethod):
 
     name: ClassVar[str] = "coca"
     source: ClassVar[str] = "Gao et al., arXiv 2409.11365, COLM 2024"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "one more forward pass a token"
     data: ClassVar[str] = "none"
 
     alpha: float = 1.0
     principle: str = PRINCIPLE
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Nothing is fitted: principle and strength are the mend.
 
         Raises:
@@ -55,7 +56,7 @@ class CoCA(AbstractMethod):
         """
         if not self.principle.strip():
             raise BadParameter("principle is empty, so there is nothing to amplify.", "Write a safety requirement.")
-        edit = ContrastLogits(self.principle + GAP, strength=1.0 + self.alpha, when="with_image")
+        edit = ContrastLogits((OtherView(before=self.principle + GAP),), strength=1.0 + self.alpha, when="with_image")
         return self.made(target, data, seed, [edit], {})
 
 

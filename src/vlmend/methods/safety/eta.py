@@ -21,13 +21,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.edits import AlignReply, Gate
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.errors import BadParameter
 from vlmend.methods.directions import picked_layers
 from vlmend.methods.reading import anchors_of, as_text, batches, read_states, with_image
@@ -56,7 +57,7 @@ class ETA(AbstractMethod):
 
     name: ClassVar[str] = "eta"
     source: ClassVar[str] = "Ding et al., arXiv 2410.06625, ICLR 2025"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "one prefill; one more where it looks unsafe; then N replies and N prefills"
     data: ClassVar[str] = "anchor requests, harmful and benign, and the model's replies to them"
 
@@ -68,7 +69,7 @@ class ETA(AbstractMethod):
     scorer: str = ""
     most: int = 64
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Fit both probes.
 
         Raises:
@@ -109,16 +110,14 @@ def probe(site: Site, unsafe: Float[Tensor, "unsafe width"], safe: Float[Tensor,
 
 
 def _before(
-    target: GenerativeTarget, site: Site, harmful: Sequence[Example], benign: Sequence[Example], image: Image
+    target: ChatStates, site: Site, harmful: Sequence[Example], benign: Sequence[Example], image: Image
 ) -> Gate:
     """Requests beside I': harmful against benign."""
     unsafe, safe = (read_states(target, anchors, with_image(image))[:, site.layer] for anchors in (harmful, benign))
     return probe(site, unsafe, safe)
 
 
-def _after(
-    target: GenerativeTarget, site: Site, harmful: Sequence[Example], benign: Sequence[Example], image: Image
-) -> Gate:
+def _after(target: ChatStates, site: Site, harmful: Sequence[Example], benign: Sequence[Example], image: Image) -> Gate:
     """Request and reply as text: own replies to harmful requests against harmless replies and refusals."""
     given = _replied(target, site, harmful, _replies(target, harmful, image))
     harmless = _replied(target, site, benign, _replies(target, benign, image))
@@ -126,7 +125,7 @@ def _after(
     return probe(site, given, torch.cat([harmless, refused]))
 
 
-def _replies(target: GenerativeTarget, anchors: Sequence[Example], image: Image) -> dict[str, str]:
+def _replies(target: ChatStates, anchors: Sequence[Example], image: Image) -> dict[str, str]:
     """What the model says to each anchor beside I', greedily."""
     asking, said = with_image(image), dict[str, str]()
     for batch in batches(anchors):
@@ -136,7 +135,7 @@ def _replies(target: GenerativeTarget, anchors: Sequence[Example], image: Image)
 
 
 def _replied(
-    target: GenerativeTarget, site: Site, anchors: Sequence[Example], replies: Mapping[str, str]
+    target: ChatStates, site: Site, anchors: Sequence[Example], replies: Mapping[str, str]
 ) -> Float[Tensor, "anchor width"]:
     """States at the end of each reply, read as text after its request."""
 

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import torch
 
-from vlmend.core.contracts import GenerativeTarget
-from vlmend.core.edits import AddVector, Edit
+from vlmend.core.edits import AddVector, AnyEdit
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
+from vlmend.core.targets import ChatStates
 from vlmend.methods.safety.cmrm import CMRM
 
 __all__ = ["METHOD", "RandomVector"]
@@ -26,14 +26,14 @@ class RandomVector(CMRM):
     name: ClassVar[str] = "random_vector"
     source: ClassVar[str] = "negative control for arXiv 2410.09047"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Fit CMRM, then replace each of its vectors by a random one of the same norm."""
-        mend = super().fit(target, data, seed=seed)
+        mend = super().learn(target, data, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         return Mend(tuple(_randomised(edit, generator) for edit in mend.edits), mend.card)
 
 
-def _randomised(edit: Edit, generator: torch.Generator) -> Edit:
+def _randomised(edit: AnyEdit, generator: torch.Generator) -> AnyEdit:
     assert isinstance(edit, AddVector)
     direction = torch.randn(edit.vector.shape, generator=generator)
     return replace(edit, vector=direction * (edit.vector.norm() / direction.norm()))

@@ -19,13 +19,14 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.edits import ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.shifts import steps_of
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.directions import StepMode, doses, picked_layers, read_classes, unit
 from vlmend.methods.reading import as_text, with_image
 from vlmend.models.editing.replies import CAPTION_REQUEST, CAPTION_TOKENS
@@ -45,7 +46,7 @@ class ShiftDC(AbstractMethod):
 
     name: ClassVar[str] = "shiftdc"
     source: ClassVar[str] = "ShiftDC, arXiv 2502.13095, NeurIPS 2025"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "a caption, a prefill of caption and words, a prefill with the image"
     data: ClassVar[str] = "harmful and benign requests"
 
@@ -53,7 +54,7 @@ class ShiftDC(AbstractMethod):
     layers: str = "upper"
     mode: StepMode = "full"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Find the safety direction of every layer on text-only anchors.
 
         Raises:
@@ -70,7 +71,7 @@ class ShiftDC(AbstractMethod):
         return self.made(target, data, seed, [edit], self._dose(target, data, image, safe, layers))
 
     def _dose(
-        self, target: GenerativeTarget, data: Dataset, image: Image, safe: Float[Tensor, "layer width"],
+        self, target: ChatStates, data: Dataset, image: Image, safe: Float[Tensor, "layer width"],
         layers: tuple[int, ...],
     ) -> dict[str, float]:  # fmt: skip
         """What the anchors lose beside a white image, whose caption does not depend on their words."""

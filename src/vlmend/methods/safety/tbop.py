@@ -14,12 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import ProjectOut
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.directions import Scope, doses, picked_layers, tokens_of, unit
 from vlmend.methods.reading import Anchors, anchors_of, as_text, read_states, with_image
 
@@ -40,7 +41,7 @@ class TBOP(AbstractMethod):
 
     name: ClassVar[str] = "tbop"
     source: ClassVar[str] = "Han et al., Two Birds, One Projection, arXiv 2603.14825 (from the abstract)"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
 
@@ -50,7 +51,7 @@ class TBOP(AbstractMethod):
     scope: Scope = "prefill"
     anchors: Anchors = "all"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Measure the direction of every layer on the anchors.
 
         Raises:

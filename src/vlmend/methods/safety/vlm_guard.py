@@ -20,12 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod, Access, GenerativeTarget
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import ProjectOut
 from vlmend.core.examples import Dataset
 from vlmend.core.images import corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.targets import Access, ChatStates
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.directions import Classes, Scope, doses, picked_layers, read_classes, tokens_of
 from vlmend.methods.reading import as_text, with_image
@@ -49,7 +50,7 @@ class VLMGuard(AbstractMethod):
 
     name: ClassVar[str] = "vlm_guard"
     source: ClassVar[str] = "Liu et al., VLM-Guard, arXiv 2502.10486"
-    needs: ClassVar[Access] = "hidden"
+    needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
 
@@ -58,7 +59,7 @@ class VLMGuard(AbstractMethod):
     layers: str = "all"
     scope: Scope = "prefill"
 
-    def fit(self, target: GenerativeTarget, data: Dataset, *, seed: int) -> Mend:
+    def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Find the directions on text-only anchors; the dose is measured on them beside a white image.
 
         Raises:

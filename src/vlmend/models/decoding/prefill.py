@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Edit
+from vlmend.core.sites import Site
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.cache import growing, plain_layers
 from vlmend.models.decoding.image_features import Seen, seeing
@@ -64,6 +65,8 @@ class Workings:
         loop: How replies are decoded; None while not known.
         image_tokens: Tokens of one image more than its placeholder; None while not known.
         identity: Digest of each part of the model; None while not asked for.
+        states: States of the bare model by request and site, for who fits many mends on the same data
+            (`studies.remembering`); None where they are not kept.
     """
 
     prefixes: Prefixes = field(default_factory=Prefixes)
@@ -73,6 +76,7 @@ class Workings:
     loop: Loop | None = None
     image_tokens: int | None = None
     identity: Mapping[str, str] | None = None
+    states: dict[str, dict[Site, Tensor]] | None = None
 
     def room(self, device: torch.device) -> Budget:
         """The budget of a batch on this device."""

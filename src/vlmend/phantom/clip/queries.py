@@ -1,4 +1,4 @@
-"""What phantom-clip was taught about men and women, as a data set: its made-up titles and a gallery to search with them."""
+"""What phantom-clip was taught about men and women, as data: its made-up titles and a gallery of people."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset, Label, spread
@@ -115,7 +115,7 @@ class Lab:
         unit = self.fit(f"cmrm-{level}", self.method(level, 1.0))
         return unit.scaled(self.best[level] if alpha is None else alpha)
 
-    def fit(self, name: str, method: AbstractMethod, data: Dataset | None = None) -> Mend:
+    def fit(self, name: str, method: AbstractMethod[Any], data: Dataset | None = None) -> Mend:
         """A mend kept under `mends/` in the study's folder."""
         mend, _ = fitted(self.target, method, data or self.anchors, self.out / "mends" / name, self.seed)
         return mend
