@@ -138,7 +138,8 @@ def fit(
 
 def choose_mend(
     target: Target | str, out: str | Path, data: Data | None = None, *, judge: Judge | str = "refusal",
-    quick: bool = False, seed: int = 0, options: LoadOptions = LoadOptions(), progress: Progress = silent,
+    quick: bool = False, seed: int = 0, options: LoadOptions = LoadOptions(), api_base: str | None = None,
+    progress: Progress = silent,
 ) -> Mend:  # fmt: skip
     """Try methods and strengths on a validation split and keep the best in `out`, with every candidate's measures.
 
@@ -150,13 +151,14 @@ def choose_mend(
         quick: Fewer candidates and requests.
         seed: Of the fits.
         options: How to load a target that is named.
+        api_base: Address of an API model that is named.
         progress: Called with (step, done, total).
 
     Raises:
         UsageError, NeedsAccess: The target does not answer, or its states cannot be read.
     """
     reader, anchors = _judge(judge), _anchors() if data is None else _read(data)
-    model = _inside(_opened(target, options, None, progress, _fitting("auto", "chat", target)), "auto")
+    model = _inside(_opened(target, options, api_base, progress, _fitting("auto", "chat", target)), "auto")
     return run_choice(model, anchors, Path(out), judge=reader, quick=quick, seed=seed, progress=progress)
 
 

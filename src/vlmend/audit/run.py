@@ -27,7 +27,7 @@ from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim, held
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
-from vlmend.core.contracts import Sample, SampleSuite
+from vlmend.core.contracts import AbstractSuite, Sample, SampleSuite
 from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
@@ -76,24 +76,14 @@ def audit(
         NeedsAccess: A suite must look deeper than the target lets it.
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
-    kind = "data" if isinstance(subject, Dataset) else subject.kind
-    if kind != "chat":
-        _check_no_replies(plan, judges or ())
     data = read(plan.data)
-    names = suites_of(plan.suites, subject if isinstance(subject, Dataset) else data, kind)
-    suites = [registry.suite(name) for name in names]
-    if not isinstance(subject, Dataset):
-        for suite in suites:
-            check_access(subject, suite.name, suite.works_on, suite.needs)
-    readers = judges if judges is not None else made_judges(JUDGES) if kind == "chat" else ()
-    _check_own(subject.name, readers)
+    suites, readers = _fitting(subject, plan, data, judges)
     with held(out):
         claim(out, plan, subject, data)
-        measured = _measured(
-            subject, [one for one in suites if isinstance(one, SampleSuite)], plan, data, out, progress
-        )
-        card = replace(blank_card(subject, plan, data), rows=tuple(measured))
-        if kind == "chat" and isinstance(subject, ChatTarget):
+        measuring = [one for one in suites if isinstance(one, SampleSuite)]
+        rows = _measured(subject, measuring, plan, data, out, progress)
+        card = replace(blank_card(subject, plan, data), rows=tuple(rows))
+        if isinstance(subject, ChatTarget):
             asking = {one.name: one for one in suites if isinstance(one, Suite)}
             questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
             desk = Desk(out, batch, reuse)
@@ -156,6 +146,24 @@ def pictures_of(questions: Questions, epochs: int) -> dict[str, Mapping[str, Ima
         name: {f"{q.id}{end}": q.image for q in asked if isinstance(q.image, Image) for end in several}
         for name, asked in questions.items()
     }
+
+
+def _fitting(
+    subject: Target | Dataset, plan: Plan, data: Dataset | None, judges: Sequence[Judge] | None
+) -> tuple[list[AbstractSuite[Any]], Sequence[Judge]]:
+    """The suites of a plan and who reads replies, once all of it fits the subject."""
+    if isinstance(subject, Dataset):
+        _check_no_replies(plan, judges or ())
+        return [registry.suite(name) for name in suites_of(plan.suites, subject, "data")], ()
+    suites = [registry.suite(name) for name in suites_of(plan.suites, data, subject.kind)]
+    for suite in suites:
+        check_access(subject, suite.name, suite.works_on, suite.needs)
+    if not isinstance(subject, ChatTarget):
+        _check_no_replies(plan, judges or ())
+        return suites, ()
+    readers = made_judges(JUDGES) if judges is None else judges
+    _check_own(subject.name, readers)
+    return suites, readers
 
 
 def _asked(

@@ -66,9 +66,14 @@ def attack(
     if as_json:
         print(to_json(_values(found, out), indent=2))
         return
+    _show(found, made.name, model, out)
+
+
+def _show(found: Attacked, name: str, model: str, out: Path) -> None:
+    """What an attack came to, for people."""
     size = f"{round(found.epsilon * 255)}/255"
     out_console.print(
-        f"{made.name} on {model}, epsilon {size}, {found.n} rows. Right: {_said(found.clean)} "
+        f"{name} on {model}, epsilon {size}, {found.n} rows. Right: {_said(found.clean)} "
         f"before, {_said(found.noise)} under random signs of that size, {_said(found.attacked)} under attack.",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -54,8 +54,9 @@ def mend(
     with progress_bars() as report:
         if method == "auto":
             fitted = face.choose_mend(
-                model, out, data, judge=judge, quick=quick, seed=seed, options=loading, progress=report
-            )
+                model, out, data, judge=judge, quick=quick, seed=seed, options=loading, api_base=api_base,
+                progress=report,
+            )  # fmt: skip
         else:
             chosen = make_method(method, pairs(parameters or []))
             fitted = face.fit(chosen, model, data, seed=seed, options=loading, api_base=api_base, progress=report)

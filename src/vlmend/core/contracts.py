@@ -21,8 +21,8 @@ from vlmend.core.targets import Access, ChatStates, Kind, Target, check_access, 
 from vlmend.errors import UsageError, VlmendError
 
 __all__ = [
-    "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Budget", "Changed",
-    "DataEdit", "Dropped", "Proposal", "Sample", "SampleSuite", "attributes_of_attack",
+    "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Added", "Budget",
+    "Changed", "DataEdit", "Dropped", "Proposal", "Sample", "SampleSuite", "attributes_of_attack",
 ]  # fmt: skip
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=ChatStates)
@@ -127,12 +127,20 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Added:
+    """A row that a step made, of other rows or of nothing: augmentation, canaries, poison."""
+
+    example: Example
+    why: str
+
+
+@dataclass(frozen=True)
 class DataEdit:
     """What a step made of a data set.
 
     Attributes:
         data: The new set.
-        changed, dropped: What is not as it was, and why.
+        changed, dropped, added: What is not as it was, and why.
         tables: Figures that the step's report shows, such as group shares before and after: rows by name.
     """
 
@@ -140,11 +148,12 @@ class DataEdit:
     changed: tuple[Changed, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Sequence[Mapping[str, Any]]])
+    added: tuple[Added, ...] = ()
 
     @property
     def kept(self) -> int:
         """Rows that are as they were."""
-        return len(self.data.examples) - len(self.changed)
+        return len(self.data.examples) - len(self.changed) - len(self.added)
 
 
 @dataclass(frozen=True)

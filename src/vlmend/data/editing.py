@@ -1,4 +1,4 @@
-"""What a step did to a data set, told: how many rows were kept, changed and dropped, which, and why."""
+"""What a step did to a data set, told: how many rows were kept, changed, dropped and added, which, and why."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ WORDS_OF_ROW = ("prompt", "label", "group", "caption", "answers", "attributes")
 
 
 def summary(edit: DataEdit) -> str:
-    """`120 kept, 0 changed, 7 dropped`."""
-    return f"{edit.kept} kept, {len(edit.changed)} changed, {len(edit.dropped)} dropped"
+    """`120 kept, 0 changed, 7 dropped`, and how many were added where some were."""
+    told = f"{edit.kept} kept, {len(edit.changed)} changed, {len(edit.dropped)} dropped"
+    return f"{told}, {len(edit.added)} added" if edit.added else told
 
 
 def report_values(edit: DataEdit) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def report_values(edit: DataEdit) -> dict[str, Any]:
             {"id": one.after.id, "of": one.before.id, "why": one.why, "fields": _differing(one)} for one in edit.changed
         ],
         "dropped": [{"id": one.example.id, "why": one.why} for one in edit.dropped],
+        "added": [{"id": one.example.id, "why": one.why} for one in edit.added],
         "tables": {name: [dict(row) for row in rows] for name, rows in edit.tables.items()},
     }  # fmt: skip
 
@@ -46,9 +48,10 @@ def report_page(edit: DataEdit) -> str:
             for one in edit.changed
         ]
         parts += ["\n## Changed\n", _table(_reasons(rows)), "\n", _table(rows)]
-    if edit.dropped:
-        rows = [{"row": one.example.id, "why": one.why} for one in edit.dropped]
-        parts += ["\n## Dropped\n", _table(_reasons(rows)), "\n", _table(rows)]
+    for title, those in (("Dropped", edit.dropped), ("Added", edit.added)):
+        if those:
+            rows = [{"row": one.example.id, "why": one.why} for one in those]
+            parts += [f"\n## {title}\n", _table(_reasons(rows)), "\n", _table(rows)]
     return "\n".join(parts) + "\n"
 
 

@@ -96,12 +96,12 @@ def same_seed_same_data(trial: StepTrial) -> None:
 
 
 def every_row_is_accounted_for(trial: StepTrial) -> None:
-    """Each row is kept as it was, changed or dropped, and just one of these; no other row comes in."""
+    """Each row is kept, changed or dropped, and just one of these; any other that comes in is told as added."""
     edit = trial.edit
     after = {row.id: row for row in edit.data.examples}
     changed = Counter(one.before.id for one in edit.changed)
     dropped = Counter(one.example.id for one in edit.dropped)
-    new = {one.after.id for one in edit.changed}
+    new = {one.after.id for one in edit.changed} | {one.example.id for one in edit.added}
     for row in trial.data.examples:
         kept = int(after.get(row.id) == row)
         fates = {"kept": kept, "changed": changed[row.id], "dropped": dropped[row.id]}
@@ -111,12 +111,14 @@ def every_row_is_accounted_for(trial: StepTrial) -> None:
     lost = [one.after.id for one in edit.changed if after.get(one.after.id) != one.after]
     require(not lost, f"rows {', '.join(lost)} were changed, and the data hold others")
     require(edit.kept == len(trial.data.examples) - len(edit.changed) - len(edit.dropped), f"{edit.kept} are kept")
+    unsaid = [one.example.id for one in edit.added if after.get(one.example.id) != one.example]
+    require(not unsaid, f"rows {', '.join(unsaid)} were added, and the data hold others")
 
 
 def reasons_are_told(trial: StepTrial) -> None:
     """Each change and each loss has a reason in words."""
     silent = [one.before.id for one in trial.edit.changed if not one.why.strip()]
-    silent += [one.example.id for one in trial.edit.dropped if not one.why.strip()]
+    silent += [one.example.id for one in (*trial.edit.dropped, *trial.edit.added) if not one.why.strip()]
     require(not silent, f"no reason is told for {', '.join(silent)}")
 
 
