@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from inspect_ai import eval as inspect_eval
 from inspect_ai.model import get_model
+from tests.models import duals
 
 from vlmend import registry
 from vlmend.audit.inspect import entry
@@ -17,7 +18,6 @@ from vlmend.audit.run import audit
 from vlmend.errors import UsageError
 from vlmend.models.loading.target import open_target
 from vlmend.models.vlm import VLM
-from vlmend.testing import tiny_clip
 
 MEASURED = [plugin for plugin in registry.plugins("suites") if registry.suite(plugin.full).works_on != "data"]
 
@@ -62,9 +62,9 @@ def test_inspect_gets_the_replies_that_an_audit_gets(folder: Path, tmp_path: Pat
 
 
 def test_a_dual_encoder_is_measured_through_inspect(tmp_path: Path) -> None:
-    dual = tiny_clip()
-    dual.towers.model.save_pretrained(tmp_path / "clip")
-    dual.towers.processor.save_pretrained(tmp_path / "clip")
+    model, processor = duals.built("clip")
+    model.save_pretrained(tmp_path / "clip")
+    processor.save_pretrained(tmp_path / "clip")
     task = build_task("robustness/ood", None, 4, None)
     [log] = inspect_eval(task, model=f"vlmend/{tmp_path / 'clip'}", log_dir=str(tmp_path / "logs"), display="none")
     assert log.status == "success"

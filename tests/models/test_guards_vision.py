@@ -100,7 +100,7 @@ class Llama4Stand:
 
     def __call__(self, text: Sequence[str], images: Sequence[Sequence[PIL.Image.Image]], **told: Any) -> BatchFeature:
         inputs = self.tokenizer(list(text), **told)
-        flat = [torch.tensor(list(image.getdata())).view(SIDE, SIDE, 3) for one in images for image in one]
+        flat = [torch.tensor(list(image.get_flattened_data())).view(SIDE, SIDE, 3) for one in images for image in one]
         inputs["pixel_values"] = torch.stack(flat).permute(0, 3, 1, 2) / 127.5 - 1
         return BatchFeature(dict(inputs))
 

@@ -30,7 +30,7 @@ def test_no_picture_occurs_twice_in_splits_seeds_or_indices(part: Part) -> None:
     assert len({drawn(part, *key).image.tobytes() for key in keys}) == len(keys)
 
 
-@pytest.mark.parametrize(("part", "shift"), product(PARTS, SHIFTS))
+@pytest.mark.parametrize(("part", "shift"), list(product(PARTS, SHIFTS)))
 def test_a_shift_changes_how_but_not_what(part: Part, shift) -> None:
     for index in range(5):
         plain, shifted = drawn(part, "held_out", 0, index), drawn(part, "held_out", 0, index, shift)

@@ -28,6 +28,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from typing_extensions import get_protocol_members
@@ -66,7 +67,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32, template: str = TEMPLATE) -> VLM:
     """A random LLaVA with a few thousand weights; `template` is its chat template."""
-    torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -80,7 +80,7 @@ def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32,
     config = LlavaConfig(
         vision_config=vision, text_config=text, image_token_index=3, vision_feature_layer=-1, image_seq_length=4
     )
-    model: Any = LlavaForConditionalGeneration(config)
+    model: Any = _drawn(seed, lambda: LlavaForConditionalGeneration(config))
     model.to(dtype).eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
     side = {"height": SIDE, "width": SIDE}
@@ -94,7 +94,6 @@ def tiny_vlm(seed: int = 0, layers: int = 4, dtype: torch.dtype = torch.float32,
 
 def tiny_clip(seed: int = 0, layers: int = 2) -> DualEncoder:
     """A random CLIP with a few thousand weights; texts are cut to 24 tokens, one a character."""
-    torch.manual_seed(seed)
     letters = [chr(k) for k in range(33, 127) if not chr(k).isupper()]
     words = ["<|startoftext|>", *letters, *(f"{letter}</w>" for letter in letters), "<|endoftext|>"]
     tokenizer = CLIPTokenizer({word: k for k, word in enumerate(words)}, [], model_max_length=24)
@@ -106,10 +105,18 @@ def tiny_clip(seed: int = 0, layers: int = 2) -> DualEncoder:
         vocab_size=len(words), max_position_embeddings=24, bos_token_id=0, eos_token_id=len(words) - 1, **shape
     )
     vision = CLIPVisionConfig(image_size=SIDE, patch_size=8, **shape)
-    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16))
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
+    model = _drawn(seed, lambda: CLIPModel(config))
     size = {"shortest_edge": SIDE}
     images = CLIPImageProcessorPil(size=size, crop_size={"height": SIDE, "width": SIDE})
     return dual_of(model, CLIPProcessor(images, tokenizer), f"tiny-clip-{seed}")
+
+
+def _drawn(seed: int, make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """A model with the first weights of this seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def full_digest(module: nn.Module) -> str:
