@@ -8,7 +8,7 @@ without a reply by name, and the others of its batch are answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlmend.audit.journal import Journal
@@ -88,8 +88,9 @@ class Desk:
             elif (kept := self.journal.get(row.key)) is not None:
                 row.outcome = kept
             elif (taken := next((r for other in self._others if (r := other.get(row.key))), None)) is not None:
-                row.outcome = known[row.key] = taken
+                row.outcome = known[row.key] = replace(taken, seconds=0.0)  # its cost is in the other run
         self.journal.write(known)
+        self.journal.reused += len(known)
         first: dict[str, _Row] = {}
         waiting = [row for row in rows if row.outcome is None and first.setdefault(row.key, row) is row]
         progress(sum(row.outcome is not None for row in rows))
