@@ -60,12 +60,15 @@ def test_the_gate_stands_at_the_earliest_layer_that_knows_harm() -> None:
 
 
 def test_the_first_edited_layer_takes_out_the_whole_shift_and_the_next_its_gain() -> None:
-    """Images add (0, 4) at every layer: -(0, 4) at the gate's layer, nothing more after it."""
+    """Images add (0, 4) at every layer: -(0, 4) at the gate's layer, nothing more after it.
+
+    A mean of 20 states of noise 0.1 is 0.022 off, the shift 0.032 and its gain 0.045; 0.2 is more than four times that.
+    """
     first, second = CMRMGated().fit(TARGET, DATA, seed=0).edits
     assert isinstance(first, AddVector)
     assert isinstance(second, AddVector)
-    torch.testing.assert_close(first.vector, torch.tensor([0.0, -4.0]), atol=0.1, rtol=0)
-    torch.testing.assert_close(second.vector, torch.zeros(2), atol=0.1, rtol=0)
+    torch.testing.assert_close(first.vector, torch.tensor([0.0, -4.0]), atol=0.2, rtol=0)
+    torch.testing.assert_close(second.vector, torch.zeros(2), atol=0.2, rtol=0)
 
 
 def test_the_gate_is_open_for_harm_alone_and_caution_moves_it() -> None:

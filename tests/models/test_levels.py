@@ -133,7 +133,7 @@ def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
         along = torch.zeros_like(gradient)
         along[image] = gradient[image] / gradient[image].norm()
         ends = [
-            float(view.reply_loss(SEEN, REPLIES[1:], replace(pixels, values=values.detach() + step * along))[image])
+            view.reply_loss(SEEN, REPLIES[1:], replace(pixels, values=values.detach() + step * along))[image].item()
             for step in (1e-3, -1e-3)
         ]
         assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(float(gradient[image].norm()), rel=0.01)

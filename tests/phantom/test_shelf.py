@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from vlmend import registry
 from vlmend.cli import app
 from vlmend.errors import UnknownName
 from vlmend.phantom import shelf
-from vlmend.registry import model_names
 
 
 def test_every_embedded_model_has_a_recipe_and_every_recipe_one_name() -> None:
     names = shelf.phantom_names()
     assert len(names) == len(set(names))
-    assert set(model_names()) <= set(names)
+    assert set(registry.names("models")) <= set(names)
 
 
 def test_a_build_runs_the_recipe_of_its_name_where_its_twin_leaves_its_stages(
@@ -36,7 +36,7 @@ def test_a_build_runs_the_recipe_of_its_name_where_its_twin_leaves_its_stages(
 
 
 def test_every_recipe_is_a_model_that_can_be_named() -> None:
-    assert set(shelf.phantom_names()) <= set(model_names())
+    assert set(shelf.phantom_names()) <= set(registry.names("models"))
 
 
 def test_unknown_names_are_told_with_those_that_there_are() -> None:

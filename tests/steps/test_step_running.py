@@ -57,7 +57,7 @@ def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`trim` as the step of another package, and a data file."""
-    (tmp_path / "trimmer.py").write_text("from tests.steps.test_running import Trim as STEP\n")
+    (tmp_path / "trimmer.py").write_text("from tests.steps.test_step_running import Trim as STEP\n")
     info = tmp_path / "trimmer-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trimmer\nVersion: 1\n")

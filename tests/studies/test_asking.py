@@ -77,7 +77,7 @@ class Hedging:
 def test_the_judge_reads_the_replies_of_judged_suites_and_of_no_other(tmp_path: Path) -> None:
     asker = Asker(scripted(), tmp_path, 8, Hedging())  # type: ignore[arg-type]
     assert {answer.label for answer in asker.ask(asked())} == {"partial"}
-    assert {answer.label for answer in asker.ask(suite_panel("utility/picture_naming", 2, "held_out"))} == {"off_topic"}
+    assert {answer.label for answer in asker.ask(suite_panel("utility/picture_naming", 2, "held_out"))} == {"wrong"}
 
 
 def test_a_judge_of_harm_cannot_tell_the_price(tmp_path: Path) -> None:
