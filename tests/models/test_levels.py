@@ -94,7 +94,10 @@ def test_pixels_are_the_picture_from_black_to_white(tiny: VLM) -> None:
     """16 x 16 pixels go in, and out come the same pixels, since the tower's side is 16."""
     image = noise_image(16, 1)
     found = tiny.pixels([image])
-    raw = torch.tensor(list(image.decode().get_flattened_data()), dtype=torch.float32).reshape(16, 16, 3).permute(2, 0, 1) / 255
+    raw = (
+        torch.tensor(list(image.decode().get_flattened_data()), dtype=torch.float32).reshape(16, 16, 3).permute(2, 0, 1)
+        / 255
+    )
     torch.testing.assert_close(found.values[0], raw, atol=1e-5, rtol=0)
     inputs = tiny.reader.inputs([Conversation.ask("x", image)])["pixel_values"]
     torch.testing.assert_close(found.black + found.values * found.span, inputs, atol=1e-5, rtol=1e-5)
