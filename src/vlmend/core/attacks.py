@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -34,6 +34,9 @@ the row as it was, under random signs times epsilon, and under the attack), `suc
 
 LEVELS = 255
 """Steps of 8 bits from black to white."""
+
+TAKEN = ("prompt", "turns", "attributes")
+"""Fields of a proposed row that are taken over; the others stay."""
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=Any)
 Task = TypeVar("Task", default=Any)
@@ -94,7 +97,7 @@ class Proposal:
     """A changed row, and what finding it cost.
 
     Attributes:
-        row: With its new words; its image stays the one that was given.
+        row: With new prompt, turns and attributes, if any. Everything else stays as it was given, images included.
         pixels: New pixels of the image, 0 to 1, or None where the picture stays.
         forward, backward: Passes of this one row.
         dropped: Steps that were not made, since loss or gradient was no finite number.
@@ -164,6 +167,8 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
             rows: With images as `seen` gives them.
             budget: Not empty, epsilon in whole steps of 8 bits.
             seeds: One a row, so that a row comes out alike in any batch.
+
+        Of a proposed row words and attributes are taken. `run` raises BadData where another field is not as before.
         """
 
     @abstractmethod
@@ -255,7 +260,14 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         wrong = self.failed(task, [*before, *noisy, *after])
         told = [["wrong" if one else "right" for one in wrong[k :: len(rows)]] for k in range(len(rows))]
         return [
-            replace(new, attributes={**row.attributes, **_noted(self.name, budget, row, old, new, cost, words)})
+            replace(
+                new,
+                attributes={
+                    **row.attributes,
+                    **new.attributes,
+                    **_noted(self.name, budget, row, old, new, cost, words),
+                },
+            )
             for row, old, new, cost, words in zip(rows, before, after, proposed, told, strict=True)
         ]
 
@@ -283,6 +295,7 @@ def _within(before: Example, proposed: Proposal, budget: Budget) -> Example:
 
     Rounded to the nearest step: epsilon is whole steps, so that a change within epsilon stays within it.
     """
+    _check_kept(before, proposed.row)
     if proposed.pixels is None:
         return proposed.row
     clean = _levels(before)
@@ -294,6 +307,23 @@ def _within(before: Example, proposed: Proposal, budget: Budget) -> Example:
     wanted = np.rint(proposed.pixels.astype(np.float64) * LEVELS) - clean
     change = np.clip(np.nan_to_num(wanted), -budget.levels, budget.levels).astype(np.int16)
     return _with_levels(proposed.row, clean + change)
+
+
+def _check_kept(before: Example, proposed: Example) -> None:
+    """Refuse a proposed row that differs in more than words and attributes: pictures are the base class's."""
+    other = [one.name for one in fields(Example) if getattr(before, one.name) != getattr(proposed, one.name)]
+    changed = [name for name in other if name not in TAKEN]
+    if _turned(before) != _turned(proposed):
+        changed.append("images in turns")
+    if changed:
+        raise BadData(
+            f"{before.id}: an attack proposed a row with other {', '.join(changed)}.",
+            f"`propose` changes {', '.join(TAKEN)}; new pixels go into `Proposal.pixels`.",
+        )
+
+
+def _turned(row: Example) -> list[Image]:
+    return [image for turn in row.turns for image in turn.images]
 
 
 def _noisy(before: Example, budget: Budget, seed: int) -> Example:
