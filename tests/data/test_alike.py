@@ -37,7 +37,13 @@ def test_jaccard_is_the_share_of_shingles() -> None:
     # {a photo of, photo of a, of a nurse} and {a photo of, photo of a, of a doctor}: 2 of 4
     assert one.jaccard(two) == 0.5
     assert reading("so").jaccard(reading("so")) == 1.0
-    assert reading("").jaccard(reading("")) == 1.0
+    assert reading("").jaccard(reading("")) == 0.0
+
+
+def test_symbols_are_words_of_their_own() -> None:
+    # {write in c, in c +, c + +} and {write in c, in c #}: 1 of 4
+    assert reading("write in C++").jaccard(reading("write in C#")) == 0.25
+    assert reading("???").jaccard(reading("!!!")) == reading("😀😀").jaccard(reading("🎉🎉")) == 0.0
 
 
 def test_a_script_without_spaces_is_read_by_characters() -> None:
@@ -75,7 +81,7 @@ def test_bands_overlook_no_picture_within_the_threshold(hamming: int) -> None:
     for _ in range(40):
         flipped = rng.choice(BITS, int(rng.integers(0, hamming + 1)), replace=False)
         hashes.append(first ^ sum(1 << int(bit) for bit in flipped))
-    rows = {k: Reading((), ("p",), (one,), base.thumbnails, "", frozenset()) for k, one in enumerate(hashes)}
+    rows = {k: Reading((), ("p",), (one,), base.thumbnails, (), "", frozenset()) for k, one in enumerate(hashes)}
     found = pictures_alike(rows, hamming)
     near = {(a, b) for a, b in combinations(rows, 2) if (hashes[a] ^ hashes[b]).bit_count() <= hamming}
     assert near <= {(a, b) for b, others in found.items() for a in others}

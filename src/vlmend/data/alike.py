@@ -30,15 +30,15 @@ COLOUR = 0.1
 blind to colour, and takes all plain pictures for one."""
 
 SHINGLE = 3
-"""Words of a shingle."""
+"""Tokens of a shingle."""
 
 PERMUTATIONS = 128
 MISSED = 1e-4
 """Chance that the index overlooks a pair just at the threshold."""
 
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
-"""A word, or a character of a script that puts no space between words."""
+TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
+"""A word, a character of a script that puts no space between words, or a symbol: C++ is not C#."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +50,16 @@ class Reading:
         pixels: Digest of each decoded picture, size included.
         hashes: Perceptual hash of each picture.
         thumbnails: Each picture at 8 x 8, 0 to 1.
-        words: All of its words, normalised.
-        shingles: Runs of three words; shorter texts are one run.
+        texts: Its words as they stand, each turn, prompt and caption in its place; runs of space made one, NFC.
+        words: All of its words in one, normalised further.
+        shingles: Runs of three words or symbols of these; shorter texts are one run.
     """
 
     said: tuple[object, ...]
     pixels: tuple[str, ...]
     hashes: tuple[int, ...]
     thumbnails: NDArray[np.float64]
+    texts: tuple[object, ...]
     words: str
     shingles: frozenset[tuple[str, ...]]
 
@@ -76,9 +78,8 @@ class Reading:
         return bool((apart <= COLOUR).all())
 
     def jaccard(self, other: Reading) -> float:
-        """Share of shingles that both have; 1 where neither has any."""
-        union = self.shingles | other.shingles
-        return len(self.shingles & other.shingles) / len(union) if union else 1.0
+        """Share of shingles that both have; 0 where one has none."""
+        return len(self.shingles & other.shingles) / max(1, len(self.shingles | other.shingles))
 
 
 def read_row(example: Example) -> Reading | None:
@@ -93,7 +94,8 @@ def read_row(example: Example) -> Reading | None:
         return None
     turns = [f"{turn.role}: {turn.text}" for turn in example.turns]
     words = "\n".join(normal_words(text) for text in (*turns, example.prompt, example.caption or "")).strip()
-    tokens: list[str] = WORD.findall(words)
+    told = tuple((turn.role, _plain(turn.text), len(turn.images)) for turn in example.turns)
+    tokens: list[str] = TOKEN.findall(words)
     runs = [tuple(tokens[k : k + SHINGLE]) for k in range(max(1, len(tokens) - SHINGLE + 1))] if tokens else []
     small = [np.asarray(image.resize((8, 8), PIL.Image.Resampling.BOX), np.float64) / 255 for image in images]
     return Reading(
@@ -101,6 +103,7 @@ def read_row(example: Example) -> Reading | None:
         tuple(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest() for image in images),
         tuple(_hash(image) for image in images),
         np.stack(small) if small else np.zeros((0, 8, 8, 3)),
+        (told, _plain(example.prompt), _plain(example.caption or "")),
         words,
         frozenset(runs),
     )
@@ -109,6 +112,10 @@ def read_row(example: Example) -> Reading | None:
 def normal_words(text: str) -> str:
     """Small letters, compatibility forms made one (NFKC), runs of space made one."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def pictures_alike(rows: Mapping[int, Reading], hamming: int) -> dict[int, set[int]]:

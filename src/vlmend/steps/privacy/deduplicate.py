@@ -1,6 +1,6 @@
 """deduplicate: leaves one of all rows that say the same, so that nothing is learnt by heart for being repeated.
 
-Three stages find pairs. Exact: the same pixels and the same words. Near: pictures whose perceptual hashes differ in few
+Three stages find pairs. Exact: the same pixels and the same words in the same places. Near: pictures whose perceptual hashes differ in few
 bits, and words that share most of their shingles. Semantic: words whose sentence embeddings point the same way. A row
 that is dropped always names a row that was kept and that it is a pair with: where A ~ B ~ C but not A ~ C, dropping B
 alone is enough.
@@ -75,8 +75,8 @@ class Deduplicate(AbstractStep):
         read = {place: row for place, example in enumerate(data.examples) if (row := read_row(example)) is not None}
         alike: dict[object, list[int]] = defaultdict(list)
         for place, row in read.items():
-            words = "" if self._by_picture(row) else row.words
-            alike[row.said, row.pixels, words].append(place)
+            texts = () if self._by_picture(row) else row.texts
+            alike[row.said, row.pixels, texts].append(place)
         classes = {places[0]: places for places in alike.values()}
         pairs, notes = self._pairs({place: read[place] for place in classes})
         dropped = _dropped(classes, pairs, groups)
@@ -119,7 +119,8 @@ class Deduplicate(AbstractStep):
                 other = rows[b]
                 if row.said != other.said or not row.pictures_near(other, self.hamming):
                     continue
-                shared = None if self._by_picture(row) else row.jaccard(other)
+                wordless = bool(row.hashes) and not (row.words or other.words)
+                shared = None if self._by_picture(row) or wordless else row.jaccard(other)
                 if shared is None or shared >= self.jaccard:
                     yield a, b, _Pair("near", row.bits_apart(other), shared)
 
@@ -178,7 +179,9 @@ def _groups(data: Dataset, fair_by: str) -> list[str]:
     if fair_by and not any(groups):
         known = sorted({name for example in data.examples for name in example.attributes})
         raise BadData(
-            f"No row of {data.name} has a {fair_by}.", f"fair_by is group, or one of: {', '.join(known) or 'none'}."
+            f"No row of {data.name} has a {fair_by}.",
+            "fair_by is `group` (a row's category) or the name of one of its attributes "
+            f'({{"attributes": {{...}}}}); these rows have {", ".join(known) or "no attributes"}.',
         )
     return groups
 
