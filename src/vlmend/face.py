@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from vlmend import registry
 from vlmend.attacks.running import Attacked, run_attack
-from vlmend.audit.plan import DEFAULT_SUITES, Plan, suites_of
+from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, suites_of
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
@@ -101,6 +101,7 @@ def audit(
     readers = None if judges is None else [_judge(one) for one in judges]
     settings = (limit, max_new_tokens, seed, temperature, epochs)
     plan = suites if isinstance(suites, Plan) else Plan(_split(suites), _asked(data), *settings)
+    check_names(plan.suites)
     held = [_mend(one) for one in mends]
     subject: Target | Dataset = _mended(_subject(target, plan, options, api_base, progress), held)
     kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind

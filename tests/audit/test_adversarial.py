@@ -27,7 +27,7 @@ def row(number: int, answer: str, epsilon: int = 0, image: Image | None = None) 
     """A row as it was (epsilon 0), or as an attack on some model left it."""
     told = {"attack": "pgd", "epsilon": f"{epsilon / 255:.6g}", "of": str(number)} if epsilon else {}
     picture = noise_image(4, 100 * number + epsilon) if image is None else image
-    return Example(str(number), image=picture, answers=(answer,), attributes=told)
+    return Example(f"{number}@{epsilon}" if epsilon else str(number), image=picture, answers=(answer,), attributes=told)
 
 
 def world(rows: Sequence[Example], right: Sequence[bool]) -> ScriptedDual:

@@ -25,3 +25,25 @@ def test_replies_of_versions_that_wrote_fewer_fields_are_kept(tmp_path: Path) ->
     found = [Journal(file).get(key) for key in keys]
     assert found == [Reply("reply 0", "stop", 3, 2, 0.1), None, replies[2]]
     assert len(file.read_text().splitlines()) == 2
+
+
+def test_rows_of_another_kind_are_no_replies(tmp_path: Path) -> None:
+    file = tmp_path / "replies.jsonl"
+    key = Journal.key("model", ASKED[0], SAMPLING)
+    Journal(file).write({key: Reply("yes", "stop", 3, 2, 0.1)})
+    good = file.read_text()
+    row = json.loads(good)
+    bad = [row | {"text": 5}, row | {"new_tokens": None}, row | {"key": ["a"]}, row | {"stop": "never"}]
+    file.write_text("".join(json.dumps(one) + "\n" for one in bad) + "[" * 100_000 + "\n" + good)
+    assert Journal(file).get(key) == Reply("yes", "stop", 3, 2, 0.1)
+    assert file.read_text() == good
+
+
+def test_another_runs_journal_is_read_and_never_touched(tmp_path: Path) -> None:
+    file = tmp_path / "replies.jsonl"
+    key = Journal.key("model", ASKED[0], SAMPLING)
+    Journal(file).write({key: Reply("yes", "stop", 3, 2, 0.1)})
+    half = file.read_text() + '{"key": "being writ'
+    file.write_text(half)
+    assert Journal(file, foreign=True).get(key) is not None
+    assert file.read_text() == half

@@ -20,6 +20,7 @@ from vlmend.audit.records import Records
 from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
 from vlmend.core.measures import Scorecard, find_measure
 from vlmend.core.metrics.stats import wilson
 from vlmend.errors import BadParameter, BatchProblem, ModelProblem, RunProblem, UnknownName
@@ -138,6 +139,53 @@ def test_a_request_that_fails_alone_is_unscored_by_name_and_asked_again_next_tim
     assert again is not None
     assert (again.n, again.unscored) == (3, 0)
     assert len(target.asked.conversations) - asked == 4
+
+
+def test_a_bad_request_that_alone_is_left_ends_no_run(tmp_path: Path) -> None:
+    """The first batch holds nothing else, and so does the second run."""
+
+    def dies(conversation: Conversation, mended: bool) -> str:
+        if conversation.prompt == "two":
+            raise KeyError("image")
+        return REFUSAL
+
+    rows = (Example("two", "two", "benign"), Example("b", "three", "benign"))
+    plan = Plan(("safety/over_refusal",), data=Dataset("d", rows))
+    for _ in range(2):
+        card = audit(ScriptedTarget(dies), plan, tmp_path, batch=1)
+        row = find_measure(card, "safety/over_refusal", "refusal_rate", "benign:query")
+        assert row is not None
+        assert (row.n, row.unscored) == (1, 1)
+
+
+def test_a_picture_that_is_replaced_while_python_runs_is_asked_again(tmp_path: Path) -> None:
+    def colour(conversation: Conversation, mended: bool) -> str:
+        return str(conversation.images[0].decode().getpixel((0, 0))) if conversation.has_image else REFUSAL
+
+    file = tmp_path / "a.png"
+    data = Dataset("d", (Example("a", "which colour?", "benign", image=Image.from_path(file)),))
+    for name, wanted in (("red", "(255, 0, 0)"), ("blue", "(0, 0, 255)")):
+        Pixels.new("RGB", (8, 8), name).save(file)
+        audit(ScriptedTarget(colour), Plan(("safety/over_refusal",), data=data), tmp_path / "run")
+        rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+        assert {row["id"]: row["reply"] for row in rows}["a:original"] == wanted
+
+
+def test_half_a_character_in_a_reply_is_no_reason_to_stop(tmp_path: Path) -> None:
+    plan = Plan(("safety/over_refusal",), data=Dataset("d", (Example("a", "hello", "benign"),)))
+    card = audit(ScriptedTarget(lambda *_: "Sure \ud83d, like this."), plan, tmp_path)
+    assert all(row.n + row.unscored == 1 for row in card)
+
+
+def test_a_finished_run_is_judged_again_with_its_own_data_only(tmp_path: Path) -> None:
+    data = Dataset("d", (Example("a", "hello", "benign"),))
+    audit(ScriptedTarget(by_length), Plan(("safety/over_refusal",), data=data), tmp_path)
+    rejudge(tmp_path, made_judges(["rules"]), data=data)
+    with pytest.raises(RunProblem, match="is not the data"):
+        rejudge(tmp_path, made_judges(["rules"]), data=Dataset("d", (Example("a", "other", "benign"),)))
+    with pytest.raises(RunProblem, match="cannot be read again") as refused:
+        rejudge(tmp_path, made_judges(["rules"]))
+    assert "data=" in refused.value.hint
 
 
 def test_an_endpoint_that_goes_down_stops_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image as Pixels
 
 from vlmend.core.edits import AddVector
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
 from vlmend.core.splits import split_of, word_fraction
-from vlmend.errors import BadImage, BadParameter, MendMismatch, UsageError
+from vlmend.errors import BadData, BadImage, BadParameter, MendMismatch, UsageError
 
 CARD = MendCard("m", {"alpha": 1.0}, "model", "abc", "data", "def", 0, {}, {"language.0.resid_post": 0.1}, "here")
 
@@ -132,3 +133,8 @@ def test_a_scorecard_survives_its_file_with_nan_and_all(tmp_path: Path) -> None:
         "axis", "suite", "name", "group", "value", "low", "high", "n", "unscored", "better", "hit", "judge",
         "agreement", "unit", "floor", "compared", "says", "against",
     ]  # fmt: skip
+
+
+def test_ids_that_occur_twice_are_refused() -> None:
+    with pytest.raises(BadData, match="1 ids that occur twice"):
+        Dataset("d", (Example("a"), Example("b"), Example("a")))

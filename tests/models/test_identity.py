@@ -39,9 +39,13 @@ def decoding(vlm: VLM) -> None:
     vlm.model.to(torch.bfloat16)
 
 
+def config(vlm: VLM) -> None:
+    vlm.model.config.vision_feature_layer = -2
+
+
 CHANGES: dict[str, Callable[[VLM], None]] = {
     "chat_template": template, "generation": generation, "processor": processor, "tokenizer": tokenizer,
-    "decoding": decoding,
+    "decoding": decoding, "config": config,
 }  # fmt: skip
 
 
@@ -110,3 +114,10 @@ def test_an_api_is_its_name_and_its_address() -> None:
     here, there = (ApiTarget.of("api:m", f"http://{host}/v1") for host in ("a.test", "b.test"))
     assert here.identity == ApiTarget.of("api:m", "http://a.test/v1").identity
     assert here.identity != there.identity
+
+
+def test_a_tokenizer_that_tidies_or_cuts_otherwise_is_another() -> None:
+    plain, tidy, short = tiny_vlm(), tiny_vlm(), tiny_vlm()
+    tidy.processor.tokenizer.clean_up_tokenization_spaces = True
+    short.processor.tokenizer.model_max_length = 8
+    assert len({vlm.identity["tokenizer"] for vlm in (plain, tidy, short)}) == 3

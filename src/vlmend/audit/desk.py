@@ -21,6 +21,8 @@ __all__ = ["BATCH", "Desk", "Request", "outcomes"]
 BATCH = 32
 """Requests handed over at once; how many of them the model takes at a time, it decides itself."""
 
+HARMLESS = Conversation.ask("Say: ok.")
+
 WINDOW = 4
 """Batches' worth of requests that are looked at together, so that requests of like length share a batch."""
 
@@ -47,7 +49,7 @@ class Desk:
 
     def __init__(self, folder: Path, batch: int = BATCH, reuse: Sequence[Path] = ()) -> None:
         self.journal = Journal(folder / "replies.jsonl")
-        self._others = [Journal(other / "replies.jsonl") for other in reuse]
+        self._others = [Journal(other / "replies.jsonl", foreign=True) for other in reuse]
         self._batch = batch
         self._works: set[str] = set()
 
@@ -87,6 +89,7 @@ class Desk:
                 row.outcome = row.asked
             elif (kept := self.journal.get(row.key)) is not None:
                 row.outcome = kept
+                self._works.update(() if row.view is None else (row.view.id,))
             elif (taken := next((r for other in self._others if (r := other.get(row.key))), None)) is not None:
                 row.outcome = known[row.key] = replace(taken, seconds=0.0)  # its cost is in the other run
         self.journal.write(known)
@@ -163,14 +166,14 @@ def outcomes(
 ) -> list[Reply | VlmendError]:
     """A reply to each request or its error; a batch that a foreign exception stops is tried again by halves.
 
-    Errors other than `SampleError`s speak of the target (an endpoint that is down), not of the request.
+    Errors other than `SampleError`s speak of the target (an endpoint that is down), not of the request. Where nothing
+    was answered yet, a harmless request tells whose fault a foreign exception is.
 
     Args:
         target: Who is asked.
         batch: The requests.
         sampling: How to decode.
-        works: The target is known to answer with these settings. Where it is not, and no request of the batch has a
-            reply, the first foreign exception is raised as it is.
+        works: The target is known to answer.
 
     Raises:
         VlmendError: What is wrong with the target.
@@ -178,7 +181,10 @@ def outcomes(
     foreign: list[Exception] = []
     found = _halved(target, batch, sampling, foreign)
     if foreign and not works and not any(isinstance(one, Reply) for one in found):
-        raise foreign[0]
+        try:
+            target.generate([HARMLESS], sampling)
+        except Exception:
+            raise foreign[0] from None
     return found
 
 

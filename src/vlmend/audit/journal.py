@@ -10,11 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
+from typing import Any, get_args
 
 from vlmend.audit.records import Records
-from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.conversation import Conversation, Reply, Sampling, StopReason
 
 __all__ = ["Journal"]
+
+
+REPLY = frozenset(field.name for field in fields(Reply))
 
 
 class Journal:
@@ -22,14 +26,15 @@ class Journal:
 
     Args:
         file: JSONL file; read if it is there.
+        foreign: It belongs to another run: it is read and never touched.
 
     Attributes:
         reused: Replies that were there when it was opened.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, foreign: bool = False) -> None:
         later = frozenset(field.name for field in fields(Reply) if field.default_factory is not MISSING)
-        self._records = Records(file, frozenset(field.name for field in fields(Reply)) - later, optional=later)
+        self._records = Records(file, REPLY - later, optional=later, good=_usable, foreign=foreign)
         self.reused = len(self._records.rows)
 
     @staticmethod
@@ -55,3 +60,9 @@ class Journal:
         """
         if replies:
             self._records.write([{"key": key} | asdict(reply) for key, reply in replies.items()])
+
+
+def _usable(row: dict[str, Any]) -> bool:
+    """Whether the values of a row are those of a reply; a fault of the disk can leave JSON of another kind."""
+    words = isinstance(row["text"], str) and row["stop"] in get_args(StopReason)
+    return words and all(isinstance(row[name], int) for name in ("prompt_tokens", "new_tokens"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from vlmend import registry
 from vlmend.core.examples import Dataset
+from vlmend.core.measures import Axis
 from vlmend.core.targets import CALLED, Kind
-from vlmend.errors import BadParameter, UsageError
+from vlmend.errors import BadParameter, UnknownName, UsageError
 
-__all__ = ["DEFAULT_SUITES", "Plan", "suites_of"]
+__all__ = ["DEFAULT_SUITES", "Plan", "check_names", "suites_of"]
 
 DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
@@ -61,12 +62,36 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
     """
     found: list[str] = []
     for name in wanted:
-        of_axis = [registry.suite(full) for full in registry.names("suites", name)] if "/" not in name else []
+        of_axis = (
+            [registry.suite(one.full) for one in registry.plugins("suites") if one.axis == name]
+            if name in get_args(Axis)
+            else []
+        )
         fitting = [suite for suite in of_axis or [registry.suite(name)] if suite.works_on == kind]
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
         found += [suite.name for suite in fitting if not of_axis or data is None or suite.applies(data)]
     return list(dict.fromkeys(found))
+
+
+def check_names(wanted: Sequence[str]) -> None:
+    """Refuse names that are neither suite nor axis, before anything is loaded; all of them at once.
+
+    Raises:
+        UnknownName: As told, with the nearest name.
+    """
+    problems: list[UnknownName] = []
+    for name in wanted:
+        if name in get_args(Axis):
+            if not any(one.axis == name for one in registry.plugins("suites")):
+                problems.append(UnknownName(f"The axis {name} has no suite yet.", "See: vlmend list suites."))
+            continue
+        try:
+            registry.plugin("suites", name)
+        except UnknownName as problem:
+            problems.append(problem)
+    if problems:
+        raise UnknownName(" ".join(one.message for one in problems), " ".join(dict.fromkeys(p.hint for p in problems)))
 
 
 def _listed(kind: Kind) -> str:

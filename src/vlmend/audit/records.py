@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,23 @@ class Records:
         file: Read if it is there; made at the first write.
         fields: What every good row holds besides its key.
         optional: What it may hold: fields that earlier versions did not write.
+        good: Whether the values of a row can be used.
+        foreign: It belongs to another run, which may be writing: it is read and never touched.
     """
 
-    def __init__(self, file: Path, fields: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, file: Path, fields: frozenset[str], optional: frozenset[str] = frozenset(), *,
+        good: Callable[[dict[str, Any]], bool] = lambda row: True, foreign: bool = False,
+    ) -> None:  # fmt: skip
         self._file = file
-        self._fields, self._optional = fields, optional
+        self._fields, self._optional, self._good = fields, optional, good
         self.rows: dict[str, dict[str, Any]] = {}
         if not file.exists():
             return
         lines = [line for line in file.read_bytes().split(b"\n") if line]
-        good = [line for line in lines if self._read(line)]
-        if len(good) != len(lines):
-            file.write_bytes(b"".join(line + b"\n" for line in good))
+        kept = [line for line in lines if self._read(line)]
+        if len(kept) != len(lines) and not foreign:
+            self._rewrite(kept)
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows, each with its `key`, and sync them to disk.
@@ -57,13 +62,24 @@ class Records:
         for row in rows:
             self._keep(dict(row))
 
+    def _rewrite(self, lines: Sequence[bytes]) -> None:
+        """The good lines alone, in one step: a kill in the middle leaves the file as it was."""
+        new = self._file.with_suffix(".new")
+        with new.open("wb") as out:
+            out.write(b"".join(line + b"\n" for line in lines))
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(self._file)
+
     def _read(self, line: bytes) -> bool:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         needed = {"key", *self._fields}
         if not isinstance(row, dict) or not needed <= {*map(str, row)} <= needed | self._optional:
+            return False
+        if not isinstance(row["key"], str) or not self._good(row):
             return False
         self._keep(row)
         return True

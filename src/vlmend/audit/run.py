@@ -35,7 +35,7 @@ from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.verdicts import Judge
 from vlmend.data.layouts import read_data
-from vlmend.errors import UsageError
+from vlmend.errors import RunProblem, UsageError, VlmendError
 from vlmend.models.judging.sentences import encoder
 
 __all__ = ["audit", "read", "rejudge"]
@@ -117,7 +117,8 @@ def rejudge(
             f"{out} holds no finished run with replies.", "Pass a folder that `vlmend audit ... --out` wrote."
         )
     with held(out):
-        asked = json.loads((out / "run.json").read_text())["plan"]
+        run = json.loads((out / "run.json").read_text())
+        asked = run["plan"]
         plan = Plan(**asked | {"suites": tuple(asked["suites"]), "data": asked["data"] if data is None else data})
         rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
         kept: dict[str, list[Answer]] = {}
@@ -125,7 +126,7 @@ def rejudge(
             kept.setdefault(row["suite"], []).append(_answer(row))
         before = Scorecard.load(out / "scorecard.json")
         _check_own(before.model, judges)
-        given = read(plan.data)
+        given = _same_data(out, run, plan, data)
         questions = {name: question_suite(name).questions(given, plan.limit) for name in kept}
         others = replace(before, rows=tuple(row for row in before.rows if row.suite not in kept))
         card = fold(out, others, kept, pictures_of(questions, plan.epochs), judges, progress)
@@ -229,6 +230,26 @@ def _keep_states(target: ChatTarget, out: Path) -> None:
     """Where the states of a mended model lie, if they can be read; once."""
     if target.mends and isinstance(target, ChatStates) and not (out / "states.json").exists():
         write_states(target, out / "states.json")
+
+
+def _same_data(out: Path, run: dict[str, Any], plan: Plan, data: Dataset | None) -> Dataset | None:
+    """The data of a finished run, read again; judges must see the pictures that the model saw.
+
+    Raises:
+        RunProblem: It is not what the run was made on.
+    """
+    try:
+        given = data if data is not None else read(plan.data)
+    except VlmendError as problem:
+        raise RunProblem(
+            f"The data of {out} cannot be read again ({problem.message})",
+            "Put the file back, or pass the data set of the run as data=.",
+        ) from problem
+    if given is not None and run.get("data_digest", given.digest_of_words) != given.digest_of_words:
+        raise RunProblem(
+            f"{given.name} is not the data that {out} was made on.", "Pass the data of that run, or audit anew."
+        )
+    return given
 
 
 def _check_own(model: str, judges: Sequence[Judge]) -> None:

@@ -95,7 +95,9 @@ def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None) -> dict[s
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What is not the same, part by part."""
-    differs = [key for key in wanted if key != "identity" and found.get(key) != wanted[key]]
+    differs = [key for key in wanted if key not in ("identity", "plan") and found.get(key) != wanted[key]]
+    plan, before = wanted["plan"], found.get("plan", {})
+    differs += [f"plan's {key}" for key in plan if before.get(key) != plan[key]]
     parts, held = wanted.get("identity", {}), found.get("identity", {})
     differs += [part for part in sorted({*parts, *held}) if parts.get(part) != held.get(part)]
     return [name.replace("_", " ") for name in differs]

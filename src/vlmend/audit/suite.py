@@ -137,7 +137,8 @@ class Suite(AbstractSuite[Answer]):
         """What came of a question, with the suite's own verdict; `name` is another id than the question's."""
         problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
         done = Reply("", "stop", 0, 0, 0.0) if isinstance(reply, SampleError) else reply
-        text, stop = done.text, "none" if problem else str(done.stop)
+        text = done.text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        stop = "none" if problem else str(done.stop)
         found = Verdict("unscored", problem) if problem else self.verdict(question, text)
         return Answer(
             name or question.id, question.condition, question.group, question.category, found.label, found.reason,

@@ -79,7 +79,7 @@ def _show(found: Attacked, name: str, model: str, out: Path) -> None:
     )  # fmt: skip
     for note in found.data.notes:
         out_console.print(note, highlight=False, markup=False, soft_wrap=True)
-    out_console.print(f"data: {out}   audit them: vlmend audit MODEL --data {out}", soft_wrap=True)
+    out_console.print(f"data: {out}   audit them: vlmend audit MODEL --suite robustness --data {out}", soft_wrap=True)
 
 
 def epsilon_of(text: str) -> float:

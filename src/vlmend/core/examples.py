@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
-from vlmend.errors import SampleError
+from vlmend.errors import BadData, SampleError
 
 __all__ = ["Dataset", "Example", "Label", "spread"]
 
@@ -74,6 +75,14 @@ class Dataset:
     licence: str = ""
     notes: tuple[str, ...] = ()
     test_only: bool = False
+
+    def __post_init__(self) -> None:
+        doubled = [name for name, count in Counter(example.id for example in self.examples).items() if count > 1]
+        if doubled:
+            raise BadData(
+                f"{self.name} has {len(doubled)} ids that occur twice (first: {doubled[0]}).",
+                "Give each row an id of its own: runs are paired by it.",
+            )
 
     def labelled(self, label: Label) -> tuple[Example, ...]:
         """The rows of one label."""

@@ -12,7 +12,7 @@ import io
 import random
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -95,9 +95,23 @@ class Image:
                 "Check the path in the data file; relative paths start at the data file's folder.",
             ) from problem
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of the encoded bytes."""
+        """SHA-256 of the encoded bytes; a file that was changed since is read again.
+
+        Raises:
+            BadImage: The file cannot be read.
+        """
+        if isinstance(self.source, bytes):
+            return self._digest
+        try:
+            held = self.source.stat()
+        except OSError:
+            return hashlib.sha256(self.content).hexdigest()  # which says what is wrong
+        return _file_digest(self, self.source, held.st_mtime_ns, held.st_size)
+
+    @cached_property
+    def _digest(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
     def decode(self) -> PIL.Image.Image:
@@ -126,6 +140,12 @@ class Image:
             ground = PIL.Image.new("RGBA", opened.size, "white")
             opened = PIL.Image.alpha_composite(ground, opened.convert("RGBA"))
         return opened.convert("RGB")
+
+
+@lru_cache(maxsize=2**16)
+def _file_digest(image: Image, path: Path, changed_ns: int, size: int) -> str:
+    """By the file's state, so that one that was replaced has another."""
+    return hashlib.sha256(image.content).hexdigest()
 
 
 def corrupt_image(kind: Corrupt, side: int, seed: int, mean: tuple[int, int, int] = (128, 128, 128)) -> Image:

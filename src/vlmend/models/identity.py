@@ -9,12 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 
-__all__ = ["DECODING", "REPLIES_ONLY", "decoding_part", "digest_of", "identity_of", "processor_identity"]
+__all__ = [
+    "DECODING",
+    "REPLIES_ONLY",
+    "config_digest",
+    "decoding_part",
+    "digest_of",
+    "identity_of",
+    "processor_identity",
+]
 
 DECODING = 1
 """Version of our way to decode: raised with any change after which a model could reply otherwise."""
@@ -29,6 +37,13 @@ BY_THE_WAY = {
 """Entries of a processor's config that are parts of their own, or say nothing of what it does."""
 
 
+VOLATILE = {
+    "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "output_hidden_states",
+    "output_attentions", "return_dict", "quantization_config",
+}  # fmt: skip
+"""Entries of a model's config that say nothing of what it computes, or belong to `decoding`."""
+
+
 def identity_of(model_digest: str, model: Any, processor: Any) -> dict[str, str]:
     """Digest of each part of a model that answers.
 
@@ -39,6 +54,7 @@ def identity_of(model_digest: str, model: Any, processor: Any) -> dict[str, str]
     own = model.generation_config
     return processor_identity(processor) | {
         "weights": model_digest,
+        "config": config_digest(model.config),
         "chat_template": digest_of(_template(processor)),
         "generation": digest_of({"end": own.eos_token_id, "pad": own.pad_token_id}),
         "decoding": decoding_part(model),
@@ -54,6 +70,11 @@ def processor_identity(processor: Any) -> dict[str, str]:
     }
 
 
+def config_digest(config: Any) -> str:
+    """The settings of the model's class: which layer's features are read, frequencies, epsilons, activations."""
+    return digest_of(_lasting(config.to_dict()))
+
+
 def decoding_part(model: Any) -> str:
     """How replies are computed: our version, that of transformers, dtype and kind of device.
 
@@ -62,6 +83,14 @@ def decoding_part(model: Any) -> str:
     quantised = str(getattr(model.config, "quantization_config", None) is not None)
     dtype, device = str(model.dtype), torch.device(model.device).type
     return digest_of([DECODING, transformers.__version__, dtype, device, quantised])
+
+
+def _lasting(value: Any) -> Any:
+    """A config without what says nothing of the model, or belongs to another part, at every depth."""
+    if isinstance(value, Mapping):
+        held = cast("Mapping[str, Any]", value)
+        return {k: _lasting(one) for k, one in held.items() if k not in VOLATILE and not str(k).startswith("_")}
+    return value
 
 
 def _config(part: Any) -> Mapping[str, Any]:
@@ -77,7 +106,7 @@ def _template(processor: Any) -> Any:
 
 
 def _tokenizer(tokenizer: Any) -> str:
-    """Vocabulary, rules, special and added tokens; what calls change (padding, cutting) is left out."""
+    """Vocabulary, rules, special and added tokens, longest text; what calls change (padding, cutting) is left out."""
     added = {str(place): repr(token) for place, token in tokenizer.added_tokens_decoder.items()}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -85,9 +114,9 @@ def _tokenizer(tokenizer: Any) -> str:
     else:
         parts = (backend.model, backend.normalizer, backend.pre_tokenizer, backend.post_processor, backend.decoder)
         rules = ["" if part is None else part.__getstate__().decode() for part in parts]
-    return digest_of(
-        [type(tokenizer).__name__, rules, added, {k: str(v) for k, v in tokenizer.special_tokens_map.items()}]
-    )
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    tidied = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+    return digest_of([type(tokenizer).__name__, rules, added, special, tokenizer.model_max_length, tidied])
 
 
 def digest_of(content: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import ActivationEdit, ContrastLogits, ContrastShift, Edit, WeightEdit, idle
 from vlmend.core.examples import Example
-from vlmend.core.images import Image
+from vlmend.core.images import Image, blank_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.core.targets import Kind, Pixels
@@ -202,12 +202,18 @@ class VLM:
     def check_request(self, example: Example) -> None:
         """Find out whether a row can be put to the model at all: processor, context, one forward call.
 
+        A row without an image is tried beside a blank one too, as fits ask it.
+
         Raises:
             SampleError: It alone cannot; the message says why.
         """
-        problem = problem_of(self, example.conversation)
-        if problem is not None:
-            raise problem
+        asked = [example.conversation]
+        if not asked[0].has_image:
+            asked.append(replace(example, image=blank_image(self.image_side)).conversation)
+        for conversation in asked:
+            problem = problem_of(self, conversation)
+            if problem is not None:
+                raise problem
 
     @torch.inference_mode()
     def hidden(

@@ -71,8 +71,10 @@ def seeing(model: Any, keys: Sequence[str], seen: Seen) -> Generator[None]:
         new = [key for key in distinct if key not in seen.kept]
         known = {key: seen.kept[key] for key in distinct if key in seen.kept}
         if new:
-            rowwise = len(pixel_values) == len(keys) and not any(
-                isinstance(extra, Tensor) for extra in (*args, *kwargs.values())
+            rowwise = (  # one row an image; with five dimensions a row holds the images of a whole request
+                pixel_values.ndim == 4
+                and len(pixel_values) == len(keys)
+                and not any(isinstance(extra, Tensor) for extra in (*args, *kwargs.values()))
             )
             asked = new if rowwise else list(keys)
             out = plain(pixel_values[[keys.index(one) for one in new]] if rowwise else pixel_values, *args, **kwargs)

@@ -12,16 +12,13 @@ from typing import Generic, TypeVar
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.images import blank_image
-from vlmend.errors import BatchProblem, ModelProblem, SampleError, VlmendError
+from vlmend.errors import FAILURES, BatchProblem, ModelProblem, SampleError, VlmendError
 from vlmend.models.decoding.prefill import View
 
 __all__ = ["answered", "problem_of"]
 
-FAILURES = (
-    ModelProblem, SampleError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError,
-    AssertionError, StopIteration, OSError,
-)  # fmt: skip
-"""What processors and models raise over a request that they cannot read."""
+FAILED = (ModelProblem, SampleError, *FAILURES)
+"""What may be the fault of a request."""
 
 HARMLESS = "Say: ok."
 
@@ -46,7 +43,7 @@ def answered(
     """
     try:
         return ask(views, batch, sampling)
-    except FAILURES as problem:
+    except FAILED as problem:
         if not batch:
             raise
         outcomes = _by_halves(views, batch, problem, _Trial(sampling, ask))
@@ -70,10 +67,10 @@ def problem_of(view: View, conversation: Conversation) -> SampleError | None:
         view.logits([conversation])
     except SampleError as problem:
         return problem
-    except FAILURES as problem:
+    except FAILED as problem:
         try:
             view.logits([_harmless(view, conversation)])
-        except FAILURES:
+        except FAILED:
             return None
         return _own(problem)
     return None
@@ -97,7 +94,7 @@ class _Trial(Generic[V]):
             try:
                 self.ask([view], [_harmless(view, like)], replace(self._sampling, max_new_tokens=1, least=0))
                 self._works[key] = True
-            except FAILURES:
+            except FAILED:
                 self._works[key] = False
         return self._works[key]
 
@@ -117,7 +114,7 @@ def _by_halves(
     for half in (slice(None, middle), slice(middle, None)):
         try:
             outcomes += trial.again(views[half], batch[half])
-        except FAILURES as worse:
+        except FAILED as worse:
             outcomes += _by_halves(views[half], batch[half], worse, trial)
     return outcomes
 

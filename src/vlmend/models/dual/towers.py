@@ -29,7 +29,7 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import PairKind
 from vlmend.errors import AnatomyProblem, BadParameter, ModelProblem
 from vlmend.models.anatomy.find import module_tree
-from vlmend.models.identity import processor_identity
+from vlmend.models.identity import config_digest, processor_identity
 from vlmend.models.reading.states import precise
 
 __all__ = ["Featured", "Features", "Inputs", "Towers", "find_towers", "pooled_states"]
@@ -152,7 +152,7 @@ def find_towers(model: PreTrainedModel, processor: Any) -> Towers:
         features=_of_blip if blip else _of_featured,
         vision=_tower(model, getattr(config, "vision_config", None)), text=text,
         kind="softmax" if bias is None else "sigmoid", scale=scale, bias=bias or 0.0,
-        parts=lambda: processor_identity(processor),
+        parts=lambda: processor_identity(processor) | {"config": config_digest(config)},
     )  # fmt: skip
 
 

@@ -43,9 +43,11 @@ def open_target(
     place = name if folder is None else folder
     try:
         config = config_of(place, options)
-    except ModelProblem:  # open_clip has another one; whatever else it is, loading tells it properly
-        config = None
-    dual = is_dual(place, options, config)
+        dual = is_dual(place, options, config)
+    except ModelProblem:
+        config, dual = None, is_dual(place, options)
+        if not dual:  # open_clip has a config of its own; else there is none
+            raise
     check("dual" if dual else "chat")
     if dual:
         return load_dual(place, name=name, options=options, config=config)

@@ -56,7 +56,8 @@ class RetrievalSkew(SampleSuite[DualTarget]):
     about: ClassVar[str] = "which group neutral texts retrieve first (dual encoders)"
 
     def applies(self, data: Dataset) -> bool:
-        return len({example.group for example in _pictures(data)}) > 1
+        gallery = _pictures(data)
+        return len(gallery) > K and len({example.group for example in gallery}) > 1 and _asks(data, gallery)
 
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
@@ -157,6 +158,11 @@ def _sample(query: Example, ranked: Sequence[Example]) -> Sample:
         values[f"precision_at_{K}"] = strata[:K].count(query.caption) / K
     group = "directed" if query.group else "neutral"
     return Sample(query.id, group, query.caption or query.prompt, query.prompt, values)
+
+
+def _asks(data: Dataset, gallery: Sequence[Example]) -> bool:
+    """Whether there is anything to search with: captions, or queries without a picture."""
+    return any(e.caption for e in gallery) or any(e.image is None and e.prompt for e in data.examples)
 
 
 def _pictures(data: Dataset) -> list[Example]:

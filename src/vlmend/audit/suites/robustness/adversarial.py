@@ -27,6 +27,8 @@ __all__ = ["EPSILONS", "SUITE", "Adversarial"]
 
 ATTACK = "pgd"
 STEPS = 20
+COUNT = 150
+"""Built-in pictures that are attacked unless a limit says otherwise: some minutes on two cores."""
 EPSILONS = (1, 4, 8)
 """In steps of 8 bits."""
 
@@ -104,7 +106,7 @@ def _attacked(subject: DualTarget, data: Dataset, limit: int | None, seed: int) 
     floor = {f"accuracy{FLOOR}": 1 / len(_classes(data.examples))}
     found: list[Sample] = []
     for place, epsilon in enumerate(EPSILONS):
-        made = attack.run(subject, data, Budget(epsilon / 255, STEPS), seed=seed, limit=limit)
+        made = attack.run(subject, data, Budget(epsilon / 255, STEPS), seed=seed, limit=limit or COUNT)
         conditions = {**({} if place else {CLEAN: CLEAN}), NOISE: f"{NOISE} {epsilon}/255"}
         for row in made.examples:
             told = attributes_of_attack(row)
