@@ -1,9 +1,9 @@
 """deduplicate: leaves one of all rows that say the same, so that nothing is learnt by heart for being repeated.
 
-Three stages find pairs. Exact: the same pixels and the same words in the same places. Near: pictures whose perceptual hashes differ in few
-bits, and words that share most of their shingles. Semantic: words whose sentence embeddings point the same way. A row
-that is dropped always names a row that was kept and that it is a pair with: where A ~ B ~ C but not A ~ C, dropping B
-alone is enough.
+Three stages find pairs. Exact: the same pixels and the same words in the same places. Near: pictures whose perceptual
+hashes differ in few bits, and words that share most of their shingles. Semantic: words whose sentence embeddings point
+the same way. A row that is dropped always names a row that was kept and that it is a pair with: where A ~ B ~ C but not
+A ~ C, dropping B alone is enough.
 
 Kandpal et al. 2022, arXiv 2202.06539; Lee et al. 2022, arXiv 2107.06499; Abbas et al. 2023 (SemDeDup), arXiv
 2303.09540; Slyman et al. 2024 (FairDeDup), arXiv 2404.16123.
