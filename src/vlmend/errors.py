@@ -3,6 +3,7 @@
     VlmendError
     ├── UsageError            what was asked cannot be read or does not fit together   (exit 2)
     │   ├── NameClash         two plug-ins of one name
+    │   ├── BrokenPlugin      a plug-in that cannot be imported
     │   ├── UnknownName       a method, suite, model or data set that is not registered
     │   ├── BadParameter      a parameter outside what its method allows
     │   └── BadData           a data file with rows that cannot be used
@@ -28,11 +29,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "FAILURES",
     "AnatomyProblem",
     "BadData",
     "BadImage",
     "BadParameter",
     "BatchProblem",
+    "BrokenPlugin",
     "EnvironmentProblem",
     "JudgeProblem",
     "MendMismatch",
@@ -46,6 +49,13 @@ __all__ = [
     "UsageError",
     "VlmendError",
 ]
+
+
+FAILURES = (
+    ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, StopIteration,
+    OSError,
+)  # fmt: skip
+"""What processors, models and other libraries raise over a row that they cannot read."""
 
 
 class VlmendError(Exception):
@@ -63,6 +73,11 @@ class VlmendError(Exception):
         super().__init__(f"{message} {hint}")
         self.message = message
         self.hint = hint
+
+    def add(self, sentence: str) -> None:
+        """Say more of what is wrong, before the hint."""
+        self.message = f"{self.message} {sentence}"
+        self.args = (f"{self.message} {self.hint}",)
 
 
 class UsageError(VlmendError):
@@ -82,6 +97,12 @@ class NameClash(UsageError):
     """Two plug-ins of one name."""
 
     code = "name-clash"
+
+
+class BrokenPlugin(UsageError):
+    """A plug-in that cannot be imported, or whose file does not hold what its place says."""
+
+    code = "broken-plugin"
 
 
 class BadParameter(UsageError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.models.families import family
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Example
@@ -99,6 +100,16 @@ def test_check_request_tells_a_bad_row_from_a_good_one(tiny: VLM) -> None:
         tiny.check_request(Example("bad", "an <image> marker", image=noise_image(16, 1)))
     with pytest.raises(SampleError, match="the model reads 64"):
         short(64).check_request(Example("long", "a" * 60))
+
+
+def test_a_row_without_an_image_is_checked_beside_one_too() -> None:
+    """BLIP-2 reads an image marker as a word until there is an image, which fits add."""
+    vlm = family("blip2")
+    assert vlm.anatomy.image_token_id is not None
+    marker = vlm.processor.tokenizer.convert_ids_to_tokens(vlm.anatomy.image_token_id)
+    vlm.check_request(Example("good", "describe now"))
+    with pytest.raises(SampleError, match="cannot read this request"):
+        vlm.check_request(Example("bad", f"describe {marker} now"))
 
 
 def test_greedy_decoding_and_draws_leave_the_global_generator_alone(tiny: VLM) -> None:

@@ -21,7 +21,7 @@ from typing_extensions import TypeVar
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
-from vlmend.errors import BadData, BadParameter, BatchProblem, SampleError, VlmendError
+from vlmend.errors import FAILURES, BadData, BadParameter, BatchProblem, SampleError, VlmendError
 
 __all__ = ["ATTACK", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack", "silent"]
 
@@ -244,7 +244,7 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         """Attacked rows, and why others cannot be: where a batch fails, it is tried row by row."""
         try:
             return self._attacked(task, rows, budget, seed), {}
-        except (SampleError, BatchProblem, ValueError, RuntimeError, TypeError, IndexError) as problem:
+        except (SampleError, BatchProblem, *FAILURES) as problem:
             if len(rows) == 1:
                 why = problem.message if isinstance(problem, VlmendError) else repr(problem)
                 return [], {rows[0].id: why}

@@ -18,7 +18,7 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatStates, Kind, Target, check_access, problem_of
-from vlmend.errors import UsageError, VlmendError
+from vlmend.errors import FAILURES, UsageError, VlmendError
 
 __all__ = [
     "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Added", "Budget",
@@ -68,18 +68,28 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
             )
         try:
             return self.learn(target, data, seed=seed)
-        except (VlmendError, ValueError, RuntimeError, TypeError, IndexError) as problem:
-            bad = {row.id: why for row in data.examples if (why := problem_of(target, row))}
-            good = tuple(row for row in data.examples if row.id not in bad)
-            if not bad or not good:
-                raise
-            try:
-                mend = self.learn(target, replace(data, examples=good), seed=seed)
-            except VlmendError:
-                raise problem from None
-            told = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:5])
-            note = f"{len(bad)} of {len(data.examples)} rows were left out of the fit ({told})."
-            return replace(mend, card=replace(mend.card, notes=(*mend.card.notes, note), data_digest=data.digest))
+        except (VlmendError, *FAILURES) as problem:
+            return self._again(target, data, seed, problem)
+
+    def _again(self, target: AnyTarget, data: Dataset, seed: int, problem: Exception) -> Mend:
+        """The fit without the rows that fail alone; `problem` is raised where none does, or where it fails again."""
+        bad = {row.id: why for row in data.examples if (why := problem_of(target, row))}
+        if not bad:
+            raise problem
+        good = tuple(row for row in data.examples if row.id not in bad)
+        told = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:5])
+        count = f"{len(data.examples) - len(good)} of {len(data.examples)} rows"
+        try:
+            if not good:
+                raise problem
+            mend = self.learn(target, replace(data, examples=good), seed=seed)
+        except (VlmendError, *FAILURES) as failed:
+            shown = problem if isinstance(problem, VlmendError) else failed
+            if isinstance(shown, VlmendError):
+                shown.add(f"{count} cannot be put to the model at all ({told}).")
+            raise shown from None
+        note = f"{count} were left out of the fit ({told})."
+        return replace(mend, card=replace(mend.card, notes=(*mend.card.notes, note), data_digest=data.digest))
 
     def builtin(self) -> Dataset | None:
         """The method's own data, where it is not fitted on requests; None means the built-in requests."""
