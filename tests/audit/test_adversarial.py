@@ -85,7 +85,7 @@ def test_a_picture_that_cannot_be_read_is_unscored() -> None:
 def test_a_limit_counts_for_each_group_and_classes_stay() -> None:
     rows = [row(k, NAMES[k % 2], epsilon) for epsilon in (0, 4) for k in range(4)]
     samples = SUITE.samples(world(rows, [True] * 8), Dataset("adv", tuple(rows)), 1, seed=0)
-    assert [(sample.id, sample.cluster) for sample in samples] == [("0@clean", "0"), ("0@pgd 4/255", "0")]
+    assert [(sample.id, sample.cluster) for sample in samples] == [("0@clean", "0"), ("0@4@pgd 4/255", "0")]
     assert samples[0].values["accuracy_floor"] == 0.5
 
 
