@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from vlmend import registry
-from vlmend.core.plugins import Plugin
+from vlmend.core.plugins import Plugin, held_by
 from vlmend.data.catalogue import listed_adapters
 from vlmend.data.requests import builtin_requests
 from vlmend.errors import UsageError
@@ -23,11 +22,9 @@ def listed(group: str, axis: str = "") -> list[Row]:
     """One row a plug-in, by full name; every row of a group has the same columns.
 
     Raises:
-        UsageError: There is no such group, or it knows no axes.
+        UsageError: There is no such group or axis, or the group knows no axes.
     """
-    if group not in registry.GROUPS:
-        raise UsageError(f"There is no group {group!r} of plug-ins.", f"There are: {', '.join(registry.GROUPS)}.")
-    if axis and not registry.GROUPS[group].by_axis:
+    if axis and not registry.group_of(group).by_axis:
         known = ", ".join(name for name, one in registry.GROUPS.items() if one.by_axis)
         raise UsageError(f"{group} are not told apart by axis.", f"--axis goes with {known}.")
     if group == "data":
@@ -37,7 +34,7 @@ def listed(group: str, axis: str = "") -> list[Row]:
 
 def _told(group: str, plugin: Plugin) -> Row:
     """The columns of a group after the name."""
-    held = _held(plugin)
+    held = held_by(registry.group_of(group), plugin)
     match group:
         case "methods":
             return {
@@ -54,11 +51,6 @@ def _told(group: str, plugin: Plugin) -> Row:
             return {"works on": held.works_on, "what": held.about}
         case _:
             return {"what": _summary(held)}
-
-
-def _held(plugin: Plugin) -> Any:
-    module, _, attribute = plugin.place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _joined(kinds: str | Sequence[str]) -> str:

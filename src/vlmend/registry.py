@@ -6,23 +6,23 @@ group `vlmend.GROUP`, named `axis/name` where the group knows axes.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from vlmend.core.contracts import AbstractAttack, AbstractExporter, AbstractMethod, AbstractStep, AbstractSuite
-from vlmend.core.plugins import Group, Plugin, plugins_of
+from vlmend.core.measures import Axis
+from vlmend.core.plugins import Group, Plugin, check_alone, held_by, plugins_of
 from vlmend.core.verdicts import Judge
 from vlmend.errors import BadParameter, UnknownName
 
 __all__ = [
-    "GROUPS", "configured", "exporter", "get", "make_attack", "make_judge", "make_method", "make_step", "model_folder",
-    "names", "plugin", "plugins", "suite",
+    "GROUPS", "configured", "exporter", "get", "group_of", "make_attack", "make_judge", "make_method", "make_step",
+    "model_folder", "names", "plugin", "plugins", "suite",
 ]  # fmt: skip
 
 GROUPS: dict[str, Group] = {
@@ -42,13 +42,38 @@ GROUPS: dict[str, Group] = {
 """Every kind of plug-in. Data adapters are read by `vlmend.data`, since one file may hold a family of sets."""
 
 
+def group_of(name: str) -> Group:
+    """A group of plug-ins by its name.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    if name not in GROUPS:
+        raise UnknownName(f"There is no group {name!r} of plug-ins.", f"There are: {', '.join(GROUPS)}.")
+    return GROUPS[name]
+
+
 def plugins(group: str, axis: str = "") -> list[Plugin]:
-    """Every plug-in of a group, or of one axis of it, sorted by full name."""
-    return [one for one in plugins_of(GROUPS[group]).values() if axis in ("", one.axis)]
+    """Every plug-in of a group, or of one axis of it, sorted by full name.
+
+    Raises:
+        UnknownName: There is no such group or axis.
+        NameClash: Two of those listed have one name.
+    """
+    kind = group_of(group)
+    every = plugins_of(kind).values()
+    axes = [*get_args(Axis), *(one.axis for one in every if one.axis)] if kind.by_axis else []
+    if axis and axis not in axes:
+        known = ", ".join(dict.fromkeys(axes)) or "none in this group"
+        raise UnknownName(f"There is no axis {axis!r} of {group}.", f"Axes: {known}.")
+    for one in every:
+        if any(axis in ("", it.axis) for it in (one, *one.rivals)):
+            check_alone(kind, one)
+    return [one for one in every if axis in ("", one.axis)]
 
 
 def names(group: str, axis: str = "") -> list[str]:
-    """Full names, as `vlmend list` prints them."""
+    """Full names, as `vlmend list` prints them; errors as `plugins`."""
     return [one.full for one in plugins(group, axis)]
 
 
@@ -57,20 +82,28 @@ def plugin(group: str, name: str) -> Plugin:
 
     Raises:
         UnknownName: There is none; the nearest name is told.
+        NameClash: There are several.
     """
-    every = plugins_of(GROUPS[group])
+    kind = group_of(group)
+    every = plugins_of(kind)
     found = every.get(name.rpartition("/")[2])
-    if found is None or name not in (found.name, found.full):
+    if found is None or name not in (found.name, found.full, *(one.full for one in found.rivals)):
         close = get_close_matches(name, [*every, *(one.full for one in every.values())], n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise UnknownName(f"There is no {GROUPS[group].singular} {name!r}.", f"{hint}See: vlmend list {group}.")
+        raise UnknownName(f"There is no {kind.singular} {name!r}.", f"{hint}See: vlmend list {group}.")
+    check_alone(kind, found)
     return found
 
 
 def get(group: str, name: str) -> Any:
-    """What a plug-in's file holds: a class of methods, attacks, steps and judges, an object of suites and exporters."""
-    module, _, attribute = plugin(group, name).place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """What a plug-in's file holds: a class of methods, attacks, steps and judges, an object of suites and exporters.
+
+    Raises:
+        UnknownName: There is no such plug-in.
+        NameClash: There are several.
+        BrokenPlugin: It cannot be imported.
+    """
+    return held_by(group_of(group), plugin(group, name))
 
 
 def make_method(name: str, parameters: Mapping[str, Any]) -> AbstractMethod[Any]:
@@ -114,8 +147,7 @@ def model_folder(name: str) -> str | Path:
     found = plugins_of(GROUPS["models"]).get(name)
     if found is None:
         return name
-    module, _, function = found.place.partition(":")
-    make: Callable[[], Path] = getattr(importlib.import_module(module), function)
+    make: Callable[[], Path] = held_by(GROUPS["models"], found)
     return make()
 
 

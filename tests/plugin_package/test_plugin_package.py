@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from vlmend import registry, testing
+from vlmend.audit.plan import suites_of
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import RewritePrompt
 from vlmend.core.verdicts import Exchange
 from vlmend.data.catalogue import adapters
-from vlmend.errors import NameClash
+from vlmend.errors import BrokenPlugin, NameClash, UnknownName
 from vlmend.listing import listed
 
 HERE = Path(__file__).parent
@@ -123,3 +124,35 @@ def test_the_name_of_one_of_ours_is_a_clash(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(NameClash, match="Two suites are called over_refusal"):
         registry.suite("safety/over_refusal")
+
+
+def test_a_clash_is_told_to_those_who_ask_for_it_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "another", {"vlmend.suites": {"fairness/over_refusal": "another:SUITE"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert registry.suite("utility/instructions").name == "utility/instructions"
+    assert "utility/instructions" in suites_of(("utility",))
+    for asked in (lambda: registry.names("suites", "fairness"), lambda: registry.suite("fairness/over_refusal")):
+        with pytest.raises(NameClash, match="Two suites are called over_refusal"):
+            asked()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("no_such_module:SUITE", "No module named"), ("json:SUITE", "no attribute 'SUITE'")]
+)
+def test_a_broken_plugin_is_told_with_its_place(
+    place: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "another", {"vlmend.suites": {"safety/broken": place}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "safety/broken" in registry.names("suites")
+    for asked in (lambda: registry.suite("broken"), lambda: suites_of(("safety",)), lambda: listed("suites")):
+        with pytest.raises(BrokenPlugin, match=f"The suite safety/broken cannot be had from {place} .*{reason}"):
+            asked()
+
+
+def test_a_group_or_axis_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(UnknownName, match=r"no group 'frobs' of plug-ins\. There are: methods, attacks"):
+        registry.names("frobs")
+    with pytest.raises(UnknownName, match=r"no axis 'nonsense' of suites\. Axes: safety, privacy, fairness"):
+        registry.names("suites", "nonsense")
+    assert registry.names("judges", "") != []

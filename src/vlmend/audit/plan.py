@@ -62,11 +62,7 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
     """
     found: list[str] = []
     for name in wanted:
-        of_axis = (
-            [registry.suite(one.full) for one in registry.plugins("suites") if one.axis == name]
-            if name in get_args(Axis)
-            else []
-        )
+        of_axis = [registry.suite(full) for full in registry.names("suites", name)] if name in get_args(Axis) else []
         fitting = [suite for suite in of_axis or [registry.suite(name)] if suite.works_on == kind]
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
@@ -83,7 +79,7 @@ def check_names(wanted: Sequence[str]) -> None:
     problems: list[UnknownName] = []
     for name in wanted:
         if name in get_args(Axis):
-            if not any(one.axis == name for one in registry.plugins("suites")):
+            if not registry.names("suites", name):
                 problems.append(UnknownName(f"The axis {name} has no suite yet.", "See: vlmend list suites."))
             continue
         try:

@@ -1,15 +1,17 @@
-"""How plug-ins are found: ours by the place of their files, others by entry points; none is imported."""
+"""How plug-ins are found: ours by the place of their files, others by entry points; finding imports none."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
+from typing import Any
 
-from vlmend.errors import NameClash
+from vlmend.errors import BrokenPlugin, NameClash, VlmendError
 
-__all__ = ["Group", "Plugin", "plugins_of"]
+__all__ = ["Group", "Plugin", "check_alone", "held_by", "plugins_of"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Plugin:
     Attributes:
         full: `axis/name`, or the name alone where the group knows no axes.
         place: `module:attribute`.
+        rivals: Others of the same name elsewhere: whoever asks for one of them meets `check_alone`.
     """
 
     full: str
     place: str
+    rivals: tuple[Plugin, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,21 +59,51 @@ class Plugin:
 
 
 def plugins_of(group: Group) -> dict[str, Plugin]:
-    """Every plug-in of a group by its name, which is unique over axes.
-
-    Raises:
-        NameClash: Two have one name; both places are named.
-    """
+    """Every plug-in of a group by its name, which is unique over axes; a clash is kept as `rivals`."""
     found: dict[str, Plugin] = {}
     for plugin in (*_files(group), *_entries(group)):
         other = found.get(plugin.name)
-        if other is not None and other.place != plugin.place:
-            raise NameClash(
-                f"Two {group.name} are called {plugin.name}: {other.place} and {plugin.place}.",
-                "Rename one of them: names are unique over all axes and packages.",
-            )
-        found[plugin.name] = plugin
+        if other is None:
+            found[plugin.name] = plugin
+        elif plugin.place not in (other.place, *(one.place for one in other.rivals)):
+            found[plugin.name] = replace(other, rivals=(*other.rivals, plugin))
     return dict(sorted(found.items(), key=lambda item: item[1].full))
+
+
+def check_alone(group: Group, plugin: Plugin) -> None:
+    """Refuse a plug-in that shares its name with others.
+
+    Raises:
+        NameClash: It does; the places are named.
+    """
+    if plugin.rivals:
+        places = [one.place for one in (plugin, *plugin.rivals)]
+        raise NameClash(
+            f"{'Two' if len(places) == 2 else len(places)} {group.name} are called {plugin.name}: "
+            f"{' and '.join(places)}.",
+            "Rename all but one of them: names are unique over all axes and packages.",
+        )
+
+
+def held_by(group: Group, plugin: Plugin) -> Any:
+    """What stands at a plug-in's place; imports the one file.
+
+    Raises:
+        NameClash: It shares its name with others.
+        BrokenPlugin: The file cannot be imported or holds no such attribute.
+    """
+    check_alone(group, plugin)
+    module, _, attribute = plugin.place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except VlmendError:
+        raise
+    except Exception as problem:
+        raise BrokenPlugin(
+            f"The {group.singular} {plugin.full} cannot be had from {plugin.place} "
+            f"({type(problem).__name__}: {problem}).",
+            f"Repair or uninstall the package that holds {module.partition('.')[0]}.",
+        ) from problem
 
 
 def _files(group: Group) -> list[Plugin]:

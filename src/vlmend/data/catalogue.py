@@ -6,11 +6,10 @@ point in the group `vlmend.data`.
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from typing import cast
 
-from vlmend.core.plugins import Group, Plugin, plugins_of
+from vlmend.core.plugins import Group, Plugin, held_by, plugins_of
 from vlmend.data.adapter import Adapter
 from vlmend.errors import NameClash, UsageError
 
@@ -25,7 +24,8 @@ def adapters() -> dict[str, Adapter]:
 
     Raises:
         NameClash: Two sets have one name; both places are named.
-        UsageError: A place holds something else than adapters.
+        BrokenPlugin: A place cannot be imported.
+        UsageError: It holds something else than adapters.
     """
     found: dict[str, tuple[str, Adapter]] = {}
     for plugin in plugins_of(GROUP).values():
@@ -77,8 +77,7 @@ def adapter_table() -> str:
 
 
 def _held(plugin: Plugin) -> tuple[Adapter, ...]:
-    module, _, attribute = plugin.place.partition(":")
-    held = cast("object", getattr(importlib.import_module(module), attribute, None))
+    held = cast("object", held_by(GROUP, plugin))
     several = cast("tuple[object, ...]", held) if isinstance(held, tuple) else (held,)
     sets = tuple(one for one in several if isinstance(one, Adapter))
     if len(sets) != len(several) or not sets:
