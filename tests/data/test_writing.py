@@ -148,6 +148,13 @@ def test_rows_that_would_not_read_again_are_refused_at_once(tmp_path: Path) -> N
         write_data(Dataset("set", rows), tmp_path / "out")
     with pytest.raises(BadData, match="it has no rows"):
         write_data(Dataset("set", ()), tmp_path / "out")
-    with pytest.raises(BadData, match="ids occur twice, as 'c'"):
-        write_data(Dataset("set", (rows[2], rows[2])), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_further_images_without_a_first_and_attributes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    attributes: dict[str, Any] = {}
+    rows = (Example("a", "q", more_images=(PICTURES[0],)), Example("b", "q", attributes=attributes))
+    attributes["age"] = 3  # after types are checked
+    with pytest.raises(BadData, match=r"a: more_images without an image.*; b: attributes\.age: .*valid string"):
+        write_data(Dataset("set", rows), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

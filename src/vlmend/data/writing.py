@@ -12,18 +12,18 @@ import io
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import PIL.Image
+from pydantic import ValidationError
 
 from vlmend.core.contracts import DataEdit
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.jsontext import to_json
 from vlmend.data.editing import report_page, report_values
-from vlmend.data.jsonrow import example_of, row_of
+from vlmend.data.jsonrow import Problem, example_of, problems_of, row_of
 from vlmend.data.sources import DESCRIPTION, ROWS, SHOWN, Description
 from vlmend.errors import BadData, RunProblem, SampleError, UsageError
 
@@ -80,15 +80,23 @@ def _check(dataset: Dataset) -> None:
     """Refuse what `read_jsonl` would not read again, all rows at once."""
     bad: list[str] = []
     for example in dataset.examples:
-        _, problems = example_of(row_of(example, lambda image: "x"), example.id, Path())
-        bad += [f"{example.id}: {problem.what}" for problem in problems]
-    doubled = [name for name, count in Counter(example.id for example in dataset.examples).items() if count > 1]
-    if bad or doubled or not dataset.examples:
-        what = "; ".join(bad[:SHOWN]) or (f"ids occur twice, as {doubled[0]!r}" if doubled else "it has no rows")
+        bad += [f"{example.id}: {problem.what}" for problem in _problems(example)]
+    if bad or not dataset.examples:
+        what = "; ".join(bad[:SHOWN]) or "it has no rows"
         raise BadData(
             f"{dataset.name} cannot be written as data that reads again: {what}.",
             "Every row needs an id of its own, and a prompt, picture, caption, turn or attribute.",
         )
+
+
+def _problems(example: Example) -> list[Problem]:
+    if example.image is None and example.more_images:
+        return [Problem("more_images without an image: the first would be read again as the image")]
+    try:
+        row = row_of(example, lambda image: "x")
+    except ValidationError as problem:
+        return problems_of(problem)
+    return example_of(row, example.id, Path())[1]
 
 
 def _holds(folder: Path, said: Description) -> bool:
