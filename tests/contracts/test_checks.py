@@ -119,7 +119,7 @@ class Brittle(Sound):
 
     def learn(self, target: Any, data: Dataset, *, seed: int) -> Mend:
         if any(row.image is not None for row in data.examples):
-            raise KeyError("picture")
+            raise MemoryError("picture")
         return self.made(target, data, seed, [self.edit()], {})
 
 
