@@ -93,6 +93,13 @@ def test_another_study_in_the_folder_is_refused(studied: Path) -> None:
         run(tiny_vlm(seed=0), studied, parts=("nothing",))
 
 
+def test_the_same_weights_under_another_chat_template_are_another_study(studied: Path) -> None:
+    other = tiny_vlm(seed=0)
+    other.processor.chat_template += " "
+    with pytest.raises(RunProblem, match="identity differs"):
+        run(other, studied)
+
+
 def test_a_page_is_made_where_nothing_could_be_scored(studied: Path, tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "study.json").write_text((studied / "study.json").read_text())

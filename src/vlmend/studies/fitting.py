@@ -41,9 +41,10 @@ def fitted(target: Target, method: AbstractMethod[Any], data: Dataset, folder: P
     clock = folder / "fit_seconds.json"
     try:
         mend = Mend.load(folder)
-        same = (mend.card.method, mend.card.model_digest, mend.card.data_digest, mend.card.parameters, mend.card.seed)
+        card = mend.card
+        same = (card.method, dict(card.identity), card.data_digest, card.parameters, card.seed)
         wanted = json.loads(json.dumps(method.parameters))
-        if same == (method.name, target.model_digest, data.digest, wanted, seed):
+        if same == (method.name, dict(target.identity), data.digest, wanted, seed):
             return mend, json.loads(clock.read_text()) if clock.exists() else 0.0
     except UsageError:
         pass  # nothing there yet, or cut off while it was written

@@ -116,7 +116,8 @@ def _claim(
 ) -> None:
     """Write `study.json`, or check that the folder holds this very study."""
     claim: dict[str, Any] = {
-        "model": target.name, "model_digest": target.model_digest, "anchors": anchors.digest,
+        "model": target.name, "model_digest": target.model_digest, "identity": dict(target.identity),
+        "anchors": anchors.digest,
         "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "judge": judge.id,
         "seed": seed,
     }  # fmt: skip
