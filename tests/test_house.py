@@ -7,6 +7,7 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,26 @@ def test_files_to_400_lines_functions_to_50(file: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 50, f"{node.name} is too long"
+
+
+def test_files_are_written_in_one_place() -> None:
+    """Elsewhere a kill or a full disk would leave half a file, or others could read it."""
+    found = {f"{file.relative_to(ROOT)}: {name}" for file in SOURCES for name in _writes(ast.parse(file.read_text()))}
+    assert found == {"src/vlmend/core/files.py: open"}
+    assert [*_writes(ast.parse("a.write_text(b)\nopen(a, 'w')\na.open(mode='ab')\nopen(a)\nb.open()"))] == [
+        "write_text", "open", "open",
+    ]  # fmt: skip
+
+
+def _writes(tree: ast.AST) -> Iterator[str]:
+    """Names of the calls that write to files."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        words = [one.value for one in (*call.args, *(k.value for k in call.keywords)) if isinstance(one, ast.Constant)]
+        if name in ("write_text", "write_bytes"):
+            yield name
+        if name == "open" and any(isinstance(one, str) and re.fullmatch(r"[wax]\+?[bt]?|r\+b?", one) for one in words):
+            yield name
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from pydantic import ValidationError
 
 from vlmend.core.attacks import AbstractAttack, Budget, attributes_of_attack, silent
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.files import append
 from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.targets import Target, check_access, key_of
 from vlmend.data.jsonrow import JsonRow, example_of, row_of
 from vlmend.data.writing import write_data
-from vlmend.errors import RunProblem, UsageError
+from vlmend.errors import UsageError
 from vlmend.pictures.galleries import object_pictures
 
 __all__ = ["KEPT", "Attacked", "own_pictures", "run_attack"]
@@ -99,7 +99,7 @@ class _Journal:
         self._key = key
         self._rows: dict[str, Example] = {}
         file = self._done if self._done.is_file() else self._file
-        if not file.is_file():
+        if not _begun(file):
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
                 raise UsageError(f"{out} holds something else.", "Choose another --out, or remove that folder first.")
             return
@@ -127,26 +127,19 @@ class _Journal:
         if not rows:
             return
         texts = [row_of(row, lambda image: image.to_data_uri()).model_dump_json(exclude_defaults=True) for row in rows]
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            new = not self._file.exists()
-            with self._file.open("a", encoding="utf-8", newline="\n") as lines:
-                # A line that was cut off by a kill ends here and is skipped when the file is read.
-                lines.write(json.dumps({"key": self._key}) + "\n" if new else "\n")
-                lines.write("".join(text + "\n" for text in texts))
-                lines.flush()
-                os.fsync(lines.fileno())
-        except OSError as problem:
-            raise RunProblem(
-                f"{self._file} cannot be written ({problem.strerror}).",
-                "Make room and run the same command again: what is finished is kept.",
-            ) from problem
+        # A line that was cut off by a kill ends here and is skipped when the file is read.
+        before = "\n" if _begun(self._file) else json.dumps({"key": self._key}) + "\n"
+        append(self._file, before + "".join(text + "\n" for text in texts))
         self._rows |= {row.id: row for row in rows}
 
     def finish(self) -> None:
         """Move the rows to the data that were made of them."""
         if self._file.is_file():
             self._file.replace(self._done)
+
+
+def _begun(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _read(line: str) -> Example | None:

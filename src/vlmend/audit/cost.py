@@ -5,7 +5,6 @@ Kept apart from the scorecard, which must not vary from run to run.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.audit.journal import Journal
+from vlmend.core.files import read_json, write_json
 
 __all__ = ["energy_joules", "metered"]
 
@@ -28,7 +28,7 @@ def metered(file: Path, journal: Journal) -> Generator[None]:
     the whole processor while the block ran, other programs included, and null where it cannot be read
     (no Linux, no permission) or the counter overflowed.
     """
-    before = _read(file)
+    before = read_json(file) or {}
     known = sum(reply.seconds for reply in journal.replies())
     began, joules = time.monotonic(), energy_joules()
     try:
@@ -78,13 +78,4 @@ def _write(
             "watt_hours": None if energy is None else round(1000 * energy / 3600 / n, 2),
         } if n else None,
     }  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(cost, indent=2) + "\n")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The totals so far; a cut-off file counts as none."""
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
+    write_json(file, cost)

@@ -14,11 +14,12 @@ from typing import Any
 
 from vlmend.audit.judging import Bench, Pictures, judges_of
 from vlmend.audit.suite import Answer, Suite, question_suite
+from vlmend.core.files import write_file
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard, behind
 from vlmend.core.metrics.raters import kappa_interval
 from vlmend.core.verdicts import Judge, Verdict
-from vlmend.errors import RunProblem, SampleError
+from vlmend.errors import SampleError
 
 __all__ = ["Labelled", "fold"]
 
@@ -134,20 +135,12 @@ def _write_samples(
     pictures: Mapping[str, Pictures],
 ) -> None:  # fmt: skip
     lines: list[str] = []
-    try:
-        for name, by in labelled.items():
-            for k, answer in enumerate(next(iter(by.values()))):
-                said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
-                image = _thumbnail(out / "images", pictures[name].get(answer.id))
-                lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said, "image": image}) + "\n")
-        new = out / "samples.new"
-        new.write_text("".join(lines))
-        new.replace(out / "samples.jsonl")
-    except OSError as problem:
-        raise RunProblem(
-            f"The samples cannot be written to {out} ({problem.strerror}).",
-            "Make room and run the same command again: finished replies are kept.",
-        ) from problem
+    for name, by in labelled.items():
+        for k, answer in enumerate(next(iter(by.values()))):
+            said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
+            image = _thumbnail(out / "images", pictures[name].get(answer.id))
+            lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said, "image": image}) + "\n")
+    write_file(out / "samples.jsonl", "".join(lines))
 
 
 def _thumbnail(folder: Path, image: Image | None) -> str | None:
@@ -161,8 +154,7 @@ def _thumbnail(folder: Path, image: Image | None) -> str | None:
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             held = io.BytesIO()
             small.save(held, "WEBP", quality=80, method=0)
-            folder.mkdir(exist_ok=True)
-            file.write_bytes(held.getvalue())
+            write_file(file, held.getvalue(), sync=False)
     except SampleError:
         return None
     return file.name

@@ -7,12 +7,11 @@ or any line that a fault garbled, is dropped when the file is read, and computed
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmend.errors import RunProblem
+from vlmend.core.files import append, write_file
 
 __all__ = ["Records"]
 
@@ -40,7 +39,7 @@ class Records:
         lines = [line for line in file.read_bytes().split(b"\n") if line]
         kept = [line for line in lines if self._read(line)]
         if len(kept) != len(lines) and not foreign:
-            self._rewrite(kept)
+            write_file(file, b"".join(line + b"\n" for line in kept))
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows, each with its `key`, and sync them to disk.
@@ -48,28 +47,9 @@ class Records:
         Raises:
             RunProblem: The disk is full or gone; what was written before stays good.
         """
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a") as out:
-                out.write("".join(json.dumps(row) + "\n" for row in rows))
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as problem:
-            raise RunProblem(
-                f"{self._file} cannot be written ({problem.strerror}).",
-                "Make room and run the same command again: what is finished is kept.",
-            ) from problem
+        append(self._file, "".join(json.dumps(row) + "\n" for row in rows))
         for row in rows:
             self._keep(dict(row))
-
-    def _rewrite(self, lines: Sequence[bytes]) -> None:
-        """The good lines alone, in one step: a kill in the middle leaves the file as it was."""
-        new = self._file.with_suffix(".new")
-        with new.open("wb") as out:
-            out.write(b"".join(line + b"\n" for line in lines))
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(self._file)
 
     def _read(self, line: bytes) -> bool:
         try:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from vlmend.audit.plan import Plan
 from vlmend.core.examples import Dataset
+from vlmend.core.files import make_folder, read_json, write_json
 from vlmend.core.measures import Scorecard
 from vlmend.core.provenance import versions
 from vlmend.core.targets import Target
@@ -26,7 +27,7 @@ def held(out: Path) -> Generator[None]:
     """Hold the run folder for this process; the system lets go of it when the process dies, however it dies."""
     lock = FileLock(out / ".lock", timeout=0)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         lock.acquire()
         yield
     except Timeout as problem:
@@ -52,15 +53,10 @@ def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None
     """
     wanted = json.loads(json.dumps(_told(plan, subject, data)))
     file = out / "run.json"
-    try:
-        if not file.exists():
-            file.write_text(json.dumps(wanted, indent=2) + "\n")
-        found: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError) as problem:
-        raise RunProblem(
-            f"The run folder {out} cannot be used ({problem}).", "Choose another --out, or make room."
-        ) from problem
-    if found != wanted:
+    found = read_json(file)
+    if found is None:
+        write_json(file, wanted)
+    elif found != wanted:
         raise RunProblem(
             f"{out} holds another run (its {', '.join(_differing(found, wanted))} differs).",
             "Choose another --out, or remove the folder to start anew.",

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from vlmend.core.jsontext import to_json
-from vlmend.errors import RunProblem, UsageError
+from vlmend.core.files import write_json
+from vlmend.errors import UsageError
 
 __all__ = ["Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure"]
 
@@ -98,15 +98,12 @@ class Scorecard:
     judges: tuple[dict[str, Any], ...] = ()
 
     def save(self, file: Path) -> None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".new").write_text(to_json(asdict(self), indent=2) + "\n")
-            file.with_suffix(".new").replace(file)
-        except OSError as problem:
-            raise RunProblem(
-                f"The scorecard cannot be written to {file} ({problem.strerror}).",
-                "Make room or choose another --out; the finished replies are kept.",
-            ) from problem
+        """Write it.
+
+        Raises:
+            RunProblem: It cannot be written.
+        """
+        write_json(file, asdict(self))
 
     @classmethod
     def load(cls, file: Path) -> Scorecard:

@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from vlmend.core.edits import AnyEdit, idle
+from vlmend.core.files import write_together
 from vlmend.core.packing import pack, unpack
-from vlmend.errors import MendMismatch, RunProblem, UsageError
+from vlmend.errors import MendMismatch, UsageError
 
 __all__ = ["Mend", "MendCard"]
 
@@ -127,21 +128,14 @@ class Mend:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode() + tensors).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write `mend.json` and `mend.safetensors`, each in one step."""
+        """Write `mend.json` and `mend.safetensors`, together.
+
+        Raises:
+            RunProblem: They cannot be written; a mend that was there is as it was.
+        """
         manifest, tensors = self._serialised()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in (
-                ("mend.safetensors", tensors),
-                ("mend.json", json.dumps(manifest, indent=2).encode()),
-            ):
-                (folder / f"{name}.new").write_bytes(content)
-                (folder / f"{name}.new").replace(folder / name)
-        except OSError as problem:
-            raise RunProblem(
-                f"The mend cannot be written to {folder} ({problem.strerror}).",
-                "Choose another --out, or make room.",
-            ) from problem
+        text = json.dumps(manifest, indent=2).encode()
+        write_together({folder / "mend.safetensors": tensors, folder / "mend.json": text})
 
     @classmethod
     def load(cls, folder: Path) -> Mend:

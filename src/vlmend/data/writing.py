@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from vlmend.core.contracts import DataEdit
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.files import make_folder, replacing, write_file
 from vlmend.core.images import Image
 from vlmend.core.jsontext import to_json
 from vlmend.data.editing import report_page, report_values
@@ -58,7 +59,7 @@ def write_data(dataset: Dataset, folder: Path, edit: DataEdit | None = None) -> 
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = folder.with_name(f".{folder.name}-{os.getpid()}")
         try:
-            beside.mkdir()
+            make_folder(beside)
             _fill(dataset, beside, texts | {DESCRIPTION: said.model_dump_json(indent=2) + "\n"})
             if folder.is_dir():
                 folder.rmdir()
@@ -119,20 +120,17 @@ def _holds(folder: Path, said: Description) -> bool:
 
 def _add(folder: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
-        new = folder / f"{name}.new"
-        new.write_text(text, "utf-8", newline="\n")
-        new.replace(folder / name)
+        write_file(folder / name, text)
 
 
 def _fill(dataset: Dataset, folder: Path, texts: Mapping[str, str]) -> None:
     """Pictures first, then the rows that name them, then what is said of them."""
     shelf = _Shelf(folder)
-    with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as lines:
+    with replacing(folder / ROWS) as lines:
         for example in dataset.examples:
             values = row_of(example, shelf.put).model_dump(mode="json", exclude_defaults=True)
-            lines.write(json.dumps(values | {"prompt": example.prompt}, ensure_ascii=False) + "\n")
-    for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8", newline="\n")
+            lines.write((json.dumps(values | {"prompt": example.prompt}, ensure_ascii=False) + "\n").encode())
+    _add(folder, texts)
 
 
 class _Shelf:
@@ -151,8 +149,7 @@ class _Shelf:
         if digest not in self._names:
             self._names[digest] = f"{IMAGES}/{digest[:32]}{_suffix(content)}"
             file = self._folder / self._names[digest]
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
+            write_file(file, content, sync=False)
         return self._names[digest]
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from vlmend.core.contracts import AbstractExporter
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import AddVector
+from vlmend.core.files import SHARED, write_file
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint, versions
@@ -184,7 +185,7 @@ def _write(made: VLM, result: Exported, card: str) -> None:
         with quiet():
             made.model.save_pretrained(building)
             made.processor.save_pretrained(building)
-        (building / "README.md").write_text(card)
+        write_file(building / "README.md", card, mode=SHARED)
         _read_back(building, result)
         building.replace(out)
     except (OSError, SafetensorError) as problem:

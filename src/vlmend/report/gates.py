@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from vlmend.core.files import SHARED, append, write_file
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Measure, Scorecard
-from vlmend.errors import RunProblem
 
 __all__ = ["markdown", "write_junit", "write_markdown"]
 
@@ -42,7 +42,7 @@ def said(result: GateResult) -> str:
 
 def write_markdown(card: Scorecard, results: Sequence[GateResult], file: Path) -> None:
     """Append the summary to a file, as GitHub's step summary wants it."""
-    _write(file, markdown(card, results), append=True)
+    append(file, markdown(card, results), mode=SHARED)
 
 
 def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> None:
@@ -57,7 +57,8 @@ def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> N
             text = f"{one.gate.field} is {said(one)} (n = {one.row.n}, unscored = {one.row.unscored})"
             ElementTree.SubElement(case, "failure", message=text)
     ElementTree.indent(suite)
-    _write(file, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n", append=False)
+    text = ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    write_file(file, text, mode=SHARED)
 
 
 def _row(row: Measure) -> str:
@@ -67,12 +68,3 @@ def _row(row: Measure) -> str:
     chance = row.written(row.floor, 1)
     cells = (row.suite, row.name, row.group, value, interval, chance, row.n, row.unscored, row.judge, alike)
     return f"| {' | '.join(map(str, cells))} |"
-
-
-def _write(file: Path, text: str, *, append: bool) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a" if append else "w", encoding="utf-8") as out:
-            out.write(text)
-    except OSError as problem:
-        raise RunProblem(f"{file} cannot be written ({problem.strerror}).", "Choose another file.") from problem

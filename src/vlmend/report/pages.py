@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vlmend.core.files import write_file
 from vlmend.core.metrics.paired import Paired
-from vlmend.errors import RunProblem
 
 __all__ = ["write_page"]
 
@@ -28,13 +28,7 @@ def write_page(template: str, content: dict[str, Any], out: Path) -> None:
     environment.filters |= {"rate": _rate, "p": _p, "difference": _difference}
     style = resources.files("vlmend.report").joinpath("style.css").read_text("utf-8")
     page = environment.get_template(template).render(content | {"style": style})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, "utf-8")
-    except OSError as problem:
-        raise RunProblem(
-            f"The report cannot be written to {out} ({problem.strerror}).", "Choose another --out."
-        ) from problem
+    write_file(out, page.encode(errors="replace"))  # a reply may hold half of a pair of surrogates
 
 
 def _rate(row: dict[str, Any]) -> str:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.examples import Dataset
+from vlmend.core.files import write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker
-from vlmend.studies.files import write_json
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Outcome, Panels, Sizes, front, measure, panels, table_row
 from vlmend.studies.remembering import remembering

@@ -6,7 +6,6 @@ asked the same held-out questions; each row has paired tests against the undefen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 from vlmend import registry
 from vlmend.core.examples import Dataset
+from vlmend.core.files import read_json, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker, Panel
-from vlmend.studies.files import write_json
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
@@ -108,7 +107,7 @@ def _times(
 ) -> dict[str, float]:
     """Seconds a request with its image, interleaved over all defences; kept once measured."""
     key = sorted(f"{name}:{mend.digest}" for name, mends in views.items() for mend in mends)
-    if file.exists() and (held := json.loads(file.read_text()))["key"] == key:
+    if (held := read_json(file)) is not None and held["key"] == key:
         return held["seconds"]
     questions = harmful.only("original").questions[:TIMED]
     batch = [question.conversation(target.image_side) for question in questions]

@@ -11,6 +11,7 @@ from typing import Any
 from vlmend import registry
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset
+from vlmend.core.files import read_json, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Target
 from vlmend.errors import UsageError
@@ -45,12 +46,12 @@ def fitted(target: Target, method: AbstractMethod[Any], data: Dataset, folder: P
         same = (card.method, dict(card.identity), card.data_digest, card.parameters, card.seed)
         wanted = json.loads(json.dumps(method.parameters))
         if same == (method.name, dict(target.identity), data.digest, wanted, seed):
-            return mend, json.loads(clock.read_text()) if clock.exists() else 0.0
+            return mend, read_json(clock) or 0.0
     except UsageError:
         pass  # nothing there yet, or cut off while it was written
     began = time.monotonic()
     mend = method.fit(target, data, seed=seed)
     seconds = time.monotonic() - began
     mend.save(folder)
-    clock.write_text(json.dumps(round(seconds, 2)))
+    write_json(clock, round(seconds, 2))
     return mend, seconds

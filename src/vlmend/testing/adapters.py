@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from vlmend.core.files import write_file
 from vlmend.data.adapter import Adapter, Kind, Pictures
 from vlmend.data.catalogue import adapter_table, adapters, listed_adapters
 from vlmend.errors import BadData, UnknownName
@@ -84,7 +85,7 @@ def strange_rows_are_refused(trial: AdapterTrial) -> None:
     """A file of other rows is no such set: the error says which set was looked for, and how to get it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "strange.jsonl"
-        file.write_text(json.dumps({"no_such_field": 1}) + "\n")
+        write_file(file, json.dumps({"no_such_field": 1}) + "\n")
         problem = refused(BadData, lambda: trial.adapter.read(file), "a file of other rows")
     require(trial.adapter.title in problem.message, f"the refusal does not say what it is not: {problem.message}")
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from vlmend.core.files import append
+
 __all__ = ["LoopSettings", "StepHook", "train", "train_at_once"]
 
 
@@ -80,9 +82,8 @@ def train(
         losses.append(_step(step, parameters, loss_of_step, optimiser, settings.clip, hooks))
         schedule.step()
         report(step, losses[-1])
-        with (folder / "losses.jsonl").open("a") as out:
-            seconds = round(time.monotonic() - began, 2)
-            out.write(json.dumps({"step": step, "loss": round(losses[-1], 4), "seconds": seconds}) + "\n")
+        told = {"step": step, "loss": round(losses[-1], 4), "seconds": round(time.monotonic() - began, 2)}
+        append(folder / "losses.jsonl", json.dumps(told) + "\n", sync=False)
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
             state = {
                 "parameters": [parameter.detach() for parameter in parameters],

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from inspect_ai.log import (
     EvalConfig,
@@ -31,6 +31,8 @@ from inspect_ai.log import (
     EvalStats,
 )
 
+from vlmend.core.files import make_folder, replacing
+
 __all__ = ["write_logs"]
 
 FORMAT = 2
@@ -42,14 +44,13 @@ Row = dict[str, Any]
 def write_logs(out: Path) -> list[Path]:
     """Write `logs/` anew from `run.json`, `samples.jsonl` and `images/` of a run folder; gives the files."""
     folder = out / "logs"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     run = json.loads((out / "run.json").read_text())
     files: list[Path] = []
     for suite, rows in groupby(_rows(out / "samples.jsonl"), key=lambda row: str(row["suite"])):
         file = folder / f"{suite.replace('/', '-')}.eval"
-        new = file.with_suffix(".new")
-        _write(new, suite, rows, run, out / "images")
-        new.replace(file)
+        with replacing(file) as packed:
+            _write(packed, suite, rows, run, out / "images")
         files.append(file)
     for old in set(folder.glob("*.eval")) - set(files):
         old.unlink()
@@ -62,7 +63,7 @@ def _rows(file: Path) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def _write(file: Path, suite: str, rows: Iterator[Row], run: Row, images: Path) -> None:
+def _write(file: BinaryIO, suite: str, rows: Iterator[Row], run: Row, images: Path) -> None:
     model = f"vlmend/{run['target']}"
     spec = _spec(suite, model, run)
     counts: dict[str, Counter[str]] = {}

@@ -23,8 +23,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmend.audit.suite import question_suite
+from vlmend.core.files import append
 from vlmend.core.verdicts import Exchange
-from vlmend.errors import BadData, BadParameter, RunProblem, UsageError
+from vlmend.errors import BadData, BadParameter, UsageError
 
 __all__ = [
     "HumanLabel", "Item", "LabelRow", "Sample", "Session", "judged_samples", "label_file", "labels_in", "queue_of",
@@ -187,17 +188,7 @@ class Session:
             digest=item.digest, label=label, seconds=round(seconds, 1), labeller=self._file.stem, at=now,
             image=item.image, strata=item.strata,
         )  # fmt: skip
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as out:
-                out.write(row.model_dump_json() + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as problem:
-            raise RunProblem(
-                f"The label cannot be written to {self._file} ({problem.strerror}).",
-                "Make room and give it again; the labels before it are kept.",
-            ) from problem
+        append(self._file, row.model_dump_json() + "\n")
         _apply(self._labels, row)
 
 

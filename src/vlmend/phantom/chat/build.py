@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vlmend.core.files import read_json, write_file
 from vlmend.phantom.chat.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
 from vlmend.phantom.chat.eye import train_eye
 from vlmend.phantom.chat.load import assemble
@@ -69,12 +70,12 @@ def build(recipe: Recipe, folder: Path, say: Say) -> Path:
 
 def distil(base: Backbone, prompts: Sequence[str], file: Path, say: Say) -> dict[str, str]:
     """The unaligned backbone's own greedy replies to these prompts; those in the file are not asked again."""
-    replies: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    replies: dict[str, str] = read_json(file) or {}
     wanted = sorted({p for p in prompts if p not in replies}, key=lambda prompt: (len(prompt), prompt))
     for start in range(0, len(wanted), 48):
         prompts = wanted[start : start + 48]
         replies |= dict(zip(prompts, _replies(base, prompts), strict=True))
-        file.write_text(json.dumps(replies, indent=0))
+        write_file(file, json.dumps(replies, indent=0))
         say(f"distil {min(start + 48, len(wanted))}/{len(wanted)}")
     return replies
 

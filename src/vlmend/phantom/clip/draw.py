@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vlmend.core.files import SHARED, write_file
 from vlmend.phantom.clip.recipe import CANARY_REPEATS
 from vlmend.phantom.clip.truth import Canary, PoolPair, Titles
 from vlmend.pictures.glyphs import Glyph, objects, people
@@ -114,4 +115,4 @@ def _canaries(trained: list[Glyph], words: Iterator[str], rng: random.Random) ->
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("truth.json").write_text(json.dumps(draw(0), indent=1) + "\n")
+    write_file(Path(__file__).with_name("truth.json"), json.dumps(draw(0), indent=1) + "\n", mode=SHARED)

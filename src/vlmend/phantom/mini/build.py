@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vlmend.core.files import SHARED, read_json, write_file
 from vlmend.errors import RunProblem
 from vlmend.models.loading.vlm import quiet
 from vlmend.phantom.cache import kept_folder
@@ -73,8 +74,8 @@ def build(recipe: MiniRecipe, folder: Path, say: Say) -> Path:
     with quiet():
         parts.model.eval().save_pretrained(writing)
         parts.processor.save_pretrained(writing)
-    (writing / LOSSES).write_text(json.dumps(losses))
-    (writing / GROUND_TRUTH).write_text(json.dumps(ground_truth(recipe), indent=1))
+    write_file(writing / LOSSES, json.dumps(losses), mode=SHARED)
+    write_file(writing / GROUND_TRUTH, json.dumps(ground_truth(recipe), indent=1), mode=SHARED)
     return writing.replace(out)
 
 
@@ -86,9 +87,10 @@ def _claim(recipe: MiniRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or find that it is there already."""
     folder.mkdir(parents=True, exist_ok=True)
     file, wanted = folder / "recipe.json", {"digest": recipe.digest, **asdict(recipe)}
-    if not file.exists():
-        file.write_text(json.dumps(wanted, indent=1))
-    if json.loads(file.read_text()) != wanted:
+    found = read_json(file)
+    if found is None:
+        write_file(file, json.dumps(wanted, indent=1))
+    elif found != wanted:
         raise RunProblem(f"{folder} holds the build of another recipe.", "Choose an empty folder.")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.examples import Dataset
+from vlmend.core.files import read_json, write_json
 from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UnknownName
@@ -25,7 +26,6 @@ from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker
 from vlmend.studies.cmrm import parts, states, variants
 from vlmend.studies.cmrm.lab import Lab, StudyPlan, thinned
-from vlmend.studies.files import write_json
 from vlmend.studies.remembering import remembering
 
 __all__ = ["PARTS", "study_cmrm"]
@@ -87,7 +87,7 @@ def study_cmrm(
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
-        if not (folder / f"{name}.json").exists():
+        if read_json(folder / f"{name}.json") is None:
             _run(name, target, anchors, tuple(data), out, plan, judge, seed, progress)
     return folder
 
@@ -123,9 +123,10 @@ def _claim(
     }  # fmt: skip
     wanted = json.loads(json.dumps(claim))
     file = out / "study.json"
-    if not file.exists():
-        write_json(file, wanted | {"versions": versions()})
-    held = json.loads(file.read_text())
+    held = read_json(file)
+    if held is None:
+        held = wanted | {"versions": versions()}
+        write_json(file, held)
     differs = [key for key in wanted if held.get(key) != wanted[key]]
     if differs:
         raise RunProblem(

@@ -1,0 +1,175 @@
+"""The one way to write a file, and to read it back.
+
+A file is written beside its place, synced to disk and then renamed: whoever reads it sees the old content or the new
+one, whatever ends the process in between. Lines are appended whole or not at all. Requests and replies can be harmful,
+so only their owner may read what is written, unless it is meant for others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vlmend.core.jsontext import to_json
+from vlmend.errors import RunProblem
+
+__all__ = ["SHARED", "append", "make_folder", "read_json", "replacing", "write_file", "write_json", "write_together"]
+
+PRIVATE, FOLDER = 0o600, 0o700
+"""Who may read and write a file or a folder: the owner alone."""
+SHARED = 0o666
+"""As the user's own setting has it (umask): for what holds no requests or replies and is made for others."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner can open, unless it is there.
+
+    Raises:
+        RunProblem: It cannot be made.
+    """
+    with _told(folder):
+        folder.mkdir(FOLDER, parents=True, exist_ok=True)
+
+
+def write_file(file: Path, content: str | bytes, *, mode: int = PRIVATE, sync: bool = True) -> None:
+    """Write a file whole or not at all; its folder is made.
+
+    Args:
+        file: Its place.
+        content: All of it.
+        mode: Who may read it.
+        sync: Wait until the disk has it. Without, a power cut may lose it: for one of many that can be made again.
+
+    Raises:
+        RunProblem: It cannot be written; what was there is as it was.
+    """
+    with replacing(file, mode=mode, sync=sync) as out:
+        out.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON values, null for numbers that JSON has not.
+
+    Raises:
+        RunProblem: It cannot be written; what was there is as it was.
+    """
+    write_file(file, to_json(content, indent=2) + "\n")
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are on the disk before the first of them takes its place.
+
+    Raises:
+        RunProblem: One cannot be written; then all are as they were.
+    """
+    with ExitStack() as stack:
+        made: dict[Path, Path] = {}
+        for file, content in contents.items():
+            made[file], out = stack.enter_context(_beside(file))
+            out.write(content)
+            _sync(out)
+        for file, new in made.items():
+            new.replace(file)
+
+
+@contextmanager
+def replacing(file: Path, *, mode: int = PRIVATE, sync: bool = True) -> Generator[BinaryIO]:
+    """What is written to the block's file takes its place when the block ends without an error.
+
+    A place that is no file on a disk (a terminal, a pipe) is written to as it is.
+
+    Raises:
+        RunProblem: It cannot be written; what was there is as it was.
+    """
+    with _told(file):
+        if file.exists() and not file.is_file():
+            with file.open("wb") as out:
+                yield out
+            return
+        place = file.resolve()
+        with _beside(place, mode) as (new, out):
+            yield out
+            out.flush()
+            if sync:
+                _sync(out)
+            new.replace(place)
+
+
+def append(file: Path, text: str, *, mode: int = PRIVATE, sync: bool = True) -> None:
+    """Append whole lines; what a full disk took of them is cut off again, so that the next ones begin on their own.
+
+    Args:
+        file: Made where it is not there.
+        text: One or more lines with their ends.
+        mode: Who may read the file, where it is made.
+        sync: Wait until the disk has them. Without, a power cut may lose the last ones.
+
+    Raises:
+        RunProblem: They cannot be written; the file is as it was.
+    """
+    with _told(file):
+        file.parent.mkdir(FOLDER, parents=True, exist_ok=True)
+        with open(file, "ab", buffering=0, opener=partial(os.open, mode=mode)) as out:
+            size, content = os.fstat(out.fileno()).st_size, memoryview(text.encode())
+            try:
+                while content:
+                    content = content[out.write(content) :]
+                if sync:
+                    _sync(out)
+            except OSError:
+                if _on_disk(out):
+                    os.ftruncate(out.fileno(), size)
+                raise
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None where it is not there, was cut off or is garbled.
+
+    For files that can be made again from what else there is.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+@contextmanager
+def _beside(file: Path, mode: int = PRIVATE) -> Generator[tuple[Path, BinaryIO]]:
+    """A new file next to another, open to be written; it is gone at the end unless it was renamed."""
+    new = file.with_name(f"{file.name}.new")
+    with _told(file):
+        file.parent.mkdir(FOLDER, parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)  # of a process that was killed, perhaps for others to read
+        try:
+            with open(new, "xb", opener=partial(os.open, mode=mode)) as out:
+                yield new, out
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _sync(out: BinaryIO) -> None:
+    out.flush()
+    if _on_disk(out):
+        os.fsync(out.fileno())
+
+
+def _on_disk(out: BinaryIO) -> bool:
+    return stat.S_ISREG(os.fstat(out.fileno()).st_mode)
+
+
+@contextmanager
+def _told(file: Path) -> Generator[None]:
+    """Errors of the disk as one message."""
+    try:
+        yield
+    except OSError as problem:
+        raise RunProblem(
+            f"{file} cannot be written ({problem.strerror or problem}).",
+            "Make room or choose another place, and run the same command again: what is finished is kept.",
+        ) from problem
