@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib.util import find_spec
 from typing import Annotated, Any, cast
 
 import typer
@@ -57,6 +58,8 @@ def main() -> None:
         _fail("stopped. Run the same command again to go on: finished replies are kept.", STOPPED, False)
     except Exception as problem:  # a bug of ours, or a library's: say so in one line
         hint = "This is not your mistake. Run it again with --debug and report what it prints."
+        if isinstance(problem, ImportError) and find_spec("torchvision"):
+            hint = "A torchvision that does not fit the installed torch does this. Run: pip uninstall torchvision"
         _fail(f"error[internal] {type(problem).__name__}: {problem}\n  {hint}", 3, debug)
 
 

@@ -19,7 +19,7 @@ from tests.models.families import (
 
 from vlmend.models.vlm import VLM
 
-__all__ = ["FAMILIES", "STAND_INS", "family"]
+__all__ = ["FAMILIES", "NEEDS", "STAND_INS", "family"]
 
 FAMILIES: dict[str, Callable[[], VLM]] = {
     **llava_like.FAMILIES, **grid_like.FAMILIES, **tiled_like.FAMILIES, **idefics_like.FAMILIES,
@@ -27,9 +27,12 @@ FAMILIES: dict[str, Callable[[], VLM]] = {
 }  # fmt: skip
 
 STAND_INS: dict[str, str] = {
-    **llava_like.STAND_INS, **tiled_like.STAND_INS, **idefics_like.STAND_INS, **experts.STAND_INS,
+    **llava_like.STAND_INS, **tiled_like.STAND_INS, **experts.STAND_INS,
 }  # fmt: skip
 """Families tested without their own processor class, or with a part of it replaced, and why."""
+
+NEEDS: dict[str, str] = {**llava_like.NEEDS, **tiled_like.NEEDS, **idefics_like.NEEDS, **experts.NEEDS}
+"""What must be installed beside vlmend before a checkpoint of a family loads."""
 
 
 @cache

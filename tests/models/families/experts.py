@@ -24,7 +24,7 @@ from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionCo
 
 from vlmend.models.vlm import VLM
 
-__all__ = ["FAMILIES", "STAND_INS"]
+__all__ = ["FAMILIES", "NEEDS", "STAND_INS"]
 
 LLAMA4_TOKENS = (
     "<|image|>", "<|image_start|>", "<|image_end|>", "<|tile_x_separator|>", "<|tile_y_separator|>", "<|patch|>",
@@ -80,3 +80,5 @@ def llama4() -> VLM:
 FAMILIES: dict[str, Callable[[], VLM]] = {"aria": aria, "llama4": llama4}
 
 STAND_INS = {"llama4": "one tile an image: its image processor needs torchvision"}
+
+NEEDS = {"llama4": "torchvision"}

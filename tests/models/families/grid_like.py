@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.models.families.parts import EXPERTS, TEXT, NoVideo, built, template, tokenizer_with, without_video
+from tests.models.families.parts import EXPERTS, TEXT, built, template, tokenizer_with, without_video
 from transformers import (
     Glm4vConfig,
     Glm4vForConditionalGeneration,
@@ -35,6 +35,7 @@ from transformers import (
     Qwen3VLProcessor,
 )
 
+from vlmend.models.loading.without_video import NoVideo
 from vlmend.models.vlm import VLM
 
 __all__ = ["FAMILIES"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.models.families.parts import TEXT, VISION, NoVideo, built, template, tokenizer_with, without_video
+from tests.models.families.parts import TEXT, VISION, built, template, tokenizer_with, without_video
 from transformers import (
     Idefics2Config,
     Idefics2ForConditionalGeneration,
@@ -24,9 +24,10 @@ from transformers import (
 )
 from transformers.models.smolvlm import processing_smolvlm
 
+from vlmend.models.loading.without_video import NoVideo
 from vlmend.models.vlm import VLM
 
-__all__ = ["FAMILIES", "STAND_INS"]
+__all__ = ["FAMILIES", "NEEDS"]
 
 IMAGE = 3
 TILES = ["<fake_token_around_image>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))]
@@ -68,14 +69,12 @@ def smolvlm() -> VLM:
         vision_config=VISION, image_token_id=IMAGE, scale_factor=2,
         text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
     )  # fmt: skip
-    video: Any = NoVideo()
-    video.num_frames, video.fps = 1, 1
     processor = without_video(SmolVLMProcessor)(
-        SmolVLMImageProcessorPil(**SIZES), tokenizer, video, image_seq_len=1, chat_template=template("<image>")
+        SmolVLMImageProcessorPil(**SIZES), tokenizer, NoVideo(), image_seq_len=1, chat_template=template("<image>")
     )
     return built("smolvlm", SmolVLMForConditionalGeneration, config, processor)
 
 
 FAMILIES: dict[str, Callable[[], VLM]] = {"idefics2": idefics2, "idefics3": idefics3, "smolvlm": smolvlm}
 
-STAND_INS = {"smolvlm": "no video part: it needs torchvision and num2words"}
+NEEDS = {"smolvlm": "num2words"}

@@ -8,7 +8,6 @@ from tests.models.families.parts import (
     SIDE,
     TEXT,
     VISION,
-    NoVideo,
     PixtralStandIn,
     built,
     template,
@@ -41,9 +40,10 @@ from transformers import (
     VipLlavaForConditionalGeneration,
 )
 
+from vlmend.models.loading.without_video import NoVideo
 from vlmend.models.vlm import VLM
 
-__all__ = ["FAMILIES", "STAND_INS"]
+__all__ = ["FAMILIES", "NEEDS", "STAND_INS"]
 
 IMAGE = 3
 PINPOINTS = [[16, 32], [32, 16], [32, 32]]
@@ -137,3 +137,5 @@ FAMILIES: dict[str, Callable[[], VLM]] = {
 
 PIXTRAL = "stand-in that spreads images as `PixtralProcessor` does: that one cannot be imported without torchvision"
 STAND_INS = {"pixtral": PIXTRAL, "mistral3": PIXTRAL}
+
+NEEDS = {"pixtral": "torchvision", "mistral3": "torchvision"}

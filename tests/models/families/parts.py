@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
-from transformers.video_processing_utils import VideoProcessorMixin
 
 from vlmend.core.provenance import fingerprint
 from vlmend.models.anatomy.find import find_anatomy
+from vlmend.models.loading import without_video as door
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_tokenizer
 
@@ -19,7 +19,6 @@ __all__ = [
     "SIDE",
     "TEXT",
     "VISION",
-    "NoVideo",
     "PixtralStandIn",
     "built",
     "template",
@@ -47,20 +46,14 @@ SIDE = {"height": 16, "width": 16}
 STANDARD_DEVIATION = 0.2
 
 
-class NoVideo(VideoProcessorMixin):
-    """Stands where a processor's video part would: the real one needs torchvision, and no test shows a video."""
+def without_video(kind: Callable[..., ProcessorMixin]) -> Callable[..., ProcessorMixin]:
+    """Makes processors of this class with `NoVideo`, as the door to a checkpoint does."""
 
-    def __init__(self) -> None:
-        self.merge_size = 2
+    def made(*parts: object, **settings: object) -> ProcessorMixin:
+        with door.without_video():
+            return kind(*parts, **settings)
 
-
-def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """This processor class with `NoVideo` accepted: transformers knows no video class where torchvision is missing."""
-
-    def check(self: ProcessorMixin, name: str, argument: object) -> object:
-        return NoVideo if name == "video_processor" else kind.check_argument_for_proper_class(self, name, argument)
-
-    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
+    return made
 
 
 class PixtralStandIn(ProcessorMixin):
@@ -82,9 +75,7 @@ def tokenizer_with(*special: str, named: Mapping[str, str] | None = None) -> Pre
     tokenizer = tiny_tokenizer()
     names = dict(named or {})
     tokenizer.add_tokens([*special, *names.values()], special_tokens=True)
-    for name, token in names.items():
-        setattr(tokenizer, name, token)
-        setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
+    tokenizer._set_model_specific_special_tokens(special_tokens=names)  # as from_pretrained does
     return tokenizer
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from tests.models.families import FAMILIES, STAND_INS, family
+from tests.models.families import FAMILIES, NEEDS, STAND_INS, family
 from tests.models.families.asking import BATCH, BIG, DATA, SEEN, SMALL, SYSTEM, TWO, WORDS
 
 from vlmend.core.conversation import Conversation
@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
 COLUMNS = {
-    "class": "Class", "processor": "Processor", "blocks": "Decoder blocks", "tower": "Vision tower",
+    "class": "Class", "needs": "Needs", "processor": "Processor", "blocks": "Decoder blocks", "tower": "Vision tower",
     "image": "The image enters", "tokens": "Tokens of an image", "batch": "Batches", "loop": "Decode loop",
     "several": "Several images",
     "system": "System turn", "cmrm": "CMRM", "notes": "Notes",
@@ -63,6 +63,7 @@ def _row(name: str, vlm: VLM) -> dict[str, str]:
     small, big = (_image_tokens(vlm, Conversation.ask("what", image)) for image in (SMALL, BIG))
     return {
         "class": f"`{type(vlm.model).__name__}`" + (" (as Pixtral)" if name == "pixtral" else ""),
+        "needs": NEEDS.get(name, ""),
         "processor": STAND_INS.get(name, f"`{type(vlm.processor).__name__}`"),
         "blocks": f"`{anatomy.blocks_path}`",
         "tower": f"`{anatomy.vision_path}`",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.models.families.parts import SIDE, TEXT, VISION, NoVideo, built, template, tokenizer_with, without_video
+from tests.models.families.parts import SIDE, TEXT, VISION, built, template, tokenizer_with, without_video
 from transformers import (
     AyaVisionConfig,
     AyaVisionForConditionalGeneration,
@@ -23,9 +23,10 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from vlmend.models.loading.without_video import NoVideo
 from vlmend.models.vlm import VLM
 
-__all__ = ["FAMILIES", "STAND_INS"]
+__all__ = ["FAMILIES", "NEEDS", "STAND_INS"]
 
 SLIDING: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 """A window shorter than any prompt, so that it is felt."""
@@ -99,3 +100,5 @@ FAMILIES: dict[str, Callable[[], VLM]] = {
 STAND_INS = {
     "cohere2_vision": "`Cohere2VisionProcessor` with Got-OCR's image processor: its own needs torchvision",
 }
+
+NEEDS = {"cohere2_vision": "torchvision"}

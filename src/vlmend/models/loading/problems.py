@@ -56,7 +56,7 @@ def processor_explained(model: str | Path, revision: str = "main") -> Generator[
     """The same for the processor: what fails there is mostly a file that was not copied."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as problem:
         missing = _missing_processor_files(Path(model))
         cause, way_out = (missing, COPY) if missing else _told(str(model), revision, problem)
         raise ModelProblem(f"The processor of {model} cannot be loaded: {cause}", way_out) from problem
@@ -170,6 +170,10 @@ def _told_by_hub(model: str, revision: str, link: BaseException) -> tuple[str, s
 def _told_by_words(model: str, problem: Exception, chain: Sequence[BaseException]) -> tuple[str, str]:
     """Where the class of an error says too little."""
     text = str(problem)
+    if any("torchvision" in str(link).lower() for link in chain):
+        return "it is built on torchvision, which is not installed.", _torchvision_line()
+    if "has no attribute" in text:
+        return f"its parts do not fit together: {_first_line(problem)}.", COPY
     if any(isinstance(link, JSONDecodeError) for link in chain):
         return f"a file of it is no JSON: {_first_line(problem)}", "Fetch that file again."
     if "does not recognize this architecture" in text:
@@ -191,6 +195,15 @@ def _told_by_words(model: str, problem: Exception, chain: Sequence[BaseException
         _first_line(problem),
         "Check the name (a hub name, a folder, or `phantom`), the network, and for a gated model that you have "
         "accepted its terms and are logged in.",
+    )
+
+
+def _torchvision_line() -> str:
+    """What to type for the torchvision that was made for the installed torch: 0.(N + 15) for torch 2.N."""
+    fits = f"0.{int(torch.__version__.split('.')[1]) + 15}.*"
+    return (
+        f'Run: pip install "torchvision=={fits}", from where your torch {torch.__version__} came from: one of another '
+        "build (CPU, CUDA) breaks the loading of every model, and pip uninstall torchvision is then the way back."
     )
 
 

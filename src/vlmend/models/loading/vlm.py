@@ -40,6 +40,7 @@ from vlmend.models.loading.options import (
     header_tensors,
 )
 from vlmend.models.loading.problems import another_kind, check_complete, check_numbers, explained, processor_explained
+from vlmend.models.loading.without_video import without_video
 from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
 
@@ -119,7 +120,7 @@ def _auto_class(model: str | Path, config: PreTrainedConfig) -> Any:
 
 def _processor(model: str | Path, options: LoadOptions) -> Any:
     """The processor, if it reads images and has a chat template."""
-    with processor_explained(model, options.revision), quiet():
+    with processor_explained(model, options.revision), quiet(), without_video():
         processor = AutoProcessor.from_pretrained(
             model, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
