@@ -138,7 +138,7 @@ def test_power_plans_before_anything_is_asked() -> None:
 
 def test_a_gate_that_fails_exits_1_and_tells_the_row(tmp_path: Path) -> None:
     row = Measure("safety", "safety/alignment_gap", "unsafe_rate", "original", 0.3, 0.2, 0.4, 80, 0, "lower")
-    Scorecard("m", (), 0, {}, (row,), {}).save(tmp_path / "scorecard.json")
+    Scorecard("m", (), 0, {}, (row,), {}, complete=True).save(tmp_path / "scorecard.json")
     bound = "safety.unsafe_rate[original].high <= "
     failed = vlmend("gate", str(tmp_path), f"{bound}0.1", "--junit", str(tmp_path / "gates.xml"))
     assert failed.returncode == 1

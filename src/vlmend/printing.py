@@ -1,4 +1,4 @@
-"""The one printer of the command line: tables and progress bars for people."""
+"""The one printer of the command line: tables for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Scorecard
 
 __all__ = [
-    "err_console", "machine", "out_console", "progress_bars", "show_defences", "show_gates", "show_labels", "show_rows",
+    "err_console", "machine", "out_console", "show_defences", "show_gates", "show_labels", "show_rows",
     "show_runs", "show_scorecard",
 ]  # fmt: skip
 
@@ -29,21 +27,6 @@ err_console = Console(stderr=True)
 
 ON_TEXT = "_text"
 """How a comparison of defences names what it measured on text-only requests."""
-
-
-@contextmanager
-def progress_bars() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each step, on standard error; a total of 0 is one that is not known yet."""
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err_console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total or None)
-            bars.update(tasks[step], completed=done, total=total or None)
-
-        yield report
 
 
 def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def demo(tmp_path: Path) -> Path:
         "cmrm": (rate("query", 0.2, 0.13, 0.3), rate("original", 0.1, 0.05, 0.19)),
     }
     for name, rows in runs.items():
-        Scorecard("phantom", (), 0, {}, rows, {}).save(tmp_path / name / "scorecard.json")
+        Scorecard("phantom", (), 0, {}, rows, {}, complete=True).save(tmp_path / name / "scorecard.json")
     return tmp_path
 
 
@@ -41,6 +41,6 @@ def test_each_bar_has_its_height_and_its_value_in_words(demo: Path) -> None:
 
 
 def test_a_run_without_the_rate_is_named(demo: Path) -> None:
-    Scorecard("phantom", (), 0, {}, (), {}).save(demo / "cmrm" / "scorecard.json")
+    Scorecard("phantom", (), 0, {}, (), {}, complete=True).save(demo / "cmrm" / "scorecard.json")
     with pytest.raises(LookupError, match="cmrm has no unsafe rate of the condition original"):
         gap_rows(demo)

@@ -208,7 +208,7 @@ def written(folder: Path, values: Sequence[float]) -> Path:
     """A run of a suite that measures by itself, one cluster a sample."""
     value = sum(values) / len(values) if values else float("nan")
     rows = (mean(value, float("nan"), float("nan"), len(values), says="has a bias of {value}"),)
-    card = Scorecard("toy", (), 0, {}, rows, {"target": "toy", "model_digest": "0", "plan": {}})
+    card = Scorecard("toy", (), 0, {}, rows, {"target": "toy", "model_digest": "0", "plan": {}}, complete=True)
     card.save(folder / "scorecard.json")
     samples = [
         {"id": str(k), "group": "g", "cluster": str(k), "text": "", "values": {"bias": v}} for k, v in enumerate(values)

@@ -69,7 +69,7 @@ def write_run(folder: Path, rows: Sequence[Mapping[str, Any]], mends: Sequence[M
     versions = {"vlmend": "0.1.0"}
     Scorecard(
         "stand-in", tuple(map(dict, mends)), 0, versions, table[RULES], provenance, table[GUARD],
-        (pair | {"low": kappa.low, "high": kappa.high},),
+        (pair | {"low": kappa.low, "high": kappa.high},), complete=True,
     ).save(folder / "scorecard.json")  # fmt: skip
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cost = {"requests": len(rows), "requests_per_second": 4.5, "prompt_tokens": 900, "new_tokens": 400}

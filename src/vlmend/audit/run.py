@@ -90,6 +90,7 @@ def audit(
             answers = _asked(subject, asking, questions, plan, desk, out / "cost.json", progress)
             card = fold(out, card, answers, pictures_of(questions, plan.epochs), readers, progress)
             _keep_states(subject, out)
+        card = replace(card, complete=True)
         card.save(out / "scorecard.json")
         if isinstance(subject, ChatTarget):
             write_logs(out)

@@ -10,9 +10,10 @@ import typer
 
 from vlmend.cli.mending import pairs
 from vlmend.cli.options import Json, LoadOptions, Model, app, with_loading
+from vlmend.cli.progress import progress_bars
 from vlmend.core.jsontext import to_json
 from vlmend.errors import BadParameter
-from vlmend.printing import out_console, progress_bars
+from vlmend.printing import out_console
 
 if TYPE_CHECKING:
     from vlmend.attacks.running import Attacked

@@ -19,7 +19,8 @@ from vlmend.cli.options import (
     app,
     with_loading,
 )
-from vlmend.printing import out_console, progress_bars, show_gates, show_labels, show_scorecard
+from vlmend.cli.progress import progress_bars
+from vlmend.printing import out_console, show_gates, show_labels, show_scorecard
 
 if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --help` reads them
     from vlmend.core.gates import Gate
@@ -59,11 +60,12 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Measure a model, with or without mends, or a data set; exit code 1 where a gate fails."""
-    from vlmend import face
     from vlmend.core.gates import parse_gate
 
     bounds = [parse_gate(text) for text in gates or []]
-    with progress_bars() as report:
+    with progress_bars(model) as report:
+        from vlmend import face
+
         card = face.audit(
             model, suite, out, mends=mend or (), data=data, judges=judge, limit=limit, max_new_tokens=max_new_tokens,
             temperature=temperature, epochs=epochs, seed=seed, options=loading, api_base=api_base, progress=report,
@@ -85,7 +87,7 @@ def gate(
     from vlmend.core.measures import Scorecard
 
     bounds = [parse_gate(text) for text in gates]
-    _check(Scorecard.load(run / "scorecard.json"), bounds, junit, markdown, as_json)
+    _check(Scorecard.finished(run), bounds, junit, markdown, as_json)
 
 
 @app.command(name="rejudge")

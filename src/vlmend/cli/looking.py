@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 
 from vlmend.cli.options import Json, LoadOptions, app, opened_chat, with_loading
+from vlmend.cli.progress import progress_bars
 from vlmend.errors import VlmendError
-from vlmend.printing import err_console, machine, out_console, progress_bars, show_rows, show_runs
+from vlmend.printing import err_console, machine, out_console, show_rows, show_runs
 
 if TYPE_CHECKING:
     from vlmend.models.checkup.checks import Finding

@@ -17,9 +17,10 @@ from vlmend.cli.options import (
     opened_chat,
     with_loading,
 )
+from vlmend.cli.progress import progress_bars
 from vlmend.core.jsontext import to_json
 from vlmend.errors import UsageError
-from vlmend.printing import out_console, progress_bars, show_defences
+from vlmend.printing import out_console, show_defences
 
 __all__ = ["compare", "mend", "pairs", "study"]
 
@@ -46,12 +47,13 @@ def mend(
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
-    from vlmend import face
     from vlmend.registry import make_method
 
     if method == "auto" and parameters:
         raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
-    with progress_bars() as report:
+    with progress_bars(model) as report:
+        from vlmend import face
+
         if method == "auto":
             fitted = face.choose_mend(
                 model, out, data, judge=judge, quick=quick, seed=seed, options=loading, api_base=api_base,
@@ -95,9 +97,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
-    from vlmend import face
+    with progress_bars(model) as report:
+        from vlmend import face
 
-    with progress_bars() as report:
         content = face.compare(
             model, methods, out, mends=mend or (), data=data, test=test, judge=judge, limit=limit,
             max_new_tokens=max_new_tokens, seed=seed, options=loading, progress=report,

@@ -71,9 +71,9 @@ def with_loading(verb: Callable[..., None]) -> Callable[..., None]:
 
 def opened(model: str, loading: LoadOptions, api_base: str | None = None) -> Target:
     """A target by name, with a word on the screen while it loads."""
-    from vlmend.face import open_target
-
     with err_console.status(f"loading {model}"):
+        from vlmend.face import open_target
+
         return open_target(model, options=loading, api_base=api_base)
 
 

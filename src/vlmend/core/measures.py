@@ -86,6 +86,7 @@ class Scorecard:
         rows: By the run's first judge.
         others: The same measures by each further judge.
         judges: How far the judges agree, pair by pair and suite by suite.
+        complete: The audit came to its end: every request has a reply, or is unscored by name.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Scorecard:
     provenance: dict[str, Any]
     others: tuple[Measure, ...] = ()
     judges: tuple[dict[str, Any], ...] = ()
+    complete: bool = False
 
     def save(self, file: Path) -> None:
         """Write it.
@@ -118,6 +120,21 @@ class Scorecard:
                 f"{file} is no scorecard that can be read ({problem!r}).",
                 "Pass a run folder that `vlmend audit ... --out` wrote.",
             ) from problem
+
+    @classmethod
+    def finished(cls, run: Path) -> Scorecard:
+        """The scorecard of a run folder, for whoever takes its numbers for the model's.
+
+        Raises:
+            UsageError: There is none that can be read, or the audit did not come to its end.
+        """
+        card = cls.load(run / "scorecard.json")
+        if not card.complete:
+            raise UsageError(
+                f"The audit in {run} did not come to its end, or was made by an earlier vlmend.",
+                "Run the same `vlmend audit ... --out` again: finished replies are kept.",
+            )
+        return card
 
     def __iter__(self) -> Iterator[Measure]:
         return iter(self.rows)

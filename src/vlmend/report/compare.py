@@ -95,7 +95,7 @@ def read_run(folder: Path) -> Run:
     states, cost = folder / "states.json", folder / "cost.json"
     return Run(
         folder.name,
-        Scorecard.load(folder / "scorecard.json"),
+        Scorecard.finished(folder),
         tuple(samples),
         json.loads(cost.read_text()) if cost.exists() else {},
         json.loads(states.read_text()) if states.exists() else None,
