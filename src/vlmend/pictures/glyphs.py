@@ -119,6 +119,6 @@ def _files() -> dict[str, bytes]:
         return {name: pack_file.read(name) for name in pack_file.namelist()}
 
 
-@cache
 def _picture(file: str) -> Image.Image:
+    """Decoded anew each time: a thousand open pictures would stay in memory, and drawing one takes longer."""
     return Image.open(io.BytesIO(_files()[file]))
