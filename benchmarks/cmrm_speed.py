@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -207,32 +209,37 @@ def decode(
     views: dict[str, VLM], others: Sequence[Peer], missing: Sequence[tuple[str, str]], vlm: VLM,
     batch: Sequence[Conversation], rounds: int, tokens: int,
 ) -> Table:  # fmt: skip
-    """Time of `tokens` more tokens: a long generation less one of a single token, in each round."""
-    cases: list[Case] = []
-    for length in (1, tokens + 1):
-        cases += [
-            Case(f"{name}/{length}", lambda view=view, length=length: view.generate(batch, Sampling(length)))
-            for name, view in views.items()
-        ]
-        cases += [
-            Case(f"{p.name}/{length}", lambda p=p, length=length: answered(p, vlm, batch, length), p.around)
-            for p in others
-        ]
-    seconds = interleaved(cases, rounds)
-    names = [name for name, _ in described(views, others)]
-    taken = {
-        name: [long - short for long, short in zip(seconds[f"{name}/{tokens + 1}"], seconds[f"{name}/1"], strict=True)]
-        for name in names
-    }
+    """Time of a token of the whole batch: the median time from one call of the model to the next, in each round."""
+    named = described(views, others)
+    taken: dict[str, list[float]] = {name: [] for name, _ in named}
+    for turn in range(rounds + 1):
+        for name, _ in named:
+            view, peer = views.get(name), next((p for p in others if p.name == name), None)
+            with peer.around() if peer else nullcontext(), called(vlm) as at:
+                view.generate(batch, Sampling(tokens + 1)) if view else answered(peer, vlm, batch, tokens + 1)
+            steps = [later - one for one, later in pairwise(at[-tokens:])]
+            if turn:  # the first is a warm-up
+                taken[name].append(median(steps))
     rows = [
-        (name, does, f"{1000 * median(taken[name]) / tokens:.1f}", f"{ROWS * tokens / median(taken[name]):.0f}",
+        (name, does, f"{1000 * median(taken[name]):.1f}", f"{ROWS / median(taken[name]):.0f}",
          shown_ratio([1 / ratio for ratio in ratios(taken, name, BASE)]))
-        for name, does in described(views, others)
+        for name, does in named
     ]  # fmt: skip
     rows += [(name, why, "", "", "") for name, why in missing]
     columns = ("decoding", "adds to", "ms a step", "tokens/s", "tokens/s, ratio to no mend")
     notes = ("Targets: cmrm at least 0.98 of no mend, and faster than each peer.", machine(rounds))
     return Table("decode", columns, tuple(rows), notes)
+
+
+@contextmanager
+def called(vlm: VLM) -> Generator[list[float]]:
+    """When the model was called: seconds of the clock, filled in as it runs."""
+    at: list[float] = []
+    handle = vlm.model.register_forward_pre_hook(lambda *_: at.append(time.perf_counter()))
+    try:
+        yield at
+    finally:
+        handle.remove()
 
 
 def described(views: dict[str, VLM], others: Sequence[Peer]) -> list[tuple[str, str]]:

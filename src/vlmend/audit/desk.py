@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vlmend.audit.journal import Journal
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.halving import by_halves
 from vlmend.core.targets import ChatTarget, key_of
 from vlmend.errors import BatchProblem, SampleError, VlmendError
 
@@ -179,36 +180,26 @@ def outcomes(
         VlmendError: What is wrong with the target.
     """
     foreign: list[Exception] = []
-    found = _halved(target, batch, sampling, foreign)
+
+    def asked(some: Sequence[Conversation]) -> list[Reply | VlmendError]:
+        try:
+            return [*target.generate(some, sampling)]
+        except BatchProblem as problem:
+            return [one if isinstance(one, Reply | VlmendError) else _own(one) for one in problem.outcomes]
+
+    def alone(one: Conversation, problem: Exception) -> Reply | VlmendError:
+        if isinstance(problem, SampleError):
+            return problem
+        foreign.append(problem)  # whatever a processor or a model raises about one request
+        return _own(problem)
+
+    found = by_halves(batch, asked, lambda p: isinstance(p, SampleError) or not isinstance(p, VlmendError), alone)
     if foreign and not works and not any(isinstance(one, Reply) for one in found):
         try:
             target.generate([HARMLESS], sampling)
         except Exception:
             raise foreign[0] from None
     return found
-
-
-def _halved(
-    target: ChatTarget, batch: Sequence[Conversation], sampling: Sampling, foreign: list[Exception]
-) -> list[Reply | VlmendError]:
-    try:
-        return [*target.generate(batch, sampling)]
-    except BatchProblem as problem:
-        return [one if isinstance(one, Reply | VlmendError) else _own(one) for one in problem.outcomes]
-    except SampleError as problem:
-        if len(batch) == 1:
-            return [problem]
-    except VlmendError:
-        raise
-    except Exception as problem:  # whatever a processor or a model raises about one request
-        if len(batch) == 1:
-            foreign.append(problem)
-            return [_own(problem)]
-    middle = len(batch) // 2
-    return [
-        *_halved(target, batch[:middle], sampling, foreign),
-        *_halved(target, batch[middle:], sampling, foreign),
-    ]
 
 
 def _own(problem: object) -> SampleError:

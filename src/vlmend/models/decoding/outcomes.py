@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.halving import by_halves
 from vlmend.core.images import blank_image
 from vlmend.errors import FAILURES, BatchProblem, ModelProblem, SampleError, VlmendError
 from vlmend.models.decoding.prefill import View
@@ -41,12 +42,8 @@ def answered(
         BatchProblem: Some requests have no reply.
         SampleError: The only request has none.
     """
-    try:
-        return ask(views, batch, sampling)
-    except FAILED as problem:
-        if not batch:
-            raise
-        outcomes = _by_halves(views, batch, problem, _Trial(sampling, ask))
+    trial = _Trial(sampling, ask)
+    outcomes = by_halves([*zip(views, batch, strict=True)], trial.again, lambda p: isinstance(p, FAILED), trial.alone)
     problems = [one for one in outcomes if isinstance(one, SampleError)]
     replies = [one for one in outcomes if isinstance(one, Reply)]
     if not problems:
@@ -82,41 +79,29 @@ class _Trial(Generic[V]):
     def __init__(
         self, sampling: Sampling, ask: Callable[[Sequence[V], Sequence[Conversation], Sampling], list[Reply]]
     ) -> None:
-        self._sampling, self.ask = sampling, ask
-        self._works: dict[tuple[V, bool], bool] = {}
+        self._sampling, self._ask = sampling, ask
+        self._known: dict[tuple[V, bool], bool] = {}
 
-    def again(self, views: Sequence[V], batch: Sequence[Conversation]) -> list[Reply]:
-        return self.ask(views, batch, self._sampling)
+    def again(self, rows: Sequence[tuple[V, Conversation]]) -> list[Reply | SampleError]:
+        return [*self._ask([view for view, _ in rows], [asked for _, asked in rows], self._sampling)]
 
-    def works(self, view: V, like: Conversation) -> bool:
-        key = (view, like.has_image)
-        if key not in self._works:
-            try:
-                self.ask([view], [_harmless(view, like)], replace(self._sampling, max_new_tokens=1, least=0))
-                self._works[key] = True
-            except FAILED:
-                self._works[key] = False
-        return self._works[key]
-
-
-def _by_halves(
-    views: Sequence[V], batch: Sequence[Conversation], problem: Exception, trial: _Trial[V]
-) -> list[Reply | SampleError]:
-    """For each request its reply or its own error; `problem` is what all of them together raised."""
-    if len(batch) == 1:
+    def alone(self, row: tuple[V, Conversation], problem: Exception) -> SampleError:
+        """Why a request has no reply; the failure is raised where a harmless one has none either."""
         if isinstance(problem, SampleError):
-            return [problem]
-        if not trial.works(views[0], batch[0]):
+            return problem
+        if not self._works(*row):
             raise problem
-        return [_own(problem)]
-    middle = len(batch) // 2
-    outcomes: list[Reply | SampleError] = []
-    for half in (slice(None, middle), slice(middle, None)):
-        try:
-            outcomes += trial.again(views[half], batch[half])
-        except FAILED as worse:
-            outcomes += _by_halves(views[half], batch[half], worse, trial)
-    return outcomes
+        return _own(problem)
+
+    def _works(self, view: V, like: Conversation) -> bool:
+        key = (view, like.has_image)
+        if key not in self._known:
+            try:
+                self._ask([view], [_harmless(view, like)], replace(self._sampling, max_new_tokens=1, least=0))
+                self._known[key] = True
+            except FAILED:
+                self._known[key] = False
+        return self._known[key]
 
 
 def _harmless(view: View, like: Conversation) -> Conversation:
