@@ -25,6 +25,7 @@ else that reaches the user is a bug of ours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -48,6 +49,7 @@ __all__ = [
     "UnknownName",
     "UsageError",
     "VlmendError",
+    "cause_of",
 ]
 
 
@@ -56,6 +58,14 @@ FAILURES = (
     OSError,
 )  # fmt: skip
 """What processors, models and other libraries raise over a row that they cannot read."""
+
+
+def cause_of(problem: BaseException, most: int = 200) -> str:
+    """What another library raised, for people: its first line, shortened, without addresses of objects."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    line = next(iter(str(problem).strip().splitlines()), "") or type(problem).__name__
+    return re.sub(r"<([\w.]+)(?: object)? at 0x[0-9a-f]+>", r"\1", line)[:most]
 
 
 class VlmendError(Exception):

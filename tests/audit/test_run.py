@@ -24,6 +24,7 @@ from vlmend.core.images import Image
 from vlmend.core.measures import Scorecard, find_measure
 from vlmend.core.metrics.stats import wilson
 from vlmend.errors import BadParameter, BatchProblem, ModelProblem, RunProblem, UnknownName
+from vlmend.report.view import view_content
 from vlmend.testing import ScriptedTarget
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -106,6 +107,16 @@ def test_bad_images_are_counted_named_and_never_stop_the_run(tmp_path: Path) -> 
     assert all(reason.startswith("bad-image") for reason in reasons.values())
     assert "missing.png" in reasons["missing.png:original"]
     assert "pixels" in reasons["bomb.png:original"]
+
+
+def test_a_page_can_say_that_of_an_animation_the_first_frame_was_seen(tmp_path: Path) -> None:
+    frames = [Pixels.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    data = Dataset("d", (Example("a", "How?", "harmful", image=Image.from_path(tmp_path / "a.gif")),))
+    audit(ScriptedTarget(refuses_text_only), Plan((GAP,), data=data), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert {row["condition"]: row["frames"] for row in rows} == {"query": 0, "blank": 0, "noise": 0, "original": 3}
+    assert {row["frames"] for row in view_content([tmp_path / "run"])["samples"]} == {0, 3}
 
 
 def test_a_model_that_answers_nobody_stops_the_run_with_its_own_error(tmp_path: Path) -> None:

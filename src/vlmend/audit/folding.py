@@ -138,9 +138,18 @@ def _write_samples(
     for name, by in labelled.items():
         for k, answer in enumerate(next(iter(by.values()))):
             said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
-            image = _thumbnail(out / "images", pictures[name].get(answer.id))
-            lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said, "image": image}) + "\n")
+            picture = pictures[name].get(answer.id)
+            shown = {"image": _thumbnail(out / "images", picture), "frames": _frames(picture)}
+            lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said} | shown) + "\n")
     write_file(out / "samples.jsonl", "".join(lines))
+
+
+def _frames(image: Image | None) -> int:
+    """How many frames its file holds, of which the model saw the first; 0 where there is none that can be read."""
+    try:
+        return 0 if image is None else image.frames
+    except SampleError:
+        return 0
 
 
 def _thumbnail(folder: Path, image: Image | None) -> str | None:

@@ -273,4 +273,4 @@ def _check_no_replies(plan: Plan, judges: Sequence[Judge]) -> None:
 
 def _answer(row: dict[str, Any]) -> Answer:
     """A row of `samples.jsonl` as an answer."""
-    return Answer(**{key: value for key, value in row.items() if key not in ("suite", "verdicts", "image")})
+    return Answer(**{key: value for key, value in row.items() if key not in ("suite", "verdicts", "image", "frames")})

@@ -10,23 +10,21 @@ import base64
 import hashlib
 import io
 import random
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote_to_bytes
 
 import PIL.Image
 
+from vlmend.core.picture_files import frames, opened, read_file, shown_alike, to_rgb
 from vlmend.errors import BadImage
 
-__all__ = ["MAX_PIXELS", "Corrupt", "Image", "blank_image", "corrupt_image", "noise_image"]
+__all__ = ["Corrupt", "Image", "blank_image", "corrupt_image", "noise_image"]
 
 Corrupt = Literal["white", "black", "mean_colour", "noise"]
 """Content-free images I' of CMRM: uniform white, black or the processor's mean colour, or uniform noise."""
-
-MAX_PIXELS = 64_000_000
-"""An image with more pixels than this is refused before it is decoded (decompression bombs)."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +52,40 @@ class Image:
 
     @classmethod
     def from_data_uri(cls, uri: str, name: str = "image") -> Image:
-        """Read a `data:image/...;base64,` URI, as chat APIs carry images."""
+        """Read a `data:` URI, in base64 or percent-encoded, with or without parameters.
+
+        Raises:
+            BadImage: It holds no bytes that can be told.
+        """
         try:
-            return cls(base64.b64decode(uri.split(",", 1)[1], validate=True), name)
-        except (IndexError, ValueError) as problem:
+            head, comma, text = uri.partition(",")
+            if not comma:
+                raise ValueError("it has no comma before its content")
+            content = unquote_to_bytes(text)
+            if head.lower().endswith(";base64"):
+                packed = b"".join(content.split())  # mail and notebooks break lines, some leave the padding out
+                content = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+        except ValueError as problem:
             raise BadImage(
                 f"{name}: the data URI cannot be read ({problem}).",
                 "Send `data:image/png;base64,` and then the image in base64.",
             ) from problem
+        return cls(content, name)
 
     def to_data_uri(self) -> str:
-        """The bytes with their true media type, for model APIs.
+        """The picture for model APIs, with its media type.
+
+        The bytes as they are where every reader shows them alike, else as PNG of the pixels that `decode` gives.
 
         Raises:
             BadImage: The file cannot be read, or is no image.
         """
-        try:
-            with PIL.Image.open(io.BytesIO(self.content)) as opened:
-                kind = opened.get_format_mimetype() or "image/png"
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as problem:
-            raise BadImage(
-                f"{self.name} is no image that can be read ({problem}).", "Replace or remove it."
-            ) from problem
-        return f"data:{kind};base64," + base64.b64encode(self.content).decode()
+        content = self.content
+        with opened(content, self.name) as picture:
+            kind = PIL.Image.MIME.get(picture.format or "") if shown_alike(picture) else None
+        if kind is None:
+            kind, content = "image/png", Image.from_pixels(self.decode()).content
+        return f"data:{kind};base64," + base64.b64encode(content).decode()
 
     @property
     def content(self) -> bytes:
@@ -85,15 +94,7 @@ class Image:
         Raises:
             BadImage: The file cannot be read.
         """
-        if isinstance(self.source, bytes):
-            return self.source
-        try:
-            return self.source.read_bytes()
-        except OSError as problem:
-            raise BadImage(
-                f"{self.name}: the image file cannot be read ({problem.strerror}).",
-                "Check the path in the data file; relative paths start at the data file's folder.",
-            ) from problem
+        return self.source if isinstance(self.source, bytes) else read_file(self.source, self.name)
 
     @property
     def digest(self) -> str:
@@ -106,7 +107,7 @@ class Image:
             return self._digest
         try:
             held = self.source.stat()
-        except OSError:
+        except (OSError, ValueError):
             return hashlib.sha256(self.content).hexdigest()  # which says what is wrong
         return _file_digest(self, self.source, held.st_mtime_ns, held.st_size)
 
@@ -114,32 +115,24 @@ class Image:
     def _digest(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
-    def decode(self) -> PIL.Image.Image:
-        """Turn the image into RGB pixels; transparency is laid over white.
+    @property
+    def frames(self) -> int:
+        """How many frames or pages the file holds; the first is what `decode` gives.
 
         Raises:
-            BadImage: The bytes are no image, are cut off, or hold more than `MAX_PIXELS`.
+            BadImage: The file cannot be read, or is no image.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-                opened = PIL.Image.open(io.BytesIO(self.content))
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                raise BadImage(
-                    f"{self.name}: the image has {width}x{height} pixels, more than {MAX_PIXELS:,}.",
-                    "Make it smaller; models read far less than that.",
-                )
-            opened.load()
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as problem:
-            raise BadImage(
-                f"{self.name}: this is not an image that can be read ({problem}).",
-                "It may be cut off or of another kind; open it in a viewer and save it as PNG.",
-            ) from problem
-        if opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info:
-            ground = PIL.Image.new("RGBA", opened.size, "white")
-            opened = PIL.Image.alpha_composite(ground, opened.convert("RGBA"))
-        return opened.convert("RGB")
+        with opened(self.content, self.name) as picture:
+            return frames(picture)
+
+    def decode(self) -> PIL.Image.Image:
+        """Turn the image into 8-bit RGB pixels, as viewers show it (`picture_files.to_rgb`).
+
+        Raises:
+            BadImage: The bytes are no image that can be read, or more than may be.
+        """
+        with opened(self.content, self.name) as picture:
+            return to_rgb(picture)
 
 
 @lru_cache(maxsize=2**16)

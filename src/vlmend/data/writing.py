@@ -8,14 +8,12 @@ report.json   what a step kept, changed and dropped, and why; report.md is the s
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import PIL.Image
 from pydantic import ValidationError
 
 from vlmend.core.contracts import DataEdit
@@ -23,6 +21,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import make_folder, replacing, write_file
 from vlmend.core.images import Image
 from vlmend.core.jsontext import to_json
+from vlmend.core.picture_files import opened
 from vlmend.data.editing import report_page, report_values
 from vlmend.data.jsonrow import Problem, example_of, problems_of, row_of
 from vlmend.data.sources import DESCRIPTION, ROWS, SHOWN, Description
@@ -147,17 +146,17 @@ class _Shelf:
         except SampleError:
             return str(Path(os.fsdecode(image.source)).absolute())
         if digest not in self._names:
-            self._names[digest] = f"{IMAGES}/{digest[:32]}{_suffix(content)}"
+            self._names[digest] = f"{IMAGES}/{digest[:32]}{_suffix(image, content)}"
             file = self._folder / self._names[digest]
             write_file(file, content, sync=False)
         return self._names[digest]
 
 
-def _suffix(content: bytes) -> str:
+def _suffix(image: Image, content: bytes) -> str:
     """The usual ending of the picture's format; `.bin` for what is no picture."""
     try:
-        with PIL.Image.open(io.BytesIO(content)) as opened:
-            kind = (opened.format or "bin").lower()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        with opened(content, image.name) as picture:
+            kind = (picture.format or "bin").lower()
+    except SampleError:
         return ".bin"
     return {"jpeg": ".jpg", "mpo": ".jpg"}.get(kind, f".{kind}")

@@ -230,6 +230,7 @@ function request(sample) {
   const column = make("section", { "aria-label": "request" }, make("h4", {}, "request"));
   if (sample.image !== null) {
     column.append(make("img", { class: "veil", src: data.images[sample.image], alt: "the image of this request", loading: "lazy" }));
+    if (sample.frames > 1) column.append(make("div", { class: "small" }, `first frame of ${sample.frames}`));
   }
   if (sample.prompt !== null) column.append(veiled("p", sample.prompt));
   return column;

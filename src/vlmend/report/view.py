@@ -274,6 +274,7 @@ def _samples(folders: Sequence[Path], runs: Sequence[Run], text: bool, images: _
             row = rows.setdefault(key, {
                 "suite": suite, "id": name, "condition": sample.get("condition", ""), "group": sample.get("group", ""),
                 "category": sample.get("category", ""), "prompt": prompt if text else None, "image": None,
+                "frames": sample.get("frames", 0),
                 "replies": [None] * len(runs),
             })  # fmt: skip
             if text and row["image"] is None and sample.get("image"):

@@ -28,7 +28,6 @@ from tenacity import (
 )
 
 from vlmend.core.conversation import Conversation, Reply, Sampling, StopReason, Turn
-from vlmend.core.images import Image
 from vlmend.errors import UsageError
 
 __all__ = ["FILTERED", "Dialect", "Endpoint", "NoAnswer", "Wire"]
@@ -42,7 +41,6 @@ FILTER_CODES = {"content_filter", "content_policy_violation"}
 BUSY = {408, 425, 429}
 """Statuses below 500 after which the same request may be answered a little later."""
 
-COMMON_IMAGES = ("data:image/png", "data:image/jpeg", "data:image/webp", "data:image/gif")
 LONGEST_PAUSE_S = 60.0
 MOST_BYTES = 16_000_000
 """An answer longer than this is no chat answer."""
@@ -265,14 +263,8 @@ def _content(turn: Turn) -> str | list[dict[str, Any]]:
     """Plain words, or the images and then the words."""
     if not turn.images:
         return turn.text
-    shown = [{"type": "image_url", "image_url": {"url": _uri(image)}} for image in turn.images]
+    shown = [{"type": "image_url", "image_url": {"url": image.to_data_uri()}} for image in turn.images]
     return [*shown, {"type": "text", "text": turn.text}]
-
-
-def _uri(image: Image) -> str:
-    """The image as it is, or as PNG where endpoints do not know its kind."""
-    uri = image.to_data_uri()
-    return uri if uri.startswith(COMMON_IMAGES) else Image.from_pixels(image.decode()).to_data_uri()
 
 
 def _read(answered: httpx.Response, text: str) -> Reply:
