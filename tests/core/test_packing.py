@@ -47,7 +47,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     AddVector(SITE, torch.tensor([1.0, 0.0]), "last_prompt", "with_image", GATE),
     ProjectOut(SITE, torch.eye(2), 0.5),
     CosineDose(SITE, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])),
-    ContrastShift((0, 2), blank_image(4), onto=torch.ones(2, 2), mode="full", cap=0.1),
+    ContrastShift((0, 2), blank_image(4), onto=torch.ones(3, 2), mode="full", cap=0.1),
     RewritePrompt("before", "after", "system"),
     ContrastLogits((OtherView("principle"), OtherView(image=blank_image(4), question=False)), 2.0, "damp", 0.1),
     AffineMap(SITE, torch.ones(1, 2), torch.ones(2, 1), torch.zeros(2), 0.3, "last_prompt", "prompt", gate=GATE),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlmend.core.state_edits import ModuleEdit, Touch
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights
+from vlmend.errors import BadParameter
 
 __all__ = ["AcceptAbove", "DualEdit", "MapImages", "MapTexts", "Rerank", "ScaleLogits"]
 
@@ -64,6 +65,10 @@ class ScaleLogits:
     strength: float = 1.0
     when: ClassVar[Literal["always"]] = "always"
 
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise BadParameter(f"{self.temperature} is no temperature.", "Use one above 0.")
+
     @property
     def touches(self) -> frozenset[Touch]:
         return frozenset({"logits"})
@@ -113,6 +118,13 @@ class Rerank:
     named: tuple[str, ...] = ()
     strength: float = 1.0
     when: ClassVar[Literal["always"]] = "always"
+
+    def __post_init__(self) -> None:
+        if len(self.groups) < 2 or len(self.prompts) != len(self.groups):
+            raise BadParameter(
+                f"{len(self.prompts)} prompts cannot tell {len(self.groups)} groups.",
+                "Give two groups or more, and one prompt for each.",
+            )
 
     @property
     def touches(self) -> frozenset[Touch]:

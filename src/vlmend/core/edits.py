@@ -28,8 +28,10 @@ from vlmend.core.state_edits import (
     Tokens,
     Touch,
     When,
+    check_layers,
 )
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
+from vlmend.errors import BadParameter
 
 __all__ = [
     "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "ContrastLogits", "ContrastShift",
@@ -77,6 +79,15 @@ class FilterImage:
     amount: float
     strength: float = 1.0
     when: When = "with_image"
+
+    def __post_init__(self) -> None:
+        least, most = {"jpeg": (1, 95), "blur": (0, 1000), "median": (1, 999), "bits": (1, 8)}[self.filter]
+        even = self.filter == "median" and round(self.amount) % 2 == 0
+        if even or not least <= self.amount <= most:
+            raise BadParameter(
+                f"The filter {self.filter} cannot take {self.amount}.",
+                f"Use {least} to {most}{', odd' * (self.filter == 'median')}.",
+            )
 
     @property
     def touches(self) -> frozenset[Touch]:
@@ -134,6 +145,13 @@ class ContrastLogits:
     floor: float = 0.01
     when: When = "with_image"
 
+    def __post_init__(self) -> None:
+        if not self.views or not 0 < self.floor <= 1:
+            raise BadParameter(
+                f"Logits cannot be held against {len(self.views)} views with a least factor of {self.floor}.",
+                "Use one view or more, and a factor above 0 and up to 1.",
+            )
+
     @property
     def touches(self) -> frozenset[Touch]:
         return frozenset({"logits"})
@@ -158,6 +176,11 @@ class RefuseWhen:
     strength: float = 1.0
     when: When = "with_image"
 
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        if not self.token_ids or min(self.token_ids) < 0:
+            raise BadParameter("A refusal score needs tokens that refusals begin with.", "Give their numbers.")
+
     @property
     def touches(self) -> frozenset[Touch]:
         return frozenset({"reply"})
@@ -181,6 +204,17 @@ class ReviewReply:
     again: str
     strength: float = 1.0
     when: When = "with_image"
+
+    def __post_init__(self) -> None:
+        try:
+            self.check.format(prompt="", reply="")
+            self.caption.format(prompt="")
+            self.again.format(caption="", prompt="")
+        except (ValueError, LookupError, AttributeError) as problem:
+            raise BadParameter(
+                f"The words of a reviewed reply hold a place that nothing goes into ({problem!r}).",
+                "check may hold {prompt} and {reply}, caption {prompt}, again {caption} and {prompt}.",
+            ) from problem
 
     @property
     def touches(self) -> frozenset[Touch]:
@@ -213,6 +247,13 @@ class AlignReply:
     scorer: str = ""
     strength: float = 1.0
     when: When = "with_image"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.candidates <= 1000 or self.temperature < 0:
+            raise BadParameter(
+                f"{self.candidates} replies cannot be drawn at temperature {self.temperature}.",
+                "Draw 1 to 1000, at 0 or above.",
+            )
 
     @property
     def touches(self) -> frozenset[Touch]:

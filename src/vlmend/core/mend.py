@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from vlmend.core.edits import AnyEdit, idle
 from vlmend.core.files import write_together
 from vlmend.core.packing import pack, unpack
-from vlmend.errors import MendMismatch, UsageError
+from vlmend.core.typed import made
+from vlmend.errors import FAILURES, BadImage, BadParameter, MendMismatch, UsageError, VlmendError
 
 __all__ = ["Mend", "MendCard"]
 
+CARD, TENSORS = "mend.json", "mend.safetensors"
 FORMAT = 3
 OLDER = 2
 """The format before: contrasts of logits held one principle in the place of views."""
@@ -128,25 +130,27 @@ class Mend:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode() + tensors).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write `mend.json` and `mend.safetensors`, together.
+        """Write `mend.json` and `mend.safetensors`; the first holds the digest of the second.
 
         Raises:
             RunProblem: They cannot be written; a mend that was there is as it was.
         """
         manifest, tensors = self._serialised()
-        text = json.dumps(manifest, indent=2).encode()
-        write_together({folder / "mend.safetensors": tensors, folder / "mend.json": text})
+        manifest |= {"tensors": hashlib.sha256(tensors).hexdigest()}
+        write_together({folder / CARD: json.dumps(manifest, indent=2).encode(), folder / TENSORS: tensors})
 
     @classmethod
     def load(cls, folder: Path) -> Mend:
-        """Read what `save` wrote.
+        """Read what `save` wrote; mends of before, whose card does not know its tensors by their digest, load too.
 
         Raises:
-            UsageError: The folder holds no mend, or one of another format.
+            UsageError: The folder holds no mend, halves of two, one of another format, or values that no mend can
+                have; the field is named.
         """
         try:
-            manifest = json.loads((folder / "mend.json").read_text())
-            tensors = load_file(folder / "mend.safetensors")
+            manifest = json.loads((folder / CARD).read_bytes())
+            _check_halves(folder, manifest.get("tensors"))
+            tensors = load_file(folder / TENSORS)
             if manifest["format"] == OLDER:
                 manifest |= {"format": FORMAT, "edits": [_migrated(row) for row in manifest["edits"]]}
             if manifest["format"] != FORMAT:
@@ -155,9 +159,10 @@ class Mend:
                     "Fit it again, or use the vlmend that wrote it.",
                 )
             return cls(unpack(manifest["edits"], tensors), _card(manifest["card"]))
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as problem:
+        except (*FAILURES, RecursionError, SafetensorError, BadParameter, BadImage) as problem:
+            said = problem.message if isinstance(problem, VlmendError) else f"{type(problem).__name__}: {problem}"
             raise UsageError(
-                f"{folder} holds no mend that can be read ({problem!r}).",
+                f"{folder} holds no mend that can be read ({said}).",
                 "Pass a folder that `vlmend mend ... --out` wrote.",
             ) from problem
 
@@ -166,9 +171,20 @@ class Mend:
         return {"format": FORMAT, "card": asdict(self.card), "edits": rows}, tensors
 
 
+def _check_halves(folder: Path, digest: str | None) -> None:
+    """Refuse tensors that the card does not know, as a copy that was stopped leaves them."""
+    if digest is None:
+        return
+    with (folder / TENSORS).open("rb") as tensors:
+        if hashlib.file_digest(tensors, "sha256").hexdigest() != digest:
+            raise UsageError(
+                f"{folder} holds halves of two mends: {TENSORS} is not the one that {CARD} was written with.",
+                "Fit it again, or copy both files from one place.",
+            )
+
+
 def _card(row: dict[str, Any]) -> MendCard:
-    held: dict[str, Any] = row | {"notes": tuple(row.get("notes", ()))}
-    return MendCard(**held)
+    return made(MendCard, row | {"notes": tuple(row.get("notes", ()))})
 
 
 def _migrated(row: dict[str, Any]) -> dict[str, Any]:

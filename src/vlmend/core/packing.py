@@ -18,6 +18,7 @@ from vlmend.core.dual_edits import DualEdit
 from vlmend.core.edits import AnyEdit, Edit, Gate, OtherView
 from vlmend.core.images import Image
 from vlmend.core.sites import Site
+from vlmend.core.typed import made
 
 __all__ = ["pack", "unpack"]
 
@@ -35,16 +36,18 @@ def unpack(rows: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> 
     """The edits that `pack` wrote.
 
     Raises:
-        ValueError: A row of an unknown kind.
+        ValueError: A row of an unknown kind, or a value that its field cannot hold; the field is named.
         KeyError: A tensor is missing.
-        TypeError: A row does not have the fields of its kind.
+        TypeError, AttributeError: It is no list of rows.
+        BadParameter: Values that do not fit together, or a site that there is not.
+        BadImage: An image of it cannot be read.
     """
     edits: list[AnyEdit] = []
     for row in rows:
         if row["kind"] not in KINDS:
             raise ValueError(f"unknown kind of edit {row['kind']!r}")
         values = {key: _value(value, tensors) for key, value in row.items() if key != "kind"}
-        edits.append(KINDS[row["kind"]](**values))
+        edits.append(made(KINDS[row["kind"]], values))
     return tuple(edits)
 
 
@@ -80,13 +83,15 @@ def _value(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"$site": text}:
             return Site.parse(text)
         case {"$image": key, "name": name}:
-            return Image(tensors[key].numpy().tobytes(), name)
+            image = Image(tensors[key].numpy().tobytes(), name)
+            image.decode()
+            return image
         case {"$gate": inner}:
             given = cast("dict[str, Any]", inner)
-            return Gate(**{name: _value(part, tensors) for name, part in given.items()})
+            return made(Gate, {name: _value(part, tensors) for name, part in given.items()})
         case {"$view": inner}:
             seen = cast("dict[str, Any]", inner)
-            return OtherView(**{name: _value(part, tensors) for name, part in seen.items()})
+            return made(OtherView, {name: _value(part, tensors) for name, part in seen.items()})
         case list():
             return tuple(_value(part, tensors) for part in cast("list[object]", value))
         case _:

@@ -6,6 +6,7 @@ before. An edit of prompt positions that another request would read from a cache
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from vlmend.errors import BadParameter
 
 __all__ = [
     "ActivationEdit", "AddVector", "AffineMap", "ContrastShift", "CosineDose", "Gate", "ModuleEdit", "ProjectOut",
-    "Tokens", "Touch", "When", "check_gate", "touched_by",
+    "Tokens", "Touch", "When", "check_gate", "check_layers", "touched_by",
 ]  # fmt: skip
 
 Tokens = Literal["last_prompt", "last", "all", "image", "prompt", "reply"]
@@ -53,6 +54,16 @@ def check_gate(site: Site, gate: Gate | None) -> None:
             f"An edit at {site} cannot wait for a gate at {gate.site}.",
             "A gate must be read at or before the site that it opens.",
         )
+
+
+def check_layers(layers: Sequence[int]) -> None:
+    """Refuse layers that are none or not ascending.
+
+    Raises:
+        BadParameter: They are.
+    """
+    if not layers or layers[0] < 0 or list(layers) != sorted(set(layers)):
+        raise BadParameter(f"{list(layers)} are no layers.", "Give one or more in ascending order, from 0.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +226,8 @@ class ContrastShift:
         image: The content-free image I'.
         seen: `corrupt`: the request with I' in the place of each image. `original`: as it came.
         unseen: `text`: the request without images. `caption`: the model's own caption, then the request.
-        onto: Unit directions; only the part of the shift along them is taken out. "layer width", or None.
+        onto: Unit directions of all layers from 0; only the part of the shift along them is taken out. "layer width",
+            or None.
         strength: 1 takes out the whole shift.
         mode: See `vlmend.core.shifts.Mode`.
         cap: Largest |edit| / |state| of a layer, or None.
@@ -234,6 +246,13 @@ class ContrastShift:
     when: When = "with_image"
 
     def __post_init__(self) -> None:
+        check_layers(self.layers)
+        if self.onto is not None and len(self.onto) <= self.layers[-1]:
+            raise BadParameter(
+                f"Layer {self.layers[-1]} has none of {len(self.onto)} directions.", "Give one for each layer from 0."
+            )
+        if self.cap is not None and self.cap < 0:
+            raise BadParameter(f"No edit is smaller than a cap of {self.cap}.", "Use a cap of 0 or more, or none.")
         if self.onto is not None and self.mode == "sequential":
             raise BadParameter(
                 "A sequential shift cannot be taken out along one direction only.",

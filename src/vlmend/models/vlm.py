@@ -35,6 +35,7 @@ from vlmend.models.decoding.trial import loop_of
 from vlmend.models.editing.contrast import Contrast, contrasted
 from vlmend.models.editing.inputs import rewritten
 from vlmend.models.editing.lens import lens_score
+from vlmend.models.editing.places import check_places
 from vlmend.models.editing.replies import answer, captioned
 from vlmend.models.editing.states import Aimed, RowShift, editing, gate_of
 from vlmend.models.editing.weights import check_weights, installed_weights
@@ -119,7 +120,8 @@ class VLM:
 
         Raises:
             MendMismatch: The mend was fitted on another model.
-            BadParameter: It holds edits that are not for models that answer, or weights that this one does not have.
+            BadParameter: It holds edits that are not for models that answer, or weights or places that this one does
+                not have.
         """
         base = {part: digest for part, digest in self.identity.items() if part not in REPLIES_ONLY}
         mend.check_base(self.name, self.model_digest, base)
@@ -136,6 +138,8 @@ class VLM:
                 "Make them with when='always'.",
             )
         check_weights(self.model, weights)
+        vocabulary = int(self.model.config.get_text_config(decoder=True).vocab_size)
+        check_places(self.anatomy, vocabulary, [edit for edit in mend.edits if isinstance(edit, Edit)])
         return replace(self, mends=(*self.mends, mend))
 
     def forgetful(self) -> VLM:

@@ -29,6 +29,7 @@ from vlmend.errors import BadImage, BadParameter, ModelProblem
 from vlmend.models.dual.towers import Inputs, Towers, find_towers, pooled_states
 from vlmend.models.editing.embeddings import (
     DualStages,
+    check_widths,
     dual_edits,
     dual_stages,
     edited_embeddings,
@@ -94,7 +95,9 @@ class DualEncoder:
             BadParameter: It holds edits that are not for dual encoders, or weights that this one does not have.
         """
         mend.check_base(self.name, self.model_digest, self.identity)
-        check_weights(self.towers.model, dual_stages(dual_edits(mend.edits)).weights)
+        edits = dual_edits(mend.edits)
+        check_weights(self.towers.model, dual_stages(edits).weights)
+        check_widths(self.width, edits)
         return replace(self, mends=(*self.mends, mend))
 
     @property

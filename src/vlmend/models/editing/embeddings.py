@@ -27,6 +27,7 @@ from vlmend.errors import BadParameter
 __all__ = [
     "DualStages",
     "Tower",
+    "check_widths",
     "dealt",
     "dual_edits",
     "dual_stages",
@@ -67,6 +68,22 @@ def dual_edits(edits: Sequence[AnyEdit]) -> tuple[DualEdit, ...]:
             "Use a method that works on dual encoders: vlmend list methods.",
         )
     return tuple(edit for edit in edits if isinstance(edit, DualEdit) and not idle(edit))
+
+
+def check_widths(width: int, edits: Sequence[DualEdit]) -> None:
+    """Refuse edits of embeddings of another width.
+
+    Raises:
+        BadParameter: Which one.
+    """
+    for edit in edits:
+        if isinstance(edit, MapTexts | MapImages | ModuleEdit):
+            given = len(edit.write_bias if isinstance(edit, ModuleEdit) else edit.matrix)
+            if given != width:
+                raise BadParameter(
+                    f"{type(edit).__name__} is {given} numbers wide, and this model's embeddings are {width}.",
+                    "Fit the mend again on this very model.",
+                )
 
 
 def dual_stages(edits: Sequence[DualEdit]) -> DualStages:
