@@ -103,13 +103,11 @@ def test_check_request_tells_a_bad_row_from_a_good_one(tiny: VLM) -> None:
 
 
 def test_a_row_without_an_image_is_checked_beside_one_too() -> None:
-    """BLIP-2 reads an image marker as a word until there is an image, which fits add."""
-    vlm = family("blip2")
-    assert vlm.anatomy.image_token_id is not None
-    marker = vlm.processor.tokenizer.convert_ids_to_tokens(vlm.anatomy.image_token_id)
+    """Idefics 3 reads control tokens as words until there is an image, which fits add."""
+    vlm = family("idefics3")
     vlm.check_request(Example("good", "describe now"))
-    with pytest.raises(SampleError, match="cannot read this request"):
-        vlm.check_request(Example("bad", f"describe {marker} now"))
+    with pytest.raises(SampleError, match="refuses these requests"):
+        vlm.check_request(Example("bad", "describe <pad> now"))
 
 
 def test_greedy_decoding_and_draws_leave_the_global_generator_alone(tiny: VLM) -> None:

@@ -18,6 +18,7 @@ from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.reading.rowwise import needs_images, rowwise, writes_placeholders
 from vlmend.models.reading.states import Rows, capturing
+from vlmend.models.reading.words import Words, words_of
 
 __all__ = ["Reader"]
 
@@ -47,6 +48,11 @@ class Reader:
         token = self.processor.tokenizer.pad_token_id
         return token if isinstance(token, int) else 0
 
+    @property
+    def words(self) -> Words:
+        """What the words of a request can be mistaken for."""
+        return words_of(self.processor, self.processor.chat_template, self.anatomy.image_token_id)
+
     def check_context(self, inputs: Mapping[str, Any]) -> None:
         """
         Raises:
@@ -63,22 +69,28 @@ class Reader:
         """Each conversation through the model's chat template, ready for the reply, lead included.
 
         Raises:
+            SampleError: One spells what stands for a picture, or a control token that cannot be read as words.
             ModelProblem: The template has no place for one of the turns.
         """
+        asked = [self.words.as_text(conversation) for conversation in batch]
         try:
-            return [
+            texts = [
                 self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False) + c.lead
-                for c in batch
+                for c in asked
             ]
         except TemplateError as problem:
             raise ModelProblem(
                 f"The chat template of this model refuses the conversation: {problem}",
                 "Leave that turn out, or put its words into the user's turn.",
             ) from problem
+        for text in texts:
+            self.words.check(text)
+        return texts
 
     def written(self, batch: Sequence[Conversation]) -> list[Tensor]:
         """Token ids of each request as the template writes it, images not yet spread out."""
-        return [torch.tensor(ids) for ids in self.processor.tokenizer(self.rendered(batch)).input_ids]
+        texts = self.rendered(batch)
+        return [torch.tensor(ids) for ids in self.processor.tokenizer(texts, **self.words.options(texts)).input_ids]
 
     def inputs(self, batch: Sequence[Conversation]) -> dict[str, Any]:
         """Model inputs, padded on the left, floating point in the model's dtype.
@@ -102,11 +114,11 @@ class Reader:
         alone = writes_placeholders(self.processor) or (not all(images) and needs_images(self.processor))
         try:
             if alone:
-                made = rowwise(self.processor, texts, images, self.anatomy.image_token_id)
+                made = rowwise(self.processor, texts, images, self.anatomy.image_token_id, self.words)
             else:
                 made = self.processor(
                     text=texts, images=images if any(images) else None, return_tensors="pt",
-                    padding=True, padding_side="left",
+                    padding=True, padding_side="left", **self.words.options(texts),
                 )  # fmt: skip
         except ValueError as problem:
             raise ModelProblem(

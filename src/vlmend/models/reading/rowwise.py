@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from vlmend.errors import ModelProblem
+from vlmend.models.reading.words import Words
 
 __all__ = ["needs_images", "rowwise", "writes_placeholders"]
 
@@ -39,7 +40,9 @@ def needs_images(processor: Any) -> bool:
     return False
 
 
-def rowwise(processor: Any, texts: Sequence[str], images: Sequence[Sequence[Any]], token: int) -> dict[str, Tensor]:
+def rowwise(
+    processor: Any, texts: Sequence[str], images: Sequence[Sequence[Any]], token: int, words: Words
+) -> dict[str, Tensor]:
     """Each request through the processor alone, then all in one left-padded batch.
 
     Args:
@@ -47,6 +50,7 @@ def rowwise(processor: Any, texts: Sequence[str], images: Sequence[Sequence[Any]
         texts: The rendered requests.
         images: Their images, decoded.
         token: Id of the image placeholder.
+        words: How the tokenizer is to take the texts.
 
     Raises:
         ModelProblem: A request has more images than this processor can place.
@@ -56,21 +60,23 @@ def rowwise(processor: Any, texts: Sequence[str], images: Sequence[Sequence[Any]
             f"{type(processor).__name__} places one image in front of a request, and one request has more.",
             "Ask about one image at a time.",
         )
-    parts = [_one(processor, text, shown, token) for text, shown in zip(texts, images, strict=True)]
+    parts = [_one(processor, text, shown, token, words) for text, shown in zip(texts, images, strict=True)]
     return _side_by_side(parts, processor.tokenizer.pad_token_id)
 
 
-def _one(processor: Any, text: str, images: Sequence[Any], token: int) -> dict[str, Tensor]:
+def _one(processor: Any, text: str, images: Sequence[Any], token: int, words: Words) -> dict[str, Tensor]:
+    options = words.options([text])
     if images:
-        return dict(processor(text=[text], images=[list(images)], return_tensors="pt"))
+        return dict(processor(text=[text], images=[list(images)], return_tensors="pt", **options))
     if not needs_images(processor):
-        made = processor(text=[text], return_tensors="pt")
+        made = processor(text=[text], return_tensors="pt", **options)
         return {key: made[key] for key in TOKEN_WISE if key in made}
-    # as the processor writes a request, with the placeholders taken out again
+    # as the processor writes a request, the first token behind the placeholders, which are taken out again
+    bare = text.removeprefix(words.tokenizer.bos_token) if words.begun(text) else text
     blank = Pillow.new("RGB", (16, 16))
-    made = processor(text=[processor.image_token + text], images=[[blank]], return_tensors="pt")
-    words = made["input_ids"][0] != token
-    return {key: made[key][:, words] for key in TOKEN_WISE if key in made}
+    made = processor(text=[processor.image_token + bare], images=[[blank]], return_tensors="pt", **options)
+    told = made["input_ids"][0] != token
+    return {key: made[key][:, told] for key in TOKEN_WISE if key in made}
 
 
 def _side_by_side(parts: Sequence[Mapping[str, Tensor]], pad: int) -> dict[str, Tensor]:
