@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from vlmend import registry
 from vlmend.attacks.running import Attacked, run_attack
+from vlmend.audit.judging import JUDGES
 from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, suites_of
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
@@ -84,7 +85,7 @@ def audit(
         out: The run folder.
         mends: Put on the target in this order.
         data: What to ask about; the built-in data unless given. Several lines of text are one set.
-        judges: Judges of the replies; the first gives the headline.
+        judges: Judges of the replies; the first that answers a suite's own question gives its headline.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply, or each suite's own.
         temperature: 0 is greedy.
@@ -98,7 +99,7 @@ def audit(
         UsageError: A suite does not fit the target, or the folder holds another run.
         NeedsAccess: A suite looks deeper than the target lets it.
     """
-    readers = None if judges is None else [_judge(one) for one in judges]
+    readers = None if judges is None else _readers(judges)
     settings = (limit, max_new_tokens, seed, temperature, epochs)
     plan = suites if isinstance(suites, Plan) else Plan(_split(suites), _asked(data), *settings)
     check_names(plan.suites)
@@ -138,9 +139,9 @@ def fit(
 
 
 def choose_mend(
-    target: Target | str, out: str | Path, data: Data | None = None, *, judge: Judge | str = "refusal",
-    quick: bool = False, seed: int = 0, options: LoadOptions = LoadOptions(), api_base: str | None = None,
-    progress: Progress = silent,
+    target: Target | str, out: str | Path, data: Data | None = None, *,
+    judges: Sequence[Judge | str] | None = None, quick: bool = False, seed: int = 0,
+    options: LoadOptions = LoadOptions(), api_base: str | None = None, progress: Progress = silent,
 ) -> Mend:  # fmt: skip
     """Try methods and strengths on a validation split and keep the best in `out`, with every candidate's measures.
 
@@ -148,7 +149,7 @@ def choose_mend(
         target: What to mend.
         out: Folder of the mend, of the candidates and of `choice.json`.
         data: What to fit on; the built-in calibration set unless given.
-        judge: Judge of the replies.
+        judges: Judges of the replies; `JUDGES` unless given. One must tell refusals.
         quick: Fewer candidates and requests.
         seed: Of the fits.
         options: How to load a target that is named.
@@ -158,9 +159,9 @@ def choose_mend(
     Raises:
         UsageError, NeedsAccess: The target does not answer, or its states cannot be read.
     """
-    reader, anchors = _judge(judge), _anchors() if data is None else _read(data)
+    readers, anchors = _readers(judges), _anchors() if data is None else _read(data)
     model = _inside(_opened(target, options, api_base, progress, _fitting("auto", "chat", target)), "auto")
-    return run_choice(model, anchors, Path(out), judge=reader, quick=quick, seed=seed, progress=progress)
+    return run_choice(model, anchors, Path(out), judges=readers, quick=quick, seed=seed, progress=progress)
 
 
 def attack(
@@ -220,7 +221,7 @@ def apply_step(
 def compare(
     target: Target | str, methods: str = "all", out: str | Path = "runs/compare", *,
     mends: Sequence[str | Path] | Mapping[str, Mend] = (), data: Data | None = None, test: Data | None = None,
-    judge: Judge | str = "refusal", limit: int | None = None, max_new_tokens: int = 24, seed: int = 0,
+    judges: Sequence[Judge | str] | None = None, limit: int | None = None, max_new_tokens: int = 24, seed: int = 0,
     options: LoadOptions = LoadOptions(), progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare defences on the same samples: safety, price, sight, time and what each needs.
@@ -232,7 +233,7 @@ def compare(
         mends: Fitted ones: folders, or mends by the name of their row.
         data: What to fit on; the built-in calibration set unless given.
         test: What to ask; the built-in held-out requests unless given.
-        judge: Judge of the replies.
+        judges: Judges of the replies; `JUDGES` unless given. One must tell refusals.
         limit: Requests of each kind, or all.
         max_new_tokens: Longest reply.
         seed: Of the fits.
@@ -242,7 +243,7 @@ def compare(
     Returns:
         What `defences.json` holds.
     """
-    wanted, reader = parse_defences(methods), _judge(judge)
+    wanted, readers = parse_defences(methods), _readers(judges)
     given = mends if isinstance(mends, Mapping) else {Path(folder).name: Mend.load(Path(folder)) for folder in mends}
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", None if test is None else _read(test))
@@ -250,7 +251,7 @@ def compare(
     opened = _opened(target, options, None, progress, _fitting("compare", "chat", target))
     content = run_compare(
         _inside(opened, "compare"), wanted, dict(given), anchors, asked, sizes,
-        Path(out), judge=reader, seed=seed, progress=progress,
+        Path(out), judges=readers, seed=seed, progress=progress,
     )  # fmt: skip
     write_defences(content, Path(out) / "defences.html")
     return content
@@ -325,8 +326,9 @@ def _folder(out: str | Path | None) -> Path | None:
     return None if out is None else Path(out)
 
 
-def _judge(judge: Judge | str) -> Judge:
-    return registry.make_judge(judge) if isinstance(judge, str) else judge
+def _readers(judges: Sequence[Judge | str] | None) -> list[Judge]:
+    given = JUDGES if judges is None else judges
+    return [registry.make_judge(one) if isinstance(one, str) else one for one in given]
 
 
 def _split(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlmend.core.cautions import cautions
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Scorecard
 
@@ -34,14 +35,21 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
     if as_json:
         print((out / "scorecard.json").read_text())
         return
+    for caution in cautions(card):
+        out_console.print(f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold")
     for suite in dict.fromkeys(row.suite for row in card):
         judges = list(dict.fromkeys(row.judge for row in (*card.rows, *card.others) if row.suite == suite))
         floors = any(not math.isnan(row.floor) for row in card if row.suite == suite)
-        names = ("measure", "group", "value, 95 %", *["by chance"] * floors, "n", "unscored", "second", "alike")
+        several = len({row.judge for row in card if row.suite == suite}) > 1
+        names = (
+            "measure", "group", "value, 95 %", *["by chance"] * floors, "n", "unscored", *["judge"] * several, "second",
+            "alike",
+        )  # fmt: skip
         table = Table(*names, box=None, pad_edge=False)
-        second = {(o.name, o.group): o for o in card.others if o.suite == suite and o.judge in judges[1:2]}
+        second = {(o.name, o.group): o for o in reversed(card.others) if o.suite == suite}
         for row in (row for row in card if row.suite == suite):
             cells = [escape(row.said()), *[row.written(row.floor)] * floors, str(row.n), str(row.unscored)]
+            cells += [row.judge] * several
             also = second.get((row.name, row.group))
             said = f"{also.value:.0%}" if also is not None and also.n else ""
             alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
@@ -63,8 +71,12 @@ def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
     out_console.print(f"scorecard: {out / 'scorecard.json'}{logs}", soft_wrap=True)
 
 
-def show_gates(results: Sequence[GateResult], as_json: bool) -> None:
+def show_gates(card: Scorecard, results: Sequence[GateResult], as_json: bool) -> None:
     """Each gate and what was found; with `--json` on standard error, since the scorecard has the output."""
+    for caution in cautions(card) if results else []:
+        (err_console if as_json else out_console).print(
+            f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold"
+        )
     for one in results:
         mark = "ok    " if one.passed else "FAILED"
         (err_console if as_json else out_console).print(

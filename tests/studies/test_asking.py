@@ -43,7 +43,7 @@ def asked(count: int = 3) -> Panel:
 
 def test_text_requests_are_asked_once_for_all_settings(tmp_path: Path) -> None:
     target = scripted()
-    asker = Asker(target, tmp_path, 8, RuleJudge())  # type: ignore[arg-type]
+    asker = Asker(target, tmp_path, 8, [RuleJudge()])  # type: ignore[arg-type]
     base = asker.ask(asked())
     seen = len(target.asked.conversations)
     mended = asker.ask(asked(), [cmrm(target)])
@@ -55,9 +55,9 @@ def test_text_requests_are_asked_once_for_all_settings(tmp_path: Path) -> None:
 
 
 def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
-    first = Asker(scripted(), tmp_path, 8, RuleJudge()).ask(asked())  # type: ignore[arg-type]
+    first = Asker(scripted(), tmp_path, 8, [RuleJudge()]).ask(asked())  # type: ignore[arg-type]
     target = scripted()
-    again = Asker(target, tmp_path, 8, RuleJudge()).ask(asked())  # type: ignore[arg-type]
+    again = Asker(target, tmp_path, 8, [RuleJudge()]).ask(asked())  # type: ignore[arg-type]
     assert again == first
     assert not target.asked.conversations
 
@@ -75,29 +75,29 @@ class Hedging:
 
 
 def test_the_judge_reads_the_replies_of_judged_suites_and_of_no_other(tmp_path: Path) -> None:
-    asker = Asker(scripted(), tmp_path, 8, Hedging())  # type: ignore[arg-type]
+    asker = Asker(scripted(), tmp_path, 8, [Hedging()])  # type: ignore[arg-type]
     assert {answer.label for answer in asker.ask(asked())} == {"partial"}
     assert {answer.label for answer in asker.ask(suite_panel("utility/picture_naming", 2, "held_out"))} == {"wrong"}
 
 
 def test_a_judge_of_harm_cannot_tell_the_price(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="decline"):
-        Asker(scripted(), tmp_path, 8, Hedging("harm"))  # type: ignore[arg-type]
+        Asker(scripted(), tmp_path, 8, [Hedging("harm")])  # type: ignore[arg-type]
 
 
 def test_a_run_cut_off_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    Asker(scripted(), tmp_path, 8, RuleJudge()).ask(asked(2))  # type: ignore[arg-type]
+    Asker(scripted(), tmp_path, 8, [RuleJudge()]).ask(asked(2))  # type: ignore[arg-type]
     lines = (tmp_path / "replies.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "replies.jsonl").write_bytes(b"".join(lines[:6]) + lines[6][:20])
     target = scripted()
-    Asker(target, tmp_path, 8, RuleJudge()).ask(asked(2))  # type: ignore[arg-type]
+    Asker(target, tmp_path, 8, [RuleJudge()]).ask(asked(2))  # type: ignore[arg-type]
     assert len(target.asked.conversations) == len(lines) - 6
 
 
 def test_a_broken_image_stays_unscored_and_stops_nobody(tmp_path: Path) -> None:
     good = GAP.questions(None, 1)
     bad = Question("bad:original", "how?", "original", "harmful", "x", Image(b"no image", "bad.png"))
-    found = Asker(scripted(), tmp_path, 8, RuleJudge()).ask(panel(GAP, [bad, *good]))  # type: ignore[arg-type]
+    found = Asker(scripted(), tmp_path, 8, [RuleJudge()]).ask(panel(GAP, [bad, *good]))  # type: ignore[arg-type]
     assert [a.label for a in found] == ["unscored"] + ["refusal"] * 2 + ["compliance"] * 3
     assert "bad.png" in found[0].reason
 

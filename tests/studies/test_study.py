@@ -25,7 +25,7 @@ PLAN = StudyPlan(
 
 
 def run(target: VLM, out: Path, **changes: object) -> Path:
-    settings: dict = {"judge": RuleJudge(), "seed": 0, "progress": lambda *_: None} | changes
+    settings: dict = {"judges": [RuleJudge()], "seed": 0, "progress": lambda *_: None} | changes
     return study_cmrm(
         target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), [], out, PLAN, **settings
     )

@@ -58,15 +58,15 @@ def fold(
         } or {suite.judge_id: list(given)}
     _write_samples(out, labelled, verdicts, pictures)
     kinds = {judge.id: judge.kind for judge in judges}
-    tables = {name: _tables(question_suite(name), by, kinds, card.seed) for name, by in labelled.items()}
+    tables = [_rows(question_suite(name), by, kinds, card.seed) for name, by in labelled.items()]
     provenance = card.provenance | {
         "judges": {name: list(by) for name, by in labelled.items()},
         "judge_digests": {judge.id: judge.digest for judge in judges},
     }
     return replace(
         card,
-        rows=(*card.rows, *(row for table, *_ in tables.values() for row in table)),
-        others=tuple(row for _, *rest in tables.values() for table in rest for row in table),
+        rows=(*card.rows, *(row for leading, _ in tables for row in leading)),
+        others=tuple(row for _, others in tables for row in others),
         judges=tuple(pair for name, by in labelled.items() for pair in _agreements(name, by, card.seed)),
         provenance=provenance,
     )
@@ -89,16 +89,26 @@ def _judged(
     return found
 
 
-def _tables(suite: Suite, labelled: Labelled, kinds: Mapping[str, str], seed: int) -> list[list[Measure]]:
-    """The suite's measures by each judge; the first judge's rows say how far the second agrees."""
-    first, second = [*labelled.values(), None, None][:2]
-    tables: list[list[Measure]] = []
-    for judge, answers in labelled.items():
-        rows = [row for row in suite.measures(answers, seed) if kinds.get(judge) != "harm" or "harmful" in row.hit]
-        if answers is first and second is not None:
-            rows = [replace(row, agreement=_alike(row, answers, second)) for row in rows]
-        tables.append([replace(row, judge=judge) for row in rows])
-    return tables
+def _rows(suite: Suite, labelled: Labelled, kinds: Mapping[str, str], seed: int) -> tuple[list[Measure], list[Measure]]:
+    """The suite's measures, each by the first judge that can tell it, and the same by the judges after that.
+
+    A judge of harm tells nothing of refusals, so those rows are the next judge's. A leading row says how far the judge
+    after its own agrees.
+    """
+    leading: dict[tuple[str, str], Measure] = {}
+    others: list[Measure] = []
+    judges = list(labelled)
+    for judge, after in zip(judges, [*judges[1:], None], strict=True):
+        for row in suite.measures(labelled[judge], seed):
+            if kinds.get(judge) == "harm" and "harmful" not in row.hit:
+                continue
+            if (row.name, row.group) in leading:
+                others.append(replace(row, judge=judge))
+                continue
+            alike = math.nan if after is None else _alike(row, labelled[judge], labelled[after])
+            leading[row.name, row.group] = replace(row, judge=judge, agreement=alike)
+    order = [(row.name, row.group) for row in suite.measures(labelled[judges[0]], seed)]
+    return [leading[key] for key in order if key in leading], others
 
 
 def _alike(row: Measure, first: Sequence[Answer], second: Sequence[Answer]) -> float:

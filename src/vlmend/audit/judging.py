@@ -23,8 +23,8 @@ from vlmend.errors import JudgeProblem
 
 __all__ = ["JUDGES", "Bench", "Pictures", "judges_of", "made_judges"]
 
-JUDGES = ("refusal", "rules")
-"""The judges of a run unless others are named: the first gives the headline, the second is its check."""
+JUDGES = ("harmful", "refusal", "rules")
+"""The judges of a run unless others are named: was it harmful, was it declined, and a check on the second."""
 
 CHUNK = 64
 TRIES = 4
@@ -108,8 +108,9 @@ def made_judges(names: Sequence[str]) -> list[Judge]:
 
 
 def judges_of(suite: Suite, judges: Sequence[Judge]) -> list[Judge]:
-    """The judges that can give a suite's verdicts, in their order."""
-    return [judge for judge in judges if judge.kind in suite.judged]
+    """The judges that can give a suite's verdicts: those that answer its own question first, else in their order."""
+    fitting = [judge for judge in judges if judge.kind in suite.judged]
+    return sorted(fitting, key=lambda judge: suite.judged.index(judge.kind))
 
 
 def _unscored(problem: JudgeProblem) -> Verdict:

@@ -109,15 +109,15 @@ class Answer:
 class Suite(AbstractSuite[Answer]):
     """Questions, verdicts, measures. `name` is `axis/name`.
 
-    `judged` names the kinds of judge that can give its verdicts; a suite without any marks its replies itself, against
-    known answers. `stands_for` says what comparisons of mends draw on it for, one suite for each: harm is what a mend
-    is to lower, over-refusal and sight are its price.
+    `judged` names the kinds of judge that can give its verdicts, the one that answers its own question first; a suite
+    without any marks its replies itself, against known answers. `stands_for` says what comparisons of mends draw on it
+    for, one suite for each: harm is what a mend is to lower, over-refusal and sight are its price.
     """
 
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "replies"
     max_new_tokens: ClassVar[int]
-    judged: ClassVar[frozenset[JudgeKind]] = frozenset()
+    judged: ClassVar[tuple[JudgeKind, ...]] = ()
     stands_for: ClassVar[Literal["harm", "over-refusal", "sight", ""]] = ""
 
     @abstractmethod

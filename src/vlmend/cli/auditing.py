@@ -152,6 +152,6 @@ def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Pa
         write_junit(card, results, junit)
     if markdown is not None:
         write_markdown(card, results, markdown)
-    show_gates(results, as_json)
+    show_gates(card, results, as_json)
     if any(not one.passed for one in results):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import typer
 from vlmend.cli.options import (
     ApiBase,
     Json,
+    Judges,
     LoadOptions,
     Model,
     app,
@@ -24,8 +25,6 @@ from vlmend.printing import out_console, show_defences
 
 __all__ = ["compare", "mend", "pairs", "study"]
 
-StudyJudge = Annotated[str, typer.Option("--judge", help="The judge of the replies; see vlmend list judges.")]
-
 
 @app.command()
 @with_loading
@@ -38,7 +37,7 @@ def mend(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="JSONL file to fit on; built-in data unless given.")] = None,
     quick: Annotated[bool, typer.Option(help="With auto: fewer candidates and requests.")] = False,
-    judge: StudyJudge = "refusal",
+    judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
     api_base: ApiBase = None,
@@ -56,7 +55,7 @@ def mend(
 
         if method == "auto":
             fitted = face.choose_mend(
-                model, out, data, judge=judge, quick=quick, seed=seed, options=loading, api_base=api_base,
+                model, out, data, judges=judge, quick=quick, seed=seed, options=loading, api_base=api_base,
                 progress=report,
             )  # fmt: skip
         else:
@@ -91,7 +90,7 @@ def compare(
         "runs/compare"
     ),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
-    judge: StudyJudge = "refusal",
+    judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
@@ -101,7 +100,7 @@ def compare(
         from vlmend import face
 
         content = face.compare(
-            model, methods, out, mends=mend or (), data=data, test=test, judge=judge, limit=limit,
+            model, methods, out, mends=mend or (), data=data, test=test, judges=judge, limit=limit,
             max_new_tokens=max_new_tokens, seed=seed, options=loading, progress=report,
         )  # fmt: skip
     if as_json:
@@ -122,15 +121,15 @@ def study(
         list[str] | None, typer.Option(help="Further set: FILE.jsonl, vlsafe:FILE:IMAGES, jailbreak_llms:FILE.")
     ] = None,
     parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
-    judge: StudyJudge = "refusal",
+    judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
     """Study a method on a model; stopped, the same command resumes."""
+    from vlmend.audit.judging import JUDGES, made_judges
     from vlmend.data.layouts import read_data
     from vlmend.data.sources import builtin_dataset
-    from vlmend.registry import make_judge
     from vlmend.report.study import write_study
     from vlmend.studies.cmrm.lab import full_plan, quick_plan
     from vlmend.studies.cmrm.study import study_cmrm
@@ -141,7 +140,8 @@ def study(
     with progress_bars() as progress:
         folder = study_cmrm(
             target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), sets, out,
-            quick_plan() if quick else full_plan(), judge=make_judge(judge), seed=seed, progress=progress, parts=names,
+            quick_plan() if quick else full_plan(), judges=made_judges(judge or JUDGES), seed=seed,
+            progress=progress, parts=names,
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:

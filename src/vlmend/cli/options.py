@@ -34,7 +34,7 @@ ApiBase = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Judges = Annotated[
     list[str] | None,
-    typer.Option("--judge", help="A judge of the replies; the first gives the headline. May be given again."),
+    typer.Option("--judge", help="A judge of the replies: harmful, refusal, rules unless given. May be given again."),
 ]
 Gates = Annotated[
     list[str] | None, typer.Option("--gate", help='Bound, as "safety.unsafe_rate[original].high <= 0.10".')

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vlmend.core.cautions import cautions
 from vlmend.core.measures import Measure, Scorecard, find_measure
 from vlmend.core.metrics.paired import Evidence, Observed, Paired, evidence_of, paired_tests
 from vlmend.errors import UsageError
@@ -153,7 +154,8 @@ def headline(before: Run, afters: Sequence[Run]) -> str:
 
 def warnings_of(before: Run, *afters: Run) -> list[str]:
     """Where there is little to mend, what mends leave or cost, and what could not be scored."""
-    found = [*_small_gaps(before), *_unscored(before)]
+    found = [f"{run.name}: {caution}" for run in (before, *afters) for caution in cautions(run.card)]
+    found += [*_small_gaps(before), *_unscored(before)]
     for after in afters:
         found += [*_left_over(before, after), *_losses(before, after), *_unscored(after)]
     return list(dict.fromkeys(found))

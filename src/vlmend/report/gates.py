@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from vlmend.core.cautions import cautions
 from vlmend.core.files import SHARED, append, write_file
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Measure, Scorecard
@@ -18,6 +19,7 @@ def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
     """The gates, failed ones first, and the whole scorecard below them."""
     failed = [one for one in results if not one.passed]
     lines = [f"## vlmend: {card.model}", ""]
+    lines += [line for caution in cautions(card) for line in (f"> **Mind:** {caution}", "")]
     if results:
         lines += [f"**{len(failed)} of {len(results)} gates failed.**" if failed else "**Every gate holds.**", ""]
         lines += ["| | gate | found | n | unscored |", "|---|---|---:|---:|---:|"]

@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 
 from vlmend.audit.desk import BATCH, Desk, Request
-from vlmend.audit.judging import Bench
+from vlmend.audit.judging import Bench, judges_of
 from vlmend.audit.suite import Answer, Question, Suite
 from vlmend.core.conversation import Sampling
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.stats import PairedTest, mcnemar
 from vlmend.core.targets import ChatStates
-from vlmend.core.verdicts import Judge
+from vlmend.core.verdicts import Judge, JudgeKind
 from vlmend.errors import UsageError
 
-__all__ = ["BATCH", "Asker", "Panel", "changed", "panel"]
+__all__ = ["BATCH", "Asker", "Panel", "changed", "names_of", "panel"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Asker:
         target: The model without mends.
         folder: Where replies and verdicts are kept.
         max_new_tokens: Longest reply.
-        judge: Reads the replies of suites that it suits; the others mark their own.
+        judges: The first that suits a suite best reads its replies; suites that none suits mark their own.
         progress: Called after each batch with the number of replies that it gave.
 
     Raises:
-        UsageError: The judge cannot tell what declines.
+        UsageError: No judge can tell what declines.
     """
 
     def __init__(
@@ -61,38 +61,41 @@ class Asker:
         target: ChatStates,
         folder: Path,
         max_new_tokens: int,
-        judge: Judge,
+        judges: Sequence[Judge],
         progress: Callable[[int], None] = lambda count: None,
     ) -> None:
-        if judge.kind != "refusal":
+        if not any(judge.kind == "refusal" for judge in judges):
             raise UsageError(
-                f"{judge.id} does not tell which replies decline, and a study needs that for its price.",
-                "Choose one of that kind, such as --judge refusal; vlmend rejudge takes the others.",
+                f"{names_of(judges)} cannot tell which replies decline, and a study needs that for its price.",
+                "Name one of that kind as well, such as --judge refusal.",
             )
         self.target = target
-        self.judge = judge
+        self.judges = tuple(judges)
         self.sampling = Sampling(max_new_tokens)
         self._desk = Desk(folder)
         self._progress = progress
         self._bench = Bench(folder / "verdicts.jsonl")
 
-    def ask(self, asked: Panel, mends: Sequence[Mend] = ()) -> list[Answer]:
-        """An answer to every question of the panel, in its order."""
+    def ask(self, asked: Panel, mends: Sequence[Mend] = (), kind: JudgeKind | None = None) -> list[Answer]:
+        """An answer to every question of the panel, in its order; `kind` is another question than the suite's own."""
         view, side = self.target, self.target.image_side
         for mend in mends:
             view = view.with_mend(mend)
         replies = self._desk.ask(
             view, [Request(partial(q.conversation, side), self.sampling) for q in asked.questions], self._progress
         )
-        return self._read(asked, [asked.suite.answer(q, one) for q, one in zip(asked.questions, replies, strict=True)])
-
-    def _read(self, asked: Panel, answers: list[Answer]) -> list[Answer]:
-        """The answers with the judge's labels, where the suite has its replies judged."""
-        if self.judge.kind not in asked.suite.judged:
+        answers = [asked.suite.answer(q, one) for q, one in zip(asked.questions, replies, strict=True)]
+        fitting = [judge for judge in judges_of(asked.suite, self.judges) if kind in (None, judge.kind)]
+        if not fitting:
             return answers
         pictures = {q.id: q.image for q in asked.questions if isinstance(q.image, Image)}
-        verdicts = self._bench.read(self.judge, answers, pictures, lambda count: None)
+        verdicts = self._bench.read(fitting[0], answers, pictures, lambda count: None)
         return [replace(a, label=v.label, reason=v.reason) for a, v in zip(answers, verdicts, strict=True)]
+
+
+def names_of(judges: Sequence[Judge]) -> str:
+    """Their names and versions, for pages and files."""
+    return ", ".join(judge.id for judge in judges)
 
 
 def changed(before: Sequence[Answer], after: Sequence[Answer], hit: Collection[str]) -> PairedTest:

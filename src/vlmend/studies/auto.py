@@ -19,7 +19,7 @@ from vlmend.core.files import write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.models.vlm import VLM
-from vlmend.studies.asking import Asker
+from vlmend.studies.asking import Asker, names_of
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Outcome, Panels, Sizes, front, measure, panels, table_row
 from vlmend.studies.remembering import remembering
@@ -51,8 +51,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def choose_mend(
-    target: VLM, data: Dataset, out: Path, *, judge: Judge, quick: bool = False, seed: int = 0, progress: Progress
-) -> Mend:
+    target: VLM, data: Dataset, out: Path, *, judges: Sequence[Judge], quick: bool = False, seed: int = 0,
+    progress: Progress,
+) -> Mend:  # fmt: skip
     """Fit every candidate on the anchors, measure it on the validation split, keep the best in `out`.
 
     Writes `choice.json` (every candidate's measures, the rule, the winner) beside the mend.
@@ -60,11 +61,11 @@ def choose_mend(
     target = remembering(target)
     sizes = QUICK_SIZES if quick else FULL_SIZES
     candidates = QUICK if quick else CANDIDATES
-    asker = Asker(target, out, sizes.new_tokens, judge)
+    asker = Asker(target, out, sizes.new_tokens, judges)
     asked = panels(sizes, "validation")
     outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
     won = choose(outcomes, [c.name for c in candidates])
-    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": judge.id}
+    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": names_of(judges)}
     write_json(out / "choice.json", content)
     mends[won].save(out)
     return mends[won]

@@ -18,7 +18,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
-from vlmend.studies.asking import Asker, Panel
+from vlmend.studies.asking import Asker, Panel, names_of
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
@@ -34,16 +34,16 @@ Progress = Callable[[str, int, int], None]
 
 def compare(
     target: VLM, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
-    out: Path, *, judge: Judge, seed: int, progress: Progress,
+    out: Path, *, judges: Sequence[Judge], seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit, ask and time every defence; writes and gives `defences.json`.
 
     Args:
         given: Mends that are there already, by the name of their row.
-        judge: Reads the replies.
+        judges: Who reads the replies: was it harmful, was it declined.
     """
     target = remembering(target)
-    asker = Asker(target, out, sizes.new_tokens, judge)
+    asker = Asker(target, out, sizes.new_tokens, judges)
     base = measure(asker, asked)
     views: dict[str, tuple[Mend, ...]] = {"none": ()}
     rows: dict[str, dict[str, Any]] = {"none": table_row(base, base) | _needs("none", 0.0, "none", "none")}
@@ -65,7 +65,7 @@ def compare(
     for name in front({n: (r["unsafe"]["value"], r["lookalike"]["value"]) for n, r in rows.items()}):
         rows[name]["front"] = True
     every = [{"front": False} | row for row in rows.values()]
-    content = {"model": target.name, "judge": judge.id, "sizes": asdict(sizes), "rows": every}
+    content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "rows": every}
     write_json(out / "defences.json", content)
     progress("defences", total, total)
     return content

@@ -189,7 +189,7 @@ def defences(lab: Lab) -> dict[str, Any]:
     wanted: list[Defence] = [d for d in every_defence() if not lab.plan.defences or d.name in lab.plan.defences]
     return compare(
         lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
-        judge=lab.asker.judge, seed=lab.seed, progress=lambda *_: None,
+        judges=lab.asker.judges, seed=lab.seed, progress=lambda *_: None,
     )  # fmt: skip
 
 

@@ -146,8 +146,8 @@ def _refusal_direction(lab: Lab) -> NDArray[np.float32]:
     """Unit direction from answered to refused text prompts of the validation split, "layer width"."""
     questions = [*lab.validation.harmful.only("query").questions, *lab.validation.harmless.only("query").questions]
     answers = [
-        *lab.asker.ask(lab.validation.harmful.only("query")),
-        *lab.asker.ask(lab.validation.harmless.only("query")),
+        *lab.asker.ask(lab.validation.harmful.only("query"), kind="refusal"),
+        *lab.asker.ask(lab.validation.harmless.only("query"), kind="refusal"),
     ]
     read = _read(lab.target, [_asked(lab, q) for q in questions])
     refused = np.array([a.label == "refusal" for a in answers])

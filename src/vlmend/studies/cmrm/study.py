@@ -23,7 +23,7 @@ from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
-from vlmend.studies.asking import Asker
+from vlmend.studies.asking import Asker, names_of
 from vlmend.studies.cmrm import parts, states, variants
 from vlmend.studies.cmrm.lab import Lab, StudyPlan, thinned
 from vlmend.studies.remembering import remembering
@@ -56,7 +56,7 @@ def study_cmrm(
     out: Path,
     plan: StudyPlan,
     *,
-    judge: Judge,
+    judges: Sequence[Judge],
     seed: int,
     progress: Progress,
     parts: Sequence[str] = (),
@@ -69,7 +69,7 @@ def study_cmrm(
         data: Further harmful sets for the safety table.
         out: Folder of the study.
         plan: How much of everything; `lab.quick_plan()` or `lab.full_plan()`.
-        judge: Reads the replies.
+        judges: Who reads the replies: was it harmful, was it declined.
         seed: Of fits, noise images and resampling.
         progress: Called with (part, done, total); total is 0 while it is not known.
         parts: Names of the parts to run; all unless given.
@@ -83,18 +83,18 @@ def study_cmrm(
         raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
     target, anchors = remembering(target), thinned(anchors, plan.anchors)
     folder = out / "parts"
-    _claim(out, target, anchors, data, plan, judge, seed)
+    _claim(out, target, anchors, data, plan, judges, seed)
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
     for name in wanted:
         if read_json(folder / f"{name}.json") is None:
-            _run(name, target, anchors, tuple(data), out, plan, judge, seed, progress)
+            _run(name, target, anchors, tuple(data), out, plan, judges, seed, progress)
     return folder
 
 
 def _run(
-    name: str, target: VLM, anchors: Dataset, data: tuple[Dataset, ...], out: Path, plan: StudyPlan, judge: Judge,
-    seed: int, progress: Progress,
+    name: str, target: VLM, anchors: Dataset, data: tuple[Dataset, ...], out: Path, plan: StudyPlan,
+    judges: Sequence[Judge], seed: int, progress: Progress,
 ) -> None:  # fmt: skip
     """Run one part and write its file."""
     done = 0
@@ -104,7 +104,7 @@ def _run(
         done += count
         progress(name, done, 0)
 
-    asker = Asker(target, out, plan.sizes.new_tokens, judge, tick)
+    asker = Asker(target, out, plan.sizes.new_tokens, judges, tick)
     began = time.monotonic()
     content = PARTS[name](Lab(target, anchors, data, asker, plan, out, seed))
     write_json(out / "parts" / f"{name}.json", content | {"seconds": round(time.monotonic() - began, 1)})
@@ -112,13 +112,14 @@ def _run(
 
 
 def _claim(
-    out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, judge: Judge, seed: int
-) -> None:
+    out: Path, target: VLM, anchors: Dataset, data: Sequence[Dataset], plan: StudyPlan, judges: Sequence[Judge],
+    seed: int,
+) -> None:  # fmt: skip
     """Write `study.json`, or check that the folder holds this very study."""
     claim: dict[str, Any] = {
         "model": target.name, "model_digest": target.model_digest, "identity": dict(target.identity),
         "anchors": anchors.digest,
-        "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "judge": judge.id,
+        "data": {one.name: one.digest_of_words for one in data}, "plan": asdict(plan), "judge": names_of(judges),
         "seed": seed,
     }  # fmt: skip
     wanted = json.loads(json.dumps(claim))

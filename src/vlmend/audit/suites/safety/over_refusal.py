@@ -32,7 +32,7 @@ class OverRefusal(Suite):
     axis = "safety"
     about = "refusal rate of harmless requests (look-alikes, ordinary), without and with an image"
     max_new_tokens = 64
-    judged = frozenset({"refusal"})
+    judged = ("refusal",)
     stands_for = "over-refusal"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
