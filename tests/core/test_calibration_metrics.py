@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmend.core.metrics.calibration import as_probabilities, best_temperature, nll
+from vlmend.core.metrics.calibration import as_probabilities, best_temperature, brier, nll
 
 
 def test_likelihoods_by_hand() -> None:
@@ -34,3 +34,11 @@ def test_logits_that_were_stretched_are_found_to_be(stretch: float, seed: int) -
 
 def test_where_every_image_is_right_the_smaller_the_better() -> None:
     assert 0.01 <= best_temperature(torch.eye(3), torch.arange(3), "softmax") < 0.05
+
+
+def test_brier_by_hand() -> None:
+    """Softmax 3/4 and 1/4: 1/16 + 1/16. Sigmoids 3/4 and 1/2: the mean of 1/16 and 1/4. A wrong choice: 9/16 twice."""
+    logits = torch.tensor([[math.log(3.0), 0.0]])
+    assert brier(logits, torch.tensor([0]), "softmax").item() == pytest.approx(1 / 8)
+    assert brier(logits, torch.tensor([0]), "sigmoid").item() == pytest.approx(5 / 32)
+    assert brier(logits, torch.tensor([1]), "softmax").item() == pytest.approx(9 / 8)

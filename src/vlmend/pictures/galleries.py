@@ -6,15 +6,18 @@ Every picture is a view that no phantom was trained on, and each split has views
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
-from vlmend.pictures.views import view
+from vlmend.pictures.views import Shift, view
 
-__all__ = ["GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions"]
+__all__ = [
+    "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions", "shifted_objects",
+]  # fmt: skip
 
 PHOTO = "a photo of a {}"
 """The frame of every text here."""
@@ -26,6 +29,9 @@ UNSEEN_CATEGORIES = ("body", "sport", "vehicle")
 
 VIEWS = 2
 """Pictures of each cell: with 5 tones, 10 men and 10 women of each profession."""
+
+OBJECT_SHIFTS: tuple[Shift, ...] = ("ground", "rotation", "blur", "style")
+"""Those that change a picture of an object."""
 
 LICENCE = "Apache-2.0 (Noto Emoji)"
 
@@ -52,11 +58,27 @@ def object_pictures(split: Split) -> Dataset:
     return Dataset(f"objects-{split}", (*named, *unnamed), LICENCE)
 
 
+@cache
+def shifted_objects(split: Split) -> Dataset:
+    """Each known object as in `object_pictures`, and the same view under each shift, paired by the attribute `of`."""
+    plain = [row for row in object_pictures(split).examples if row.answers]
+    glyphs = {glyph.id: glyph for glyph in objects()}
+    shifted = [
+        replace(
+            row, id=f"{row.id}@{shift}", image=_seen(glyphs[row.id], split, shift=shift),
+            attributes={"shift": shift, "of": row.id},
+        )
+        for shift in OBJECT_SHIFTS
+        for row in plain
+    ]  # fmt: skip
+    return Dataset(f"objects-shifted-{split}", (*plain, *shifted), LICENCE)
+
+
 def professions() -> tuple[str, ...]:
     """Of the people, in the order of their names."""
     return tuple(sorted({glyph.profession for glyph in people()}))
 
 
-def _seen(glyph: Glyph, split: Split, k: int = 0) -> Image:
+def _seen(glyph: Glyph, split: Split, k: int = 0, shift: Shift | None = None) -> Image:
     """One view of a glyph; a split's views are drawn from a stream of its own."""
-    return Image.from_pixels(view(glyph.image(), random.Random(f"gallery:{split}:{glyph.id}:{k}")), glyph.name)
+    return Image.from_pixels(view(glyph.image(), random.Random(f"gallery:{split}:{glyph.id}:{k}"), shift), glyph.name)

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from vlmend.core.targets import PairKind
 
-__all__ = ["as_probabilities", "best_temperature", "nll"]
+__all__ = ["as_probabilities", "best_temperature", "brier", "nll"]
 
 LIMITS = (0.01, 100.0)
 """Smallest and largest temperature that is looked for."""
@@ -28,6 +28,18 @@ def nll(logits: Float[Tensor, "image text"], right: Int[Tensor, " image"], kind:
         return cross_entropy(logits, right, reduction="none")
     wanted = one_hot(right, logits.shape[1]).to(logits.dtype)
     return binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
+
+
+def brier(logits: Float[Tensor, "image text"], right: Int[Tensor, " image"], kind: PairKind) -> Float[Tensor, " image"]:
+    """Squared distance of the probabilities from 1 for the right text and 0 for the others.
+
+    Summed over the texts, 0 to 2; with sigmoids the mean over the pairs, 0 to 1.
+
+    Source: Brier, Monthly Weather Review 78 (1950), 1-3.
+    """
+    wanted = one_hot(right, logits.shape[1]).to(logits.dtype)
+    squares = (as_probabilities(logits, kind) - wanted).square()
+    return squares.sum(1) if kind == "softmax" else squares.mean(1)
 
 
 def best_temperature(logits: Float[Tensor, "image text"], right: Int[Tensor, " image"], kind: PairKind) -> float:
