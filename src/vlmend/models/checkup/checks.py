@@ -6,6 +6,7 @@ asked about here, since export builds on this layer; the command line adds it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,15 @@ def _system(vlm: VLM) -> str:
     return "taken"
 
 
+def _ends(vlm: VLM) -> str:
+    """A reply ends at either; where a checkpoint's files disagree, whoever serves it by one of them runs past turns."""
+    told = vlm.model.generation_config.eos_token_id
+    own = vlm.processor.tokenizer.eos_token_id
+    if own not in (told if isinstance(told, list) else [told]):
+        raise _No(f"generation_config ends a reply at {told}, the tokenizer at {own}; vlmend ends it at either")
+    return "the same in generation_config and tokenizer"
+
+
 def _batched(vlm: VLM) -> str:
     pair = _pair(vlm)
     together, alone = vlm.logits(pair), torch.cat([vlm.logits([one]) for one in pair])
@@ -212,7 +222,11 @@ def _pair(vlm: VLM) -> list[Conversation]:
 
 
 def _largest(first: Tensor, second: Tensor) -> float:
-    return float((first - second).abs().max())
+    """Raises `_No` where it is no number: NaN passes no comparison."""
+    largest = float((first - second).abs().max())
+    if not math.isfinite(largest):
+        raise _No("it gives numbers that are NaN or infinite; load it with --dtype bfloat16 or float32")
+    return largest
 
 
 CHECKS: dict[str, dict[str, Look]] = {
@@ -221,6 +235,7 @@ CHECKS: dict[str, dict[str, Look]] = {
         "images change the answer": _seen,
         "text-only is text only": _text_only,
         "system turn": _system,
+        "end tokens": _ends,
         "batch and single agree": _batched,
         "same greedy tokens": _same_tokens,
         "hooks fire": _hooks,

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from vlmend.core.conversation import Conversation
 from vlmend.core.images import noise_image
+from vlmend.models.decoding.generation import ends_of
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.loading.options import size_told
 from vlmend.models.vlm import VLM
@@ -74,7 +75,7 @@ def _token(name: str) -> Look:
     def look(vlm: VLM) -> str:
         own = vlm.model.generation_config
         ids: dict[str, int | list[int] | None] = {
-            "image": vlm.anatomy.image_token_id, "eos": own.eos_token_id, "pad": own.pad_token_id,
+            "image": vlm.anatomy.image_token_id, "eos": sorted(ends_of(vlm.reader)), "pad": own.pad_token_id,
             "bos": own.bos_token_id,
         }  # fmt: skip
         held = ids[name]

@@ -18,7 +18,7 @@ import torch
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import ContrastLogits
 from vlmend.errors import BadParameter
-from vlmend.models.decoding.generation import ends_of, generation
+from vlmend.models.decoding.generation import Finite, bare_settings, ends_of, generation
 from vlmend.models.decoding.loop import Budget, Decoded, Waiting, decode, halve, in_budget, out_of_memory, seeds_of
 from vlmend.models.decoding.prefill import View, groups_of, prefilled
 from vlmend.models.decoding.sharing import keeps_prompt
@@ -47,7 +47,7 @@ def decode_rows(views: Sequence[View], batch: Sequence[Conversation], sampling: 
     def prefill(rows: Sequence[int]) -> Any:
         return prefilled([views[k] for k in rows], [asked[k] for k in rows], groups[rows[0]], share)
 
-    ends = ends_of(first.reader.model)
+    ends = ends_of(first.reader)
     with first.adapted():
         model, room = first.reader.asked({}), _room(first)
         found = decode(model, first.anatomy, waiting, prefill, sampling, ends, room, joins=joins)
@@ -131,13 +131,15 @@ def _generated(view: View, batch: Sequence[Conversation], sampling: Sampling, se
     with view.installed(asked, rows), torch.random.fork_rng(cards, enabled=sampling.temperature > 0):
         if sampling.temperature > 0:  # transformers draws from the global generator
             torch.manual_seed(seed)
-        out = view.reader.asked(inputs).generate(
-            **inputs, generation_config=generation(model, sampling), logits_processor=[contrast]
-        )
+        plan = generation(view.reader, sampling)
+        with bare_settings(model):
+            out = view.reader.asked(inputs).generate(
+                **inputs, generation_config=plan, logits_processor=[contrast, Finite()]
+            )
     view.reader.forget()
     new = out[: len(batch), inputs["input_ids"].shape[1] :].cpu()
     seconds = (time.monotonic() - began) / len(batch)
-    ends = ends_of(model)
+    ends = ends_of(view.reader)
     found: list[Reply] = []
     for k, conversation in enumerate(batch):
         ids: list[int] = new[k].tolist()
@@ -149,7 +151,7 @@ def _generated(view: View, batch: Sequence[Conversation], sampling: Sampling, se
 
 
 def _reply(reader: Reader, done: Decoded, seconds: float, lead: str) -> Reply:
-    ended = bool(done.tokens) and done.tokens[-1] in ends_of(reader.model)
+    ended = bool(done.tokens) and done.tokens[-1] in ends_of(reader)
     text: str = reader.processor.tokenizer.decode(done.tokens, skip_special_tokens=True)
     stop = "stop" if ended else "length"
     return Reply((lead + text).strip(), stop, done.prompt, len(done.tokens), seconds, done.fired)

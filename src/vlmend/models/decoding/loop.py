@@ -24,7 +24,7 @@ from vlmend.errors import ModelProblem
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.cache import growing, joined, kept, plain_layers
 from vlmend.models.editing.steps import Steps
-from vlmend.models.reading.states import precise
+from vlmend.models.reading.states import check_finite, precise
 
 __all__ = [
     "Budget", "Decoded", "Prefilled", "Running", "Waiting", "decode", "halve", "in_budget", "out_of_memory",
@@ -315,6 +315,7 @@ class _Chooser:
         if held and self.ends:
             logits = logits.clone()
             logits[torch.tensor(held)[:, None], torch.tensor(sorted(self.ends))] = -torch.inf
+        check_finite(logits)
         tokens = self._drawn(logits, rows) if self.sampling.temperature > 0 else logits.argmax(-1)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if not row.done:

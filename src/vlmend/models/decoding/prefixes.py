@@ -157,8 +157,9 @@ def _checked(reader: Reader, conversation: Conversation, prefix: Prefix) -> Pref
             forward_after(reader, prefix, rest)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return nothing  # a family that cannot go on from a cache this way
-    off = max(float((shared[site] - plain[site]).norm() / plain[site].norm()) for site in sites)
-    return prefix if off <= TOLERANCE.get(reader.model.dtype, HALF_TOLERANCE) else nothing
+    close = TOLERANCE.get(reader.model.dtype, HALF_TOLERANCE)
+    same = all((shared[site] - plain[site]).norm() <= close * plain[site].norm() for site in sites)  # NaN is not
+    return prefix if same else nothing
 
 
 def _common(first: Int[Tensor, " a"], second: Int[Tensor, " b"]) -> Int[Tensor, " c"]:

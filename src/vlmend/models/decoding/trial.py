@@ -11,7 +11,7 @@ from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import blank_image
 from vlmend.errors import ModelProblem
 from vlmend.models.decoding.cache import plain_layers
-from vlmend.models.decoding.generation import generation
+from vlmend.models.decoding.generation import bare_settings, generation
 from vlmend.models.decoding.loop import Running
 from vlmend.models.decoding.prefill import Loop, View, prefilled
 from vlmend.models.reading.states import precise
@@ -57,11 +57,13 @@ def _off(view: View, asked: Sequence[Conversation], drive: Callable[..., _Logits
     try:
         tokens, wanted = zip(*(_reference(view, one) for one in asked), strict=True)
         found = drive(view, asked, tokens)
-        off = max(float((logits - wanted[k][n]).abs().max() / wanted[k][n].std()) for (k, n), logits in found.items())
+        offs = [float((logits - wanted[k][n]).abs().max() / wanted[k][n].std()) for (k, n), logits in found.items()]
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, ModelProblem) as problem:
         return f"it cannot be driven token by token ({str(problem).strip().splitlines()[0][:120]})"
     close = CLOSE.get(view.reader.model.dtype, HALF_CLOSE)
-    return "" if off <= close else f"a trial batch of ours was {off:.1g} off transformers' own logits"
+    if all(off <= close for off in offs):  # NaN is never close
+        return ""
+    return f"a trial batch of ours was {max(offs):.1g} off transformers' own logits"
 
 
 def _come_and_go(view: View, asked: Sequence[Conversation], tokens: Sequence[Tensor]) -> _Logits:
@@ -92,10 +94,10 @@ def _only_go(view: View, asked: Sequence[Conversation], tokens: Sequence[Tensor]
 
 def _reference(view: View, conversation: Conversation) -> tuple[Tensor, list[Tensor]]:
     """The first greedy tokens of one request and the logits behind each, by transformers' loop."""
-    model = view.reader.model
     inputs = view.reader.inputs([conversation])
-    plan = generation(model, Sampling(TRIAL_STEPS, least=TRIAL_STEPS))
+    plan = generation(view.reader, Sampling(TRIAL_STEPS, least=TRIAL_STEPS))
     plan.output_logits = plan.return_dict_in_generate = True
-    out = view.reader.asked(inputs).generate(**inputs, generation_config=plan)
+    with bare_settings(view.reader.model):
+        out = view.reader.asked(inputs).generate(**inputs, generation_config=plan)
     view.reader.forget()
     return out.sequences[0, -TRIAL_STEPS:], [precise(logits[0]) for logits in out.logits]

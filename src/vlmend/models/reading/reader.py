@@ -17,7 +17,7 @@ from vlmend.errors import ModelProblem, SampleError
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.reading.rowwise import needs_images, rowwise, writes_placeholders
-from vlmend.models.reading.states import Rows, capturing
+from vlmend.models.reading.states import Rows, capturing, check_finite
 from vlmend.models.reading.words import Words, words_of
 
 __all__ = ["Reader"]
@@ -149,8 +149,14 @@ class Reader:
         return states
 
     def forward(self, inputs: Mapping[str, Any]) -> Float[Tensor, "example vocabulary"]:
-        """One forward call for the last position's next-token logits; nothing is cached."""
-        return self.asked(inputs)(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+        """One forward call for the last position's next-token logits; nothing is cached.
+
+        Raises:
+            ModelProblem: They are not finite.
+        """
+        logits = self.asked(inputs)(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+        check_finite(logits)
+        return logits
 
     def asked(self, inputs: Mapping[str, Any]) -> Any:
         """The model that reads these inputs: the whole one, or its language model alone where that must be."""

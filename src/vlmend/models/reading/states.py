@@ -16,10 +16,15 @@ from torch import Tensor, nn
 
 from vlmend.core.sites import Site
 from vlmend.core.state_edits import When
-from vlmend.errors import BadParameter
+from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.anatomy.find import Anatomy
 
-__all__ = ["Rows", "block", "capturing", "precise", "state_of"]
+__all__ = ["Rows", "block", "capturing", "check_finite", "precise", "state_of"]
+
+NOT_FINITE = "The model gives logits that are NaN or infinite, so no reply of it means anything."
+NARROW = (
+    "float16 is too narrow for it: load it with --dtype bfloat16 or float32. If that is so, its weights are broken."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,15 @@ def block(anatomy: Anatomy, site: Site) -> nn.Module:
 def precise(states: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """In float32, or in float64 where the model runs in that."""
     return states.to(torch.promote_types(states.dtype, torch.float32))
+
+
+def check_finite(logits: Float[Tensor, "row vocabulary"]) -> None:
+    """
+    Raises:
+        ModelProblem: The largest logit of a row is NaN or infinite.
+    """
+    if not torch.isfinite(logits.amax(-1)).all():
+        raise ModelProblem(NOT_FINITE, NARROW)
 
 
 def state_of(output: Any) -> Float[Tensor, "row token width"]:
