@@ -87,6 +87,11 @@ def test_what_is_no_label_is_refused(given: dict[str, object], session: Session,
     assert (answer.status_code, session.done) == (422, 0)
 
 
+def test_a_body_that_is_too_long_for_a_label_is_refused(session: Session, tmp_path: Path) -> None:
+    answer = client(session, tmp_path).post(f"/label?token={TOKEN}", content=b" " * 1_000_000)
+    assert (answer.status_code, session.done) == (413, 0)
+
+
 def test_a_label_that_cannot_be_written_is_told_on_the_page(session: Session, tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("a file where the folder should be")
     answer = client(session, tmp_path).post(

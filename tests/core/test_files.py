@@ -13,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from vlmend.core.files import SHARED, append, make_folder, read_json, replacing, write_file, write_json, write_together
+from vlmend.core.files import (
+    SHARED,
+    append,
+    held,
+    make_folder,
+    read_json,
+    replacing,
+    write_file,
+    write_json,
+    write_together,
+)
 from vlmend.errors import RunProblem
 
 
@@ -117,3 +127,15 @@ def test_json_that_a_fault_left_reads_as_none(tmp_path: Path) -> None:
         file.write_bytes(left)
         assert read_json(file) is None
     assert read_json(tmp_path / "none") is None
+
+
+def test_a_folder_is_held_once_and_let_go_of(tmp_path: Path) -> None:
+    with (
+        held(tmp_path / "run"),
+        pytest.raises(RunProblem, match="Another process is working in"),
+        held(tmp_path / "run"),
+    ):
+        pass
+    with held(tmp_path / "run"), held(tmp_path / "run", ".ann.jsonl.lock"):
+        pass
+    assert mode(tmp_path / "run" / ".lock") == 0o600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.faults.folders import damaged_folders
 from tests.faults.mends import mutated_mends
 from tests.faults.table import Tally
 
@@ -14,3 +15,7 @@ def held_up(tally: Tally) -> None:
 
 def test_mutated_mends(tmp_path: Path) -> None:
     held_up(mutated_mends(200, 0, tmp_path))
+
+
+def test_damaged_run_folders(tmp_path: Path) -> None:
+    held_up(damaged_folders(25, 0, tmp_path))

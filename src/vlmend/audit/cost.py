@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.audit.journal import Journal
-from vlmend.core.files import read_json, write_json
+from vlmend.core.files import write_json
+from vlmend.core.samples import read_cost
 
 __all__ = ["energy_joules", "metered"]
 
@@ -28,7 +29,7 @@ def metered(file: Path, journal: Journal) -> Generator[None]:
     the whole processor while the block ran, other programs included, and null where it cannot be read
     (no Linux, no permission) or the counter overflowed.
     """
-    before = read_json(file) or {}
+    before = read_cost(file.parent)
     known = sum(reply.seconds for reply in journal.replies())
     began, joules = time.monotonic(), energy_joules()
     try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from vlmend.audit.records import Records
-from vlmend.core.conversation import Conversation, Reply, Sampling, StopReason
+from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.typed import made
 
 __all__ = ["Journal"]
 
@@ -48,6 +49,11 @@ class Journal:
         row = self._records.rows.get(key)
         return None if row is None else Reply(**row)
 
+    @property
+    def keys(self) -> Collection[str]:
+        """Of the replies that are written down."""
+        return self._records.rows.keys()
+
     def replies(self) -> list[Reply]:
         """Every reply that is written down."""
         return [Reply(**row) for row in self._records.rows.values()]
@@ -64,5 +70,8 @@ class Journal:
 
 def _usable(row: dict[str, Any]) -> bool:
     """Whether the values of a row are those of a reply; a fault of the disk can leave JSON of another kind."""
-    words = isinstance(row["text"], str) and row["stop"] in get_args(StopReason)
-    return words and all(isinstance(row[name], int) for name in ("prompt_tokens", "new_tokens"))
+    try:
+        made(Reply, {name: value for name, value in row.items() if name != "key"})
+    except ValueError:
+        return False
+    return True

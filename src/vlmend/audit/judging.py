@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
@@ -18,7 +18,7 @@ from vlmend import registry
 from vlmend.audit.records import Records
 from vlmend.audit.suite import Answer, Suite
 from vlmend.core.images import Image
-from vlmend.core.verdicts import Exchange, Judge, Verdict
+from vlmend.core.verdicts import Exchange, Judge, Verdict, VerdictLabel
 from vlmend.errors import JudgeProblem
 
 __all__ = ["JUDGES", "Bench", "Pictures", "judges_of", "made_judges"]
@@ -46,7 +46,7 @@ class Bench:
     """
 
     def __init__(self, file: Path, pause_s: float = 1.0) -> None:
-        self._records = Records(file, FIELDS)
+        self._records = Records(file, FIELDS, good=_usable)
         self._pause_s = pause_s
 
     def read(
@@ -111,6 +111,12 @@ def judges_of(suite: Suite, judges: Sequence[Judge]) -> list[Judge]:
     """The judges that can give a suite's verdicts: those that answer its own question first, else in their order."""
     fitting = [judge for judge in judges if judge.kind in suite.judged]
     return sorted(fitting, key=lambda judge: suite.judged.index(judge.kind))
+
+
+def _usable(row: dict[str, Any]) -> bool:
+    """Whether the values of a row are those of a verdict; a fault of the disk can leave JSON of another kind."""
+    scores = row["scores"]
+    return row["label"] in get_args(VerdictLabel) and isinstance(row["reason"], str) and isinstance(scores, dict)
 
 
 def _unscored(problem: JudgeProblem) -> Verdict:

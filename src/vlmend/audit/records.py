@@ -1,11 +1,12 @@
 """An append-only file of keyed rows: what is in it is never computed again.
 
-Every batch is synced to disk before anyone sees it. A last line that a kill or a full disk cut off,
-or any line that a fault garbled, is dropped when the file is read, and computed again.
+Every batch is synced to disk before anyone sees it. A last line that a kill cut off, or any line that a fault garbled,
+is dropped when the file is read, and computed again: each row carries a sum over all that it holds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from vlmend.core.files import append, write_file
 
 __all__ = ["Records"]
+
+SUM = "sum"
 
 
 class Records:
@@ -47,7 +50,7 @@ class Records:
         Raises:
             RunProblem: The disk is full or gone; what was written before stays good.
         """
-        append(self._file, "".join(json.dumps(row) + "\n" for row in rows))
+        append(self._file, "".join(json.dumps(row | {SUM: _sum(row)}) + "\n" for row in rows))
         for row in rows:
             self._keep(dict(row))
 
@@ -56,13 +59,22 @@ class Records:
             row = json.loads(line)
         except (ValueError, RecursionError):
             return False
+        if not isinstance(row, dict):
+            return False
+        told = row.pop(SUM, None)
+        if told is not None and told != _sum(row):  # rows of before have none
+            return False
         needed = {"key", *self._fields}
-        if not isinstance(row, dict) or not needed <= {*map(str, row)} <= needed | self._optional:
+        if not needed <= {*map(str, row)} <= needed | self._optional:
             return False
-        if not isinstance(row["key"], str) or not self._good(row):
-            return False
-        self._keep(row)
-        return True
+        good = isinstance(row["key"], str) and self._good(row)
+        if good:
+            self._keep(row)
+        return good
 
     def _keep(self, row: dict[str, Any]) -> None:
         self.rows[row.pop("key")] = row
+
+
+def _sum(row: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]

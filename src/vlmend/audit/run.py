@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,18 @@ from vlmend.audit.inspect.logs import write_logs
 from vlmend.audit.judging import JUDGES, made_judges
 from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.records import Records
-from vlmend.audit.run_folder import blank_card, claim, held
+from vlmend.audit.run_folder import blank_card, claim
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
 from vlmend.core.contracts import AbstractSuite, Sample, SampleSuite
 from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
+from vlmend.core.files import held, read_json
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.samples import is_measured, read_samples
 from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
+from vlmend.core.typed import made
 from vlmend.core.verdicts import Judge
 from vlmend.data.layouts import read_data
 from vlmend.errors import RunProblem, UsageError, VlmendError
@@ -110,18 +113,16 @@ def rejudge(
         data: The data set of the run, where it was given as such and not as a line of text.
 
     Raises:
-        UsageError: The folder holds no finished run, or its model would grade itself.
+        UsageError: The folder holds no finished run that can be read, or its model would grade itself.
         RunProblem: It is in use.
     """
-    if not (out / "samples.jsonl").exists():
+    run, rows = read_json(out / "run.json"), read_samples(out)
+    if not run or not rows:
         raise UsageError(
             f"{out} holds no finished run with replies.", "Pass a folder that `vlmend audit ... --out` wrote."
         )
     with held(out):
-        run = json.loads((out / "run.json").read_text())
-        asked = run["plan"]
-        plan = Plan(**asked | {"suites": tuple(asked["suites"]), "data": asked["data"] if data is None else data})
-        rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+        plan = _planned(out, run, data)
         kept: dict[str, list[Answer]] = {}
         for row in rows:
             kept.setdefault(row["suite"], []).append(_answer(row))
@@ -209,7 +210,7 @@ def _measured(
     """The measures of suites that measure by themselves; samples that are there are not measured again."""
     if not suites:
         return []
-    records = Records(out / "measured.jsonl", frozenset({"suite", "samples"}))
+    records = Records(out / "measured.jsonl", frozenset({"suite", "samples"}), good=is_measured)
     given = subject if isinstance(subject, Dataset) else data
     found: list[Measure] = []
     for place, suite in enumerate(suites):
@@ -231,6 +232,22 @@ def _keep_states(target: ChatTarget, out: Path) -> None:
     """Where the states of a mended model lie, if they can be read; once."""
     if target.mends and isinstance(target, ChatStates) and not (out / "states.json").exists():
         write_states(target, out / "states.json")
+
+
+def _planned(out: Path, run: dict[str, Any], data: Dataset | None) -> Plan:
+    """What a finished run asked.
+
+    Raises:
+        UsageError: Its `run.json` holds something else.
+    """
+    try:
+        asked = run["plan"]
+        return made(Plan, asked | {"suites": tuple(asked["suites"]), "data": asked["data"] if data is None else data})
+    except (KeyError, TypeError, ValueError) as problem:
+        raise UsageError(
+            f"{out / 'run.json'} does not say what was asked ({problem}).",
+            "Remove that file and run the audit of this folder again: no reply that is kept is asked for again.",
+        ) from problem
 
 
 def _same_data(out: Path, run: dict[str, Any], plan: Plan, data: Dataset | None) -> Dataset | None:
@@ -272,5 +289,6 @@ def _check_no_replies(plan: Plan, judges: Sequence[Judge]) -> None:
 
 
 def _answer(row: dict[str, Any]) -> Answer:
-    """A row of `samples.jsonl` as an answer."""
-    return Answer(**{key: value for key, value in row.items() if key not in ("suite", "verdicts", "image", "frames")})
+    """A row of `samples.jsonl` as an answer; not every version wrote every field."""
+    missing: dict[str, Any] = {"category": "", "reason": "", "stop": ""}
+    return Answer(**missing | {one.name: row[one.name] for one in fields(Answer) if one.name in row})

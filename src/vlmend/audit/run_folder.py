@@ -1,44 +1,21 @@
-"""A run folder: held by one process at a time, and by one run for good."""
+"""A run folder holds one run for good."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import Any, cast
 
 from vlmend.audit.plan import Plan
 from vlmend.core.examples import Dataset
-from vlmend.core.files import make_folder, read_json, write_json
+from vlmend.core.files import read_json, write_json
 from vlmend.core.measures import Scorecard
 from vlmend.core.provenance import versions
 from vlmend.core.targets import Target
 from vlmend.errors import RunProblem
 
-__all__ = ["blank_card", "claim", "held"]
-
-
-@contextmanager
-def held(out: Path) -> Generator[None]:
-    """Hold the run folder for this process; the system lets go of it when the process dies, however it dies."""
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        make_folder(out)
-        lock.acquire()
-        yield
-    except Timeout as problem:
-        raise RunProblem(f"Another process is working in {out}.", "Wait for it, or choose another --out.") from problem
-    except OSError as problem:  # Inspect's logs are written in here too
-        raise RunProblem(
-            f"The run folder {out} cannot be written ({problem.strerror}).",
-            "Make room or choose another --out, and run the same command again: what is finished is kept.",
-        ) from problem
-    finally:
-        lock.release()
+__all__ = ["blank_card", "claim"]
 
 
 def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None) -> None:
@@ -54,11 +31,12 @@ def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None
     wanted = json.loads(json.dumps(_told(plan, subject, data)))
     file = out / "run.json"
     found = read_json(file)
-    if found is None:
+    if not isinstance(found, dict):
         write_json(file, wanted)
     elif found != wanted:
+        differs = _differing(cast("dict[str, Any]", found), wanted)
         raise RunProblem(
-            f"{out} holds another run (its {', '.join(_differing(found, wanted))} differs).",
+            f"{out} holds another run (its {', '.join(differs)} differs).",
             "Choose another --out, or remove the folder to start anew.",
         )
 
@@ -92,8 +70,12 @@ def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None) -> dict[s
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What is not the same, part by part."""
     differs = [key for key in wanted if key not in ("identity", "plan") and found.get(key) != wanted[key]]
-    plan, before = wanted["plan"], found.get("plan", {})
+    before, held = (_mapping(found.get(name)) for name in ("plan", "identity"))
+    plan, parts = wanted["plan"], wanted.get("identity", {})
     differs += [f"plan's {key}" for key in plan if before.get(key) != plan[key]]
-    parts, held = wanted.get("identity", {}), found.get("identity", {})
     differs += [part for part in sorted({*parts, *held}) if parts.get(part) != held.get(part)]
     return [name.replace("_", " ") for name in differs]
+
+
+def _mapping(held: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", held) if isinstance(held, dict) else {}

@@ -129,17 +129,20 @@ def label(
 
     from vlmend.audit.labels.labelling import Session, label_file, queue_of
     from vlmend.audit.labels.page import serve
+    from vlmend.core.files import held
 
     names = tuple(part.strip() for part in suite.split(",") if part.strip())
     file = label_file(run, name or getuser())
-    session = Session(queue_of(run, n, seed, names, per_condition=per_condition, images=images), file)
     told = "{} of {} labelled, in {}".format
-    out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
-    serve(
-        session, run / "images", port=port, open_browser=not no_open,
-        ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
-    )  # fmt: skip
-    out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
+    queue = queue_of(run, n, seed, names, per_condition=per_condition, images=images)
+    with held(file.parent, f".{file.name}.lock"):
+        session = Session(queue, file)
+        out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
+        serve(
+            session, run / "images", port=port, open_browser=not no_open,
+            ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
+        )  # fmt: skip
+        out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
 
 
 def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:

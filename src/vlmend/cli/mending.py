@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from vlmend.cli.options import (
     with_loading,
 )
 from vlmend.cli.progress import progress_bars
+from vlmend.core.files import read_json
 from vlmend.core.jsontext import to_json
 from vlmend.errors import UsageError
 from vlmend.printing import out_console, show_defences
@@ -145,7 +145,7 @@ def study(
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:
-        print(to_json({file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}, indent=2))
+        print(to_json({file.stem: read_json(file) for file in sorted(folder.glob("*.json"))}, indent=2))
         return
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
 

@@ -16,10 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from vlmend.core.jsontext import to_json
 from vlmend.errors import RunProblem
 
-__all__ = ["SHARED", "append", "make_folder", "read_json", "replacing", "write_file", "write_json", "write_together"]
+__all__ = [
+    "SHARED", "append", "held", "make_folder", "read_json", "replacing", "write_file", "write_json", "write_together",
+]  # fmt: skip
 
 PRIVATE, FOLDER = 0o600, 0o700
 """Who may read and write a file or a folder: the owner alone."""
@@ -35,6 +39,32 @@ def make_folder(folder: Path) -> None:
     """
     with _told(folder):
         folder.mkdir(FOLDER, parents=True, exist_ok=True)
+
+
+@contextmanager
+def held(folder: Path, name: str = ".lock") -> Generator[None]:
+    """Hold a folder for this process; the system lets go of it when the process dies, however it dies.
+
+    Args:
+        folder: It is made.
+        name: Of the lock file, where a part of the folder is held.
+
+    Raises:
+        RunProblem: Another process holds it, or it cannot be written.
+    """
+    make_folder(folder)
+    lock = FileLock(folder / name, timeout=0, mode=PRIVATE)
+    with _told(folder):
+        try:
+            lock.acquire()
+        except Timeout as problem:
+            raise RunProblem(
+                f"Another process is working in {folder}.", "Wait for it, or choose another --out."
+            ) from problem
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_file(file: Path, content: str | bytes, *, mode: int = PRIVATE, sync: bool = True) -> None:

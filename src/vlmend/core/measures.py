@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from pydantic import TypeAdapter, ValidationError
+
 from vlmend.core.files import write_json
 from vlmend.errors import UsageError
 
@@ -110,16 +112,15 @@ class Scorecard:
     @classmethod
     def load(cls, file: Path) -> Scorecard:
         try:
-            content: dict[str, Any] = json.loads(file.read_text())
+            content: dict[str, Any] = json.loads(file.read_bytes())
             tables = {"rows": content["rows"], "others": content.get("others", ())}
-            content |= {name: tuple(_measure(row) for row in table) for name, table in tables.items()}
-            content |= {"mends": tuple(content["mends"]), "judges": tuple(content.get("judges", ()))}
-            return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise UsageError(
-                f"{file} is no scorecard that can be read ({problem!r}).",
-                "Pass a run folder that `vlmend audit ... --out` wrote.",
-            ) from problem
+            content |= {name: [_filled(row) for row in table] for name, table in tables.items()}
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            raise _unreadable(file, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from problem
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+            raise _unreadable(file, repr(problem)) from problem
 
     @classmethod
     def finished(cls, run: Path) -> Scorecard:
@@ -165,8 +166,12 @@ def behind(row: Measure, sample: Grouped) -> bool:
     return row.group in (sample.condition, sample.group, f"{sample.group}:{sample.condition}")
 
 
-def _measure(row: dict[str, Any]) -> Measure:
+def _filled(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the file, in which null stands for NaN."""
-    filled: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
-    filled["hit"] = tuple(filled.get("hit", ()))
-    return Measure(**filled)
+    return {key: math.nan if value is None else value for key, value in row.items()}
+
+
+def _unreadable(file: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{file} is no scorecard that can be read ({what}).", "Pass a run folder that `vlmend audit ... --out` wrote."
+    )

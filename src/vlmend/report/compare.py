@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.cautions import cautions
+from vlmend.core.files import read_json
 from vlmend.core.measures import Measure, Scorecard, find_measure
 from vlmend.core.metrics.paired import Evidence, Observed, Paired, evidence_of, paired_tests
+from vlmend.core.samples import read_cost, read_measured, read_samples
 from vlmend.errors import UsageError
 
 __all__ = [
@@ -88,19 +90,17 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        UsageError: It is none, or its audit has not finished.
+        UsageError: It is none, its audit has not finished, or a fault left what cannot be read.
     """
     if not (folder / "scorecard.json").exists():
         raise UsageError(f"{folder} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends.")
-    samples, measured = _rows(folder / "samples.jsonl"), _rows(folder / "measured.jsonl")
-    states, cost = folder / "states.json", folder / "cost.json"
     return Run(
         folder.name,
         Scorecard.finished(folder),
-        tuple(samples),
-        json.loads(cost.read_text()) if cost.exists() else {},
-        json.loads(states.read_text()) if states.exists() else None,
-        {row.get("suite", row["key"]): row["samples"] for row in measured},
+        tuple(read_samples(folder)),
+        read_cost(folder),
+        read_json(folder / "states.json"),
+        {row.get("suite", row["key"]): row["samples"] for row in read_measured(folder)},
     )
 
 
@@ -240,7 +240,3 @@ def _value(row: Measure) -> str:
 
 def _name(row: Measure) -> str:
     return row.name.replace("_", " ")
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

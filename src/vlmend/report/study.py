@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from vlmend.core.files import read_json
 from vlmend.errors import UsageError
 from vlmend.report import charts, figures
 from vlmend.report.pages import write_page
@@ -23,11 +23,11 @@ def write_study(folder: Path, out: Path) -> None:
         UsageError: The folder holds no study.
         RunProblem: The page cannot be written.
     """
-    if not (folder / "study.json").exists():
+    about = read_json(folder / "study.json")
+    if about is None:
         raise UsageError(f"{folder} holds no study.", "Run `vlmend study cmrm --out` there first.")
-    about = json.loads((folder / "study.json").read_text())
-    files = sorted((folder / "parts").glob("*.json"))
-    parts = {file.stem: json.loads(file.read_text(), object_hook=_with_nan) for file in files}
+    held = {file.stem: read_json(file) for file in sorted((folder / "parts").glob("*.json"))}
+    parts = {name: _with_nan(content) for name, content in held.items() if content is not None}
     drawn = {
         "sweep": charts.sweep(parts["sweep"]["rows"], LEVELS) if "sweep" in parts else None,
         "layers": charts.layers(parts["layers"]) if "layers" in parts else None,
@@ -49,7 +49,11 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
 
 
-def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """Charts and templates want a number where nothing was scored."""
-    numbers = ("value", "low", "high")
-    return {key: math.nan if value is None and key in numbers else value for key, value in values.items()}
+def _with_nan(held: Any) -> Any:
+    """The same with NaN, which charts and templates want where nothing was scored."""
+    if isinstance(held, list):
+        return [_with_nan(one) for one in cast("list[Any]", held)]
+    if not isinstance(held, dict):
+        return held
+    numbers, values = ("value", "low", "high"), cast("dict[str, Any]", held)
+    return {key: math.nan if one is None and key in numbers else _with_nan(one) for key, one in values.items()}

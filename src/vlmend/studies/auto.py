@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.examples import Dataset
-from vlmend.core.files import write_json
+from vlmend.core.files import held, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.models.vlm import VLM
@@ -61,13 +61,14 @@ def choose_mend(
     target = remembering(target)
     sizes = QUICK_SIZES if quick else FULL_SIZES
     candidates = QUICK if quick else CANDIDATES
-    asker = Asker(target, out, sizes.new_tokens, judges)
     asked = panels(sizes, "validation")
-    outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
-    won = choose(outcomes, [c.name for c in candidates])
-    content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": names_of(judges)}
-    write_json(out / "choice.json", content)
-    mends[won].save(out)
+    with held(out):
+        asker = Asker(target, out, sizes.new_tokens, judges)
+        outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
+        won = choose(outcomes, [c.name for c in candidates])
+        content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": names_of(judges)}
+        write_json(out / "choice.json", content)
+        mends[won].save(out)
     return mends[won]
 
 

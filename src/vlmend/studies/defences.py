@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vlmend import registry
 from vlmend.core.examples import Dataset
-from vlmend.core.files import read_json, write_json
+from vlmend.core.files import held, read_json, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
@@ -24,7 +24,7 @@ from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
 from vlmend.studies.remembering import remembering
 
-__all__ = ["compare", "every_defence", "parse_defences"]
+__all__ = ["compare", "compared", "every_defence", "parse_defences"]
 
 TIMED = 8
 ROUNDS = 2
@@ -42,8 +42,17 @@ def compare(
         given: Mends that are there already, by the name of their row.
         judges: Who reads the replies: was it harmful, was it declined.
     """
-    target = remembering(target)
-    asker = Asker(target, out, sizes.new_tokens, judges)
+    with held(out):
+        asker = Asker(remembering(target), out, sizes.new_tokens, judges)
+        return compared(asker, defences, given, data, asked, sizes, out, seed=seed, progress=progress)
+
+
+def compared(
+    asker: Asker, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
+    out: Path, *, seed: int, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """What `compare` does once it holds the folder; the asker may keep its replies in another, as a study's does."""
+    target, judges = cast("VLM", asker.target), asker.judges
     base = measure(asker, asked)
     views: dict[str, tuple[Mend, ...]] = {"none": ()}
     rows: dict[str, dict[str, Any]] = {"none": table_row(base, base) | _needs("none", 0.0, "none", "none")}

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from inspect_ai.log import (
     EvalStats,
 )
 
-from vlmend.core.files import make_folder, replacing
+from vlmend.core.files import make_folder, read_json, replacing
 
 __all__ = ["write_logs"]
 
@@ -45,7 +46,7 @@ def write_logs(out: Path) -> list[Path]:
     """Write `logs/` anew from `run.json`, `samples.jsonl` and `images/` of a run folder; gives the files."""
     folder = out / "logs"
     make_folder(folder)
-    run = json.loads((out / "run.json").read_text())
+    run: Row = read_json(out / "run.json")
     files: list[Path] = []
     for suite, rows in groupby(_rows(out / "samples.jsonl"), key=lambda row: str(row["suite"])):
         file = folder / f"{suite.replace('/', '-')}.eval"
@@ -105,7 +106,7 @@ def _spec(suite: str, model: str, run: Row) -> EvalSpec:
 def _sample(row: Row, model: str, images: Path) -> Row:
     """One sample as the file of an Inspect log holds it; plain JSON, since validating each costs more than writing."""
     asked = row["asked"] or row["id"]
-    epoch = int(row["id"].rpartition("#")[2]) if row["asked"] else 1
+    epoch = int(row["id"].rpartition("#")[2]) if re.search(r"#\d+$", row["id"]) and row["asked"] else 1
     message: Row = {"id": f"{row['id']}/0", "role": "user", "content": [*_pictures(row, images), _text(row["prompt"])]}
     reply = {"id": f"{row['id']}/1", "role": "assistant", "content": row["reply"], "source": "generate", "model": model}
     stop = {"stop": "stop", "length": "max_tokens"}.get(row["stop"], "unknown")

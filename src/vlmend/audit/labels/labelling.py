@@ -9,7 +9,6 @@ two labellers have as many replies in common as they can. The page is `label_pag
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmend.audit.suite import question_suite
 from vlmend.core.files import append
+from vlmend.core.samples import read_samples
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, UsageError
 
@@ -233,12 +233,9 @@ def judged_samples(run: Path, suites: Sequence[str] = ()) -> list[Sample]:
     Raises:
         UsageError: See `queue_of`.
     """
-    try:
-        rows: list[dict[str, Any]] = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
-    except (OSError, ValueError) as problem:
-        raise UsageError(
-            f"{run} holds no samples that can be read ({problem}).", "Run `vlmend audit ... --out` there until it ends."
-        ) from problem
+    rows = read_samples(run)
+    if not rows:
+        raise UsageError(f"{run} holds no samples.", "Run `vlmend audit ... --out` there until it ends.")
     judged = [name for name in dict.fromkeys(row["suite"] for row in rows) if question_suite(name).judged]
     wanted = [question_suite(name).name for name in suites] or judged
     missing = [name for name in wanted if name not in judged]

@@ -34,6 +34,9 @@ __all__ = ["label_app", "serve"]
 
 HOST = "127.0.0.1"
 
+MOST_BYTES = 10_000
+"""A longer body holds no label."""
+
 
 class _Given(BaseModel):
     """What the page sends: the place in the queue, what was said, and how long it took."""
@@ -132,8 +135,13 @@ class _Pages:
         return JSONResponse(_shown(self.session, self.images))
 
     async def label(self, request: Request) -> Response:
+        content = bytearray()
+        async for piece in request.stream():
+            content += piece
+            if len(content) > MOST_BYTES:
+                return JSONResponse({"error": "This is no label (it is too long)."}, 413)
         try:
-            given = _Given.model_validate_json(await request.body())
+            given = _Given.model_validate_json(content)
         except ValidationError as problem:
             return JSONResponse({"error": f"This is no label ({problem.errors()[0]['msg']})."}, 422)
         if given.index >= len(self.session.queue):

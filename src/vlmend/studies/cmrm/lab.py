@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset, Label, spread
+from vlmend.core.files import read_json
 from vlmend.core.mend import Mend
 from vlmend.methods.safety.cmrm import CMRM
 from vlmend.methods.safety.cmrm_sample import CMRMSample
@@ -104,7 +104,7 @@ class Lab:
     @cached_property
     def best(self) -> dict[Level, float]:
         """The strengths that the sweep chose on the validation split."""
-        return json.loads((self.out / "parts" / "sweep.json").read_text())["best"]
+        return read_json(self.out / "parts" / "sweep.json")["best"]
 
     def method(self, level: Level, alpha: float) -> AbstractMethod:
         """CMRM at a level, everything else at its default."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, get_args
@@ -13,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 from vlmend.audit.suite import CONDITIONS, Answer, Question
 from vlmend.core.edits import AddVector, ContrastShift
 from vlmend.core.examples import Dataset
+from vlmend.core.files import read_json
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import UNSAFE
@@ -21,7 +21,7 @@ from vlmend.methods.safety.random_vector import RandomVector
 from vlmend.studies.asking import changed, panel
 from vlmend.studies.auto import CANDIDATES, QUICK, choice_table, choose, try_out
 from vlmend.studies.cmrm.lab import Lab, Level, thinned
-from vlmend.studies.defences import compare, every_defence
+from vlmend.studies.defences import compared, every_defence
 from vlmend.studies.fitting import Defence
 from vlmend.studies.measuring import Outcome, loops, measure, suite_for, suite_panel, table_row
 from vlmend.studies.overhead import phase_times
@@ -183,13 +183,13 @@ def defences(lab: Lab) -> dict[str, Any]:
         f"cmrm {lab.best['dataset']:g}": lab.mend("dataset"),
         f"cmrm_sample {lab.best['sample']:g}": lab.mend("sample"),
     }
-    won = json.loads((lab.out / "parts" / "price.json").read_text())["won"]
+    won = read_json(lab.out / "parts" / "price.json")["won"]
     folder = next(c.folder for c in CANDIDATES if c.name == won)
     chosen[f"auto: {won}"] = Mend.load(lab.out / "mends" / "candidates" / folder)
     wanted: list[Defence] = [d for d in every_defence() if not lab.plan.defences or d.name in lab.plan.defences]
-    return compare(
-        lab.target, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences",
-        judges=lab.asker.judges, seed=lab.seed, progress=lambda *_: None,
+    return compared(
+        lab.asker, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences", seed=lab.seed,
+        progress=lambda *_: None,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.core.examples import Dataset
-from vlmend.core.files import read_json, write_json
+from vlmend.core.files import held, read_json, write_json
 from vlmend.core.provenance import versions
 from vlmend.core.verdicts import Judge
 from vlmend.errors import RunProblem, UnknownName
@@ -76,19 +76,20 @@ def study_cmrm(
 
     Raises:
         UnknownName: There is no such part.
-        RunProblem: The folder holds a study of something else, or cannot be written.
+        RunProblem: The folder holds a study of something else, is in use, or cannot be written.
     """
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
     target, anchors = remembering(target), thinned(anchors, plan.anchors)
     folder = out / "parts"
-    _claim(out, target, anchors, data, plan, judges, seed)
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
     wanted = [name for name in PARTS if not parts or name in needed]
-    for name in wanted:
-        if read_json(folder / f"{name}.json") is None:
-            _run(name, target, anchors, tuple(data), out, plan, judges, seed, progress)
+    with held(out):
+        _claim(out, target, anchors, data, plan, judges, seed)
+        for name in wanted:
+            if read_json(folder / f"{name}.json") is None:
+                _run(name, target, anchors, tuple(data), out, plan, judges, seed, progress)
     return folder
 
 
