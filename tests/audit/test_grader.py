@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -98,6 +99,14 @@ def test_a_broken_image_is_unscored() -> None:
     verdict = grader(lambda messages, config: "WHOLE").judge([broken])[0]
     assert verdict.label == "unscored"
     assert "a.png" in verdict.reason
+
+
+def test_a_picture_outside_of_the_data_is_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "own.png")
+    exchange = Exchange("What colour?", "Red.", Image.in_folder(tmp_path / "data", "../own.png"))
+    found = grader(lambda messages, config: "NO").judge([exchange])[0]
+    assert (found.label, "outside of the data's folder" in found.reason) == ("unscored", True)
 
 
 def test_verdicts_keep_the_order_of_the_exchanges() -> None:

@@ -18,7 +18,7 @@ from vlmend.core.dual_edits import MapTexts
 from vlmend.core.edits import AddVector, Edit, RefuseWhen
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
-from vlmend.errors import BadParameter, UsageError
+from vlmend.errors import BadParameter, ModelProblem, UsageError
 from vlmend.testing import tiny_clip, tiny_vlm
 
 SITE = Site("language", 1)
@@ -56,6 +56,13 @@ def test_a_kill_between_the_two_files_leaves_no_mend_that_loads(tmp_path: Path) 
     )
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
     assert "halves of two mends" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_mend_of_no_numbers_is_not_saved(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ModelProblem, match="holds NaN or infinite numbers"):
+        mend(value).save(tmp_path / "mend")
+    assert not (tmp_path / "mend").exists()
 
 
 def test_mends_of_before_know_no_digest_and_load(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from vlmend.core.conversation import Turn
 from vlmend.core.examples import Example
 from vlmend.core.images import blank_image
+from vlmend.data.rows import listed_rows, rows_of
 from vlmend.data.sources import read_jsonl
 from vlmend.errors import BadData
 
@@ -58,6 +59,23 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     assert read_jsonl(rows(tmp_path, ASKED, start="\ufeff")).examples[0].prompt == ASKED["prompt"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    content = (mark + '{"prompt": "caf\u00e9"}\r\n{"prompt": "two"}\r\n').encode(encoding)
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    assert [example.prompt for example in read_jsonl(tmp_path / "rows.jsonl").examples] == ["caf\u00e9", "two"]
+    (tmp_path / "rows.csv").write_bytes((mark + "id,text\r\n1,caf\u00e9\r\n").encode(encoding))
+    assert rows_of(tmp_path / "rows.csv", listed_rows) == [{"id": "1", "text": "caf\u00e9"}]
+
+
+def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes('{"prompt": "caf\u00e9"}'.encode("cp1252"))
+    with pytest.raises(BadData, match="cannot be read") as problem:
+        read_jsonl(tmp_path / "rows.jsonl")
+    assert "UTF-8" in problem.value.hint
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0c"], ids=["u2028", "u2029", "nel", "form-feed"])
 def test_only_a_line_feed_ends_a_row(tmp_path: Path, mark: str) -> None:
     data = read_jsonl(rows(tmp_path, {"prompt": f"a{mark}b"}, {"prompt": "c"}, end="\r\n"))
@@ -78,6 +96,7 @@ def test_a_data_uri_is_an_image(tmp_path: Path) -> None:
     [
         ("image_path", "a.png"), ("img", "a"), ("Picture", "a.webp"), ("photo", ["a.jpg"]), ("IMAGE", "a.png"),
         ("image_1", {"bytes": "x", "path": "a"}), ("file_name", "000012.jpg"), ("url", "data:image/png;base64,AAAA"),
+        ("imge", "a"), ("iamge", "a"), ("immage", "a"), ("pictrue", "a"), ("Image_fle", "a.tif"),
     ],
 )  # fmt: skip
 def test_a_picture_under_another_name_is_refused_by_that_name(tmp_path: Path, field: str, value: Any) -> None:
@@ -89,6 +108,7 @@ def test_a_picture_under_another_name_is_refused_by_that_name(tmp_path: Path, fi
 def test_other_fields_are_ignored_where_the_picture_is_there_or_there_is_none(tmp_path: Path) -> None:
     assert one(tmp_path, **ASKED, image="a.png", image_path="elsewhere/a.png").image is not None
     assert one(tmp_path, **ASKED, source="a book", image_id=7, image_path=None).image is None
+    assert one(tmp_path, **ASKED, image_id="7", usage="x", page="3", message="m", capture="c").image is None
 
 
 @pytest.mark.parametrize(
@@ -103,6 +123,8 @@ def test_other_fields_are_ignored_where_the_picture_is_there_or_there_is_none(tm
         ({"prompt": " \n ", "label": "harmful"}, "prompt: empty, and there is no image", "take the row out"),
         ({"prompt": "", "label": "benign", "caption": "a cat"}, "prompt: empty", "take the row out"),
         ({"label": "benign", "image": "a.png"}, "prompt: missing", "says what is asked"),
+        (ASKED | {"image": "https://example.org/a.png"}, "image: addresses are not fetched", "name their files"),
+        (ASKED | {"images": ["a.png", "FILE:///a.png"]}, "image: addresses are not fetched", "name their files"),
         ({"messages": "hi"}, "row: no prompt, image, caption, turns or attributes", "absent"),
     ],
 )
@@ -115,6 +137,20 @@ def test_a_row_that_would_be_misread_is_refused(tmp_path: Path, row: dict[str, A
 def test_a_picture_with_its_label_may_ask_by_itself(tmp_path: Path) -> None:
     assert one(tmp_path, prompt="", label="benign", image="a.png").prompt == ""
     assert one(tmp_path, image="a.png", caption="a cat").caption == "a cat"
+
+
+def test_a_picture_outside_of_the_folder_is_told_from_one_inside(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    for place in (tmp_path / "out.png", folder / "in.png"):
+        blank_image(4).decode().save(place)
+    (folder / "link.png").symlink_to(tmp_path / "out.png")
+    names = {
+        "in.png": False, "sub/../in.png": False, str(folder / "in.png"): False, "nothing.png": False, "nul\0": False,
+        "../out.png": True, str(tmp_path / "out.png"): True, "link.png": True,
+    }  # fmt: skip
+    data = read_jsonl(rows(folder, *(ASKED | {"id": str(k), "image": name} for k, name in enumerate(names))))
+    assert [example.images[0].outside for example in data.examples] == list(names.values())
 
 
 def test_ids_that_occur_twice_are_named(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import levels_of
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import (
+    BadImage,
     BadParameter,
     BatchProblem,
     MendMismatch,
@@ -47,6 +48,8 @@ from vlmend.errors import (
 from vlmend.models.api.target import ApiTarget
 from vlmend.models.api.wire import FILTERED, Endpoint
 from vlmend.models.batching import Batcher
+from vlmend.models.loading.options import LoadOptions
+from vlmend.models.loading.target import open_target
 
 KEY = "sk-very-secret-0123456789"
 DATA = Dataset("d", (Example("1", "one", "harmful"), Example("2", "two", "benign")))
@@ -203,6 +206,20 @@ def test_images_of_rare_kinds_are_sent_as_png(target: ApiTarget, peer: Peer, tmp
     for name, kind in (("a.bmp", "png"), ("a.jpg", "jpeg")):
         target.generate([Conversation.ask("x", Image.from_path(tmp_path / name))], SMALL)
         assert peer.bodies[-1]["messages"][0]["content"][0]["image_url"]["url"].startswith(f"data:image/{kind};base64,")
+
+
+def test_a_picture_outside_of_the_data_is_sent_where_that_is_allowed(
+    target: ApiTarget, peer: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    Pixels.new("RGB", (4, 4), "red").save(tmp_path / "own.png")
+    asked = [Conversation.ask("x", Image.in_folder(tmp_path / "data", "../own.png"))]
+    with pytest.raises(BadImage, match="outside of the data's folder") as problem:
+        target.generate(asked, SMALL)
+    assert "--send-outside" in problem.value.hint
+    assert peer.bodies == []
+    allowed = open_target("api:m", LoadOptions(send_outside=True), peer.base)
+    assert allowed.generate(asked, SMALL)[0].text == "I heard x"
 
 
 def test_replies_come_in_order_and_never_more_than_some_are_under_way(target: ApiTarget, peer: Peer) -> None:

@@ -262,6 +262,10 @@ def without(*names: str) -> Callable[[Path], None]:
     return remove
 
 
+def with_template(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text) and None
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "cut short": (truncate, "model.safetensors is no whole safetensors file", "fetch it again"),
     "a Git LFS pointer": (make_pointer, "model.safetensors is no whole safetensors file", "git lfs pull"),
@@ -283,6 +287,18 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "no tokenizer": (without("tokenizer.json"), "the folder has no tokenizer", "Copy the tokenizer"),
     "no image processor": (without("processor_config.json"), "the folder has no image processor", "Copy the"),
     "no template": (without("chat_template.jinja"), "no chat template", "chat_template.jinja"),
+    "template that joins texts": (
+        with_template("{% for m in messages %}{{ m.content + 'x' }}{% endfor %}"),
+        "cannot write a request with a picture (it fails with TypeError: can only concatenate list",
+        "a list of parts",
+    ),
+    "template that writes parts as they are": (
+        with_template("{% for m in messages %}{{ m.content }}{% endfor %}"),
+        "takes a message for plain text",
+        "a list",
+    ),
+    "template without words": (with_template("{{ messages[0].role }}"), "takes a message for plain text", "a list"),
+    "template that is cut off": (with_template("{% for m in"), "it fails with TemplateSyntaxError", "a list of parts"),
 }
 
 
@@ -295,6 +311,20 @@ def test_a_broken_checkpoint_is_one_message_with_a_way_out(what: str, folder: Pa
     assert said in problem.value.message
     assert str(folder) in problem.value.message
     assert way_out in problem.value.hint
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.json", "several in tokenizer_config.json"])
+def test_a_template_is_read_wherever_it_stands(place: str, folder: Path, tiny: VLM) -> None:
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    if place == "chat_template.json":
+        (folder / place).write_text(json.dumps({"chat_template": template}))
+    else:
+        named = [{"name": "default", "template": template}, {"name": "tool_use", "template": "other"}]
+        file = folder / "tokenizer_config.json"
+        held = named if place.startswith("several") else template
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": held}))
+    assert load(folder, options=CPU).reader.rendered(SEEN) == tiny.reader.rendered(SEEN)
 
 
 def test_a_head_of_the_tower_that_chat_never_uses_may_lack(folder: Path) -> None:

@@ -117,7 +117,19 @@ def _loading(
         bool, typer.Option("--allow-pickle", help="Read .bin files, which can hold code, where safetensors lack.")
     ] = False,
     blocks: Annotated[str, typer.Option(help="Path of the decoder blocks, where they cannot be told.")] = "",
+    send_outside: Annotated[
+        bool, typer.Option("--send-outside", help="Send pictures outside of the data's folder to an API, too.")
+    ] = False,
 ) -> LoadOptions:
     return LoadOptions(
-        device, dtype, device_map or "", quantize or "", attention, trust_remote_code, revision, allow_pickle, blocks
+        device,
+        dtype,
+        device_map or "",
+        quantize or "",
+        attention,
+        trust_remote_code,
+        revision,
+        allow_pickle,
+        blocks,
+        send_outside,
     )

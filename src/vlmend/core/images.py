@@ -34,10 +34,22 @@ class Image:
     Attributes:
         source: Path of the file, or the encoded bytes (PNG, JPEG, WebP, ...).
         name: What errors call it.
+        outside: It lies outside of the folder of the data set that names it; an API gets it where that is allowed.
     """
 
     source: Path | bytes = field(repr=False)
     name: str = "image"
+    outside: bool = False
+
+    @classmethod
+    def in_folder(cls, folder: Path, path: str) -> Image:
+        """A file that a data set names; relative paths start at its folder."""
+        place = folder / path
+        try:
+            outside = not place.resolve().is_relative_to(folder.resolve())
+        except (OSError, ValueError, RuntimeError):  # reading it will say what is wrong
+            outside = False
+        return cls(place, str(place), outside)
 
     @classmethod
     def from_path(cls, path: Path) -> Image:
@@ -71,6 +83,17 @@ class Image:
                 "Send `data:image/png;base64,` and then the image in base64.",
             ) from problem
         return cls(content, name)
+
+    def check_sent(self) -> None:
+        """
+        Raises:
+            BadImage: It lies outside of the folder of the data set that names it, and would be sent to an API.
+        """
+        if self.outside:
+            raise BadImage(
+                f"{self.name} lies outside of the data's folder, so it is not sent to an API.",
+                "Look at what the data names. To send such files: --send-outside, or copy them into the folder.",
+            )
 
     def to_data_uri(self) -> str:
         """The picture for model APIs, with its media type.

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
 from safetensors.torch import load_file
 
 from vlmend.core.edits import AnyEdit, idle
 from vlmend.core.files import write_together
 from vlmend.core.packing import pack, unpack
 from vlmend.core.typed import made
-from vlmend.errors import FAILURES, BadImage, BadParameter, MendMismatch, UsageError, VlmendError
+from vlmend.errors import FAILURES, BadImage, BadParameter, MendMismatch, ModelProblem, UsageError, VlmendError
 
 __all__ = ["Mend", "MendCard"]
 
@@ -134,8 +135,15 @@ class Mend:
 
         Raises:
             RunProblem: They cannot be written; a mend that was there is as it was.
+            ModelProblem: It holds NaN or infinite numbers.
         """
         manifest, tensors = self._serialised()
+        broken = sorted(name for name, tensor in read_tensors(tensors).items() if not tensor.isfinite().all())
+        if broken:
+            raise ModelProblem(
+                f"This mend ({self.card.method}) holds NaN or infinite numbers, first in {broken[0]}; it is not saved.",
+                "Fit it on the model in --dtype bfloat16 or float32, and on more rows.",
+            )
         manifest |= {"tensors": hashlib.sha256(tensors).hexdigest()}
         write_together({folder / CARD: json.dumps(manifest, indent=2).encode(), folder / TENSORS: tensors})
 

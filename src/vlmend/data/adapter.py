@@ -218,13 +218,20 @@ class Adapter:
 def _pictures(draft: Draft, folder: Path) -> tuple[Image | None, ...]:
     """The row's pictures in order, None where a named one is not there."""
     return tuple(
-        Image(wanted, draft.id) if isinstance(wanted, bytes) else _first_of(folder / name for name in wanted)
-        for wanted in draft.wanted
+        Image(wanted, draft.id) if isinstance(wanted, bytes) else _first_of(folder, wanted) for wanted in draft.wanted
     )
 
 
-def _first_of(paths: Iterable[Path]) -> Image | None:
-    return next((Image.from_path(path) for path in paths if path.is_file()), None)
+def _first_of(folder: Path, names: Iterable[str]) -> Image | None:
+    return next((Image.in_folder(folder, name) for name in names if _is_file(folder / name)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a text that no file can be called by is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _example(draft: Draft, pictures: Sequence[Image | None]) -> Example:

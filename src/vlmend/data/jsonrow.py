@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,8 +27,15 @@ MISNAMED = {
 }  # fmt: skip
 """Names that people give to pictures, in small letters alone."""
 
+NEAR = 0.8
+"""How like a field's name must be to `image` to be taken for a slip: `iamge` is 0.8, `imge` 0.89, `usage` 0.6."""
+
 PICTURE = re.compile(r"(?i)^data:image/|\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)$")
 """What a path of a picture, or a picture as text, looks like."""
+
+
+ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
+"""What an address begins with; of a drive's letter it is told by the second slash."""
 
 
 class JsonTurn(BaseModel):
@@ -142,17 +150,23 @@ def _holds_picture(name: str, value: Any) -> bool:
         return any(_holds_picture(name, one) for one in cast("list[Any]", value))
     if isinstance(value, dict):
         inner = cast("Mapping[str, Any]", value)
-        return _plain(name) in MISNAMED or any(_holds_picture(key, one) for key, one in inner.items())
-    return isinstance(value, str) and bool(value) and (_plain(name) in MISNAMED or bool(PICTURE.search(value)))
+        return _means_picture(name) or any(_holds_picture(key, one) for key, one in inner.items())
+    return isinstance(value, str) and bool(value) and (_means_picture(name) or bool(PICTURE.search(value)))
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_\d]+", "", name).lower()
+def _means_picture(name: str) -> bool:
+    """Whether a field is called as people call pictures, one letter wrong or two in the wrong order included."""
+    plain = re.sub(r"[\W_\d]+", "", name).lower()
+    near = get_close_matches(plain, ("image", "images", "picture"), cutoff=NEAR)
+    return plain in MISNAMED or any(abs(len(plain) - len(one)) < 2 for one in near)
 
 
 def _lacking(row: JsonRow) -> list[Problem]:
     """What a row does not say: nothing can be asked without words or a picture, and nothing said of an empty row."""
-    if any(not text.strip() for text in row.pictures):
+    shown = (*row.pictures, *(text for turn in row.turns for text in turn.images))
+    if any(ADDRESS.match(text) for text in shown):
+        return [Problem("image: addresses are not fetched", "Fetch the pictures yourself and name their files.")]
+    if any(not text.strip() for text in shown):
         return [Problem('image: "" is no path', "Leave the field out, or write null, where there is no picture.")]
     if (row.prompt or "").strip():
         return []
@@ -166,4 +180,4 @@ def _lacking(row: JsonRow) -> list[Problem]:
 
 
 def _image(text: str, name: str, folder: Path) -> Image:
-    return Image.from_data_uri(text, name) if text.startswith(DATA_URI) else Image.from_path(folder / text)
+    return Image.from_data_uri(text, name) if text.lower().startswith(DATA_URI) else Image.in_folder(folder, text)

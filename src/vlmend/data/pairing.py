@@ -48,15 +48,16 @@ def pair_by_similarity(dataset: Dataset, captions_with_images: Path, encode: Enc
         better = found > cosine
         nearest, cosine = torch.where(better, at + start, nearest), torch.where(better, found, cosine)
     chosen = [pairs[k] for k in nearest.tolist()]
-    missing = sorted({str(path) for path, _ in chosen if not path.is_file()})
+    folder = captions_with_images.parent
+    missing = sorted({str(folder / name) for name, _ in chosen if not (folder / name).is_file()})
     if missing:
         raise BadData(
             f"{len(missing)} of the chosen images are missing (first: {missing[0]}).",
             f"Check the paths in {captions_with_images}; relative ones start at its folder.",
         )
     examples = tuple(
-        replace(example, image=Image.from_path(path), caption=caption)
-        for example, (path, caption) in zip(dataset.examples, chosen, strict=True)
+        replace(example, image=Image.in_folder(folder, name), caption=caption)
+        for example, (name, caption) in zip(dataset.examples, chosen, strict=True)
     )
     note = (
         f"Images by the likeness of captions: {len(set(nearest.tolist()))} images for {len(examples)} requests, "
@@ -65,12 +66,12 @@ def pair_by_similarity(dataset: Dataset, captions_with_images: Path, encode: Enc
     return replace(dataset, examples=examples, notes=(*dataset.notes, note))
 
 
-def _pairs(file: Path) -> list[tuple[Path, str]]:
-    pairs: list[tuple[Path, str]] = []
+def _pairs(file: Path) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
     bad: list[str] = []
     for number, row in enumerate(rows_of(file, listed_rows), 1):
         try:
-            pairs.append((file.parent / text(row, "image"), text(row, "caption")))
+            pairs.append((text(row, "image"), text(row, "caption")))
         except Lacking as problem:
             bad.append(f"row {number} has {problem}")
     if bad or not pairs:

@@ -5,7 +5,9 @@ What the fields mean is left to the adapters.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,12 +16,18 @@ from typing import Any, cast
 from vlmend.errors import BadData, MissingExtra
 
 __all__ = [
-    "Lacking", "Row", "Unfold", "beside", "held_picture", "leaves", "listed_rows", "maybe", "numbered", "rows_of",
-    "text",
+    "Lacking", "Row", "Unfold", "beside", "held_picture", "leaves", "listed_rows", "maybe", "numbered",
+    "read_text", "rows_of", "text",
 ]  # fmt: skip
 
 LONGEST_FIELD = 2**31 - 1
 """Characters that a CSV field may hold: what every platform takes."""
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+"""Encodings by the mark that a text begins with; the one of UTF-32 begins like one of UTF-16."""
 
 Row = Mapping[str, Any]
 
@@ -41,10 +49,10 @@ def rows_of(file: Path, unfold: Unfold) -> list[Row]:
     try:
         if file.suffix == ".parquet":
             return _parquet(file)
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if file.suffix in (".csv", ".tsv"):
-                return _table(lines, "\t" if file.suffix == ".tsv" else ",")
-            rows = list(unfold(_json(lines.read())))
+        content = read_text(file)
+        if file.suffix in (".csv", ".tsv"):
+            return _table(io.StringIO(content, newline=""), "\t" if file.suffix == ".tsv" else ",")
+        rows = list(unfold(_json(content)))
     except (OSError, ValueError, csv.Error) as problem:
         raise BadData(
             f"{file} cannot be read ({problem}).", "Pass a CSV, JSON, JSONL or Parquet file, text in UTF-8."
@@ -56,6 +64,17 @@ def rows_of(file: Path, unfold: Unfold) -> list[Row]:
             "Pass the file as its authors publish it.",
         )
     return rows
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8, or in what its byte-order mark says; line ends stay as they are.
+
+    Raises:
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is in another encoding.
+    """
+    content = file.read_bytes()
+    return content.decode(next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8"))
 
 
 def listed_rows(content: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.splits import Split
 from vlmend.data.jsonrow import JsonRow, Problem, example_of, problems_of
 from vlmend.data.requests import Kind, builtin_requests
+from vlmend.data.rows import read_text
 from vlmend.errors import BadData
 
 __all__ = ["DESCRIPTION", "ROWS", "Description", "builtin_dataset", "read_jsonl"]
@@ -44,7 +45,7 @@ class Description(BaseModel):
 def read_jsonl(file: Path) -> Dataset:
     """Read rows; image paths count from the file's folder and are opened when asked.
 
-    Lines end at a line feed alone: U+2028 and its like are text inside a row. A byte-order mark is skipped.
+    Lines end at a line feed alone: U+2028 and its like are text inside a row. A byte-order mark tells the encoding.
 
     Raises:
         BadData: The file cannot be read, holds no row, or holds rows that mean nothing.
@@ -52,7 +53,7 @@ def read_jsonl(file: Path) -> Dataset:
     if file.is_dir():
         return read_jsonl(file / ROWS)
     try:
-        lines = file.read_text("utf-8-sig").split("\n")
+        lines = read_text(file).split("\n")
     except (OSError, UnicodeDecodeError) as problem:
         raise BadData(
             f"{file} cannot be read ({problem}).", f"Pass a JSONL file in UTF-8, or a folder with {ROWS}."

@@ -147,6 +147,7 @@ def _content(exchange: Exchange) -> list[Content]:
     words = ContentText(text=Template(_rubric()).substitute(prompt=prompt, reply=reply))
     if exchange.image is None:
         return [words]
+    exchange.image.check_sent()
     picture = Image.from_pixels(exchange.image.decode())
     return [words, ContentImage(image=picture.to_data_uri())]
 

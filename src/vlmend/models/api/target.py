@@ -68,8 +68,8 @@ class ApiTarget:
     dialect: Dialect = field(default_factory=Dialect)
 
     @classmethod
-    def of(cls, name: str, base_url: str | None = None) -> ApiTarget:
-        """`api:MODEL` at an address, or at that in OPENAI_BASE_URL.
+    def of(cls, name: str, base_url: str | None = None, *, send_outside: bool = False) -> ApiTarget:
+        """`api:MODEL` at an address, or at that in OPENAI_BASE_URL; `send_outside` as in `LoadOptions`.
 
         Raises:
             UsageError: No address is given; none is taken for granted, since requests may be harmful.
@@ -80,7 +80,7 @@ class ApiTarget:
                 f"{name} is to be asked over HTTP, and there is no address.",
                 f"Pass --api-base URL or set {BASE_VARIABLE}, such as https://api.openai.com/v1.",
             )
-        return cls(Endpoint(name.removeprefix(PREFIX), base))
+        return cls(Endpoint(name.removeprefix(PREFIX), base, send_outside=send_outside))
 
     kind: ClassVar[Kind] = "chat"
 

@@ -62,6 +62,7 @@ class Endpoint:
         pause_s: First pause between tries; each next one is twice as long, up to a minute, and never
             shorter than the server's Retry-After.
         patience_s: No further try begins this long after the first.
+        send_outside: Send pictures that lie outside of their data's folder.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Endpoint:
     tries: int = 7
     pause_s: float = 1.0
     patience_s: float = 300.0
+    send_outside: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -177,9 +179,11 @@ class Wire:
 
         Raises:
             NoAnswer: There is none.
-            BadImage: An image cannot be read.
+            BadImage: An image cannot be read, or may not be sent.
         """
         limit = self.dialect.limit
+        for image in () if self.endpoint.send_outside else conversation.images:
+            image.check_sent()
         try:
             answered, text = self._sent(_body(self.endpoint.model, limit, conversation, sampling))
             if answered.status_code == 400 and limit == "max_tokens" and "max_completion_tokens" in text:

@@ -54,6 +54,7 @@ class LoadOptions:
         revision: Branch, tag or commit on the hub; a folder has none.
         allow_pickle: Read .bin files where there are no safetensors.
         blocks: Dotted path of the decoder blocks, where the structure cannot tell.
+        send_outside: Send pictures to an API that lie outside of the folder of the data that names them.
 
     Raises:
         BadParameter: Values that are not known or do not fit together; all of them are named.
@@ -68,6 +69,7 @@ class LoadOptions:
     revision: str = "main"
     allow_pickle: bool = False
     blocks: str = ""
+    send_outside: bool = False
 
     def __post_init__(self) -> None:
         known = (("dtype", DType), ("device_map", DeviceMap), ("quantize", Quantize), ("attention", Attention))

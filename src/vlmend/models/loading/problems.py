@@ -11,9 +11,11 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
+from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -21,13 +23,14 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from vlmend.errors import ModelProblem
+from vlmend.errors import FAILURES, ModelProblem, cause_of
 from vlmend.models.anatomy.find import Anatomy
 
-__all__ = ["another_kind", "check_complete", "check_numbers", "explained", "processor_explained"]
+__all__ = ["another_kind", "check_complete", "check_numbers", "check_template", "explained", "processor_explained"]
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 COPY = "Copy the tokenizer and processor files of the original checkpoint into the folder."
+PROBE = "What is in this picture?"
 PICKLE_RISK = "such files can hold code that runs while they are read, so do it only for a source you trust"
 CODE_RISK = "it runs with your rights, so read it first, and pin it with --revision COMMIT"
 
@@ -79,6 +82,32 @@ def another_kind(model: str | Path, config: PreTrainedConfig) -> ModelProblem:
     return ModelProblem(
         f"{model} cannot be loaded as an image-text-to-text model: {what} (model type {config.model_type}).", way_out
     )
+
+
+def check_template(model: str | Path, processor: Any) -> None:
+    """Refuse a chat template that cannot write a request with a picture.
+
+    Raises:
+        ModelProblem: There is none, it fails, or it takes messages for plain text: it would leave the words out, or
+            write the message's parts as Python does.
+    """
+    if not processor.chat_template:
+        raise ModelProblem(
+            f"{model} has no chat template, so requests cannot be put to it.",
+            "Use an instruction-tuned checkpoint, or add a chat_template.jinja to its folder.",
+        )
+    parts = [{"type": "image"}, {"type": "text", "text": PROBE}]
+    try:
+        written = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+        wrong = "" if PROBE in written and "'type'" not in written else "it takes a message for plain text"
+    except (TemplateError, *FAILURES) as problem:
+        wrong = f"it fails with {type(problem).__name__}: {cause_of(problem)}"
+    if wrong:
+        raise ModelProblem(
+            f"The chat template of {model} cannot write a request with a picture ({wrong}).",
+            "Use the template of a checkpoint that reads pictures: message['content'] is a list of parts, each of the "
+            "type image or text. It stands in chat_template.jinja.",
+        )
 
 
 def check_complete(model: str | Path, missing: Sequence[str], anatomy: Anatomy) -> None:

@@ -35,9 +35,9 @@ def open_target(
 
     if name.startswith(PREFIX):
         check("chat")
-        if options != LoadOptions():
+        if options != LoadOptions(send_outside=options.send_outside):
             raise UsageError(f"{name} is an API: it is not loaded.", "Leave out the options of loading.")
-        return ApiTarget.of(name, api_base)
+        return ApiTarget.of(name, api_base, send_outside=options.send_outside)
     if api_base:
         raise UsageError(f"--api-base is for API models, and {name} is none.", f"Write {PREFIX}NAME.")
     place = name if folder is None else folder

@@ -39,7 +39,14 @@ from vlmend.models.loading.options import (
     dtype_of,
     header_tensors,
 )
-from vlmend.models.loading.problems import another_kind, check_complete, check_numbers, explained, processor_explained
+from vlmend.models.loading.problems import (
+    another_kind,
+    check_complete,
+    check_numbers,
+    check_template,
+    explained,
+    processor_explained,
+)
 from vlmend.models.loading.without_video import without_video
 from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
@@ -130,12 +137,10 @@ def _processor(model: str | Path, options: LoadOptions) -> Any:
             "Copy the processor files (processor_config.json, preprocessor_config.json) of the original checkpoint "
             "into its folder.",
         )
-    if not getattr(processor, "chat_template", None):
-        raise ModelProblem(
-            f"{model} has no chat template, so requests cannot be put to it.",
-            "Use an instruction-tuned checkpoint, or add a chat_template.jinja to its folder.",
-        )
     tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
+    templates: Any = processor.chat_template or tokenizer.chat_template  # type: ignore[attr-defined]
+    processor.chat_template = templates.get("default") if isinstance(templates, dict) else templates
+    check_template(model, processor)
     if tokenizer.pad_token is None:  # nothing looks at padding, but a batch cannot be made without
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return processor
