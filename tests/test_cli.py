@@ -66,11 +66,15 @@ def test_audit_mend_audit_report_on_a_users_model_and_data(folder: Path, tmp_pat
     [
         (["frob"], 2, "frob"),
         (["audit"], 2, "model"),
+        (["mend", "cmrm", "--out", "y"], 2, "No model was given"),
+        (["mend", "cmrm", "x", "--model", "z", "--out", "y"], 2, "Two models were given"),
+        (["audit", "phantm"], 2, "Did you mean phantom?"),
+        (["audit", "phantom", "--suite", "saftey"], 2, "Did you mean safety?"),
         (["mend", "cmrmm", "--model", "x", "--out", "y"], 2, "Did you mean cmrm?"),
         (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "beta=1"], 2, "It has: alpha"),
         (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "alpha=big"], 2, "alpha"),
         (["mend", "cmrm", "--model", "x", "--out", "y", "--set", "alpha"], 2, "k=v"),
-        (["audit", "./no-such-folder"], 3, "cannot be loaded"),
+        (["audit", "./no-such-folder"], 2, "There is no folder"),
         (["report", "no-such-run", "--out", "x.html"], 2, "no scorecard"),
     ],
 )
@@ -97,9 +101,9 @@ def test_help_and_version() -> None:
 
 
 def test_lists_as_json() -> None:
-    methods = json.loads(vlmend("list", "methods", "--json").stdout)
+    methods = json.loads(vlmend("list", "methods", "--json").stdout)["rows"]
     assert {"safety/cmrm", "safety/random_vector"} <= {row["name"] for row in methods}
-    data = {row["name"]: row for row in json.loads(vlmend("list", "data", "--json").stdout)}
+    data = {row["name"]: row for row in json.loads(vlmend("list", "data", "--json").stdout)["rows"]}
     assert int(data["(built in) harmful"]["rows"]) >= 300
     assert int(data["(built in) lookalike"]["rows"]) >= 300
 
@@ -132,7 +136,7 @@ def test_a_list_can_be_of_one_axis() -> None:
 
 def test_power_plans_before_anything_is_asked() -> None:
     told = vlmend("power", "--rate", "0.6", "--to", "0.2", "--n", "80", "--json")
-    assert {row["what"]: row["n"] for row in json.loads(told.stdout)}["smallest n for 80% power"] == 21
+    assert {row["what"]: row["n"] for row in json.loads(told.stdout)["rows"]}["smallest n for 80% power"] == 21
     assert vlmend("power", "--rate", "60", "--to", "0.2", "--n", "80").returncode == 2
 
 

@@ -6,7 +6,8 @@
     │   ├── BrokenPlugin      a plug-in that cannot be imported
     │   ├── UnknownName       a method, suite, model or data set that is not registered
     │   ├── BadParameter      a parameter outside what its method allows
-    │   └── BadData           a data file with rows that cannot be used
+    │   ├── BadData           a data file with rows that cannot be used
+    │   └── SeveralProblems   more than one mistake in what was asked
     ├── EnvironmentProblem    the machine or the model is not able                      (exit 3)
     │   ├── ModelProblem      a model that cannot be found, loaded or used
     │   ├── NeedsAccess       work inside a model that cannot be reached so deep
@@ -26,7 +27,7 @@ else that reaches the user is a bug of ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -46,10 +47,12 @@ __all__ = [
     "NeedsAccess",
     "RunProblem",
     "SampleError",
+    "SeveralProblems",
     "UnknownName",
     "UsageError",
     "VlmendError",
     "cause_of",
+    "check_all",
 ]
 
 
@@ -125,6 +128,40 @@ class BadData(UsageError):
     """A data file with rows that cannot be used."""
 
     code = "bad-data"
+
+
+class SeveralProblems(UsageError):
+    """More than one mistake in what was asked, all of them named.
+
+    Args:
+        problems: Each with its own cause and way out.
+    """
+
+    code = "several"
+
+    def __init__(self, problems: Sequence[VlmendError]) -> None:
+        told = [f"\n  {k}. [{one.code}] {one.message} {one.hint}" for k, one in enumerate(problems, 1)]
+        super().__init__(f"{len(problems)} things are wrong:{''.join(told)}", "Nothing was loaded or asked yet.")
+        self.problems = tuple(problems)
+
+
+def check_all(checks: Iterable[Callable[[], object]]) -> None:
+    """Make every check, so that a user meets all mistakes at once.
+
+    Raises:
+        VlmendError: What the only check that failed raised.
+        SeveralProblems: Several failed.
+    """
+    problems: list[VlmendError] = []
+    for check in checks:
+        try:
+            check()
+        except VlmendError as problem:
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise SeveralProblems(problems)
 
 
 class EnvironmentProblem(VlmendError):

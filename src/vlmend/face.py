@@ -14,7 +14,8 @@ from typing import Any, cast
 from vlmend import registry
 from vlmend.attacks.running import Attacked, run_attack
 from vlmend.audit.judging import JUDGES
-from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, suites_of
+from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, names_in, suites_of
+from vlmend.audit.preflight import SUBJECT
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
@@ -38,9 +39,6 @@ from vlmend.studies.measuring import Sizes, panels
 
 __all__ = ["apply_step", "attack", "audit", "choose_mend", "compare", "fit", "open_target"]
 
-DATA = "data:"
-"""What is audited is a data set: `data:FILE.jsonl`, or `data:` before any line that `read_data` reads."""
-
 Progress = Callable[[str, int, int], None]
 Data = Dataset | str | Path
 AnyMend = Mend | str | Path
@@ -48,6 +46,10 @@ AnyMend = Mend | str | Path
 
 def silent(step: str, done: int, total: int) -> None:
     """No progress to show."""
+
+
+def unsaid(line: str) -> None:
+    """A note that nobody reads."""
 
 
 def open_target(
@@ -74,7 +76,7 @@ def audit(
     mends: Sequence[AnyMend] = (), data: Data | Sequence[str] | None = None,
     judges: Sequence[Judge | str] | None = None, limit: int | None = None, max_new_tokens: int | None = None,
     temperature: float = 0.0, epochs: int = 1, seed: int = 0, options: LoadOptions = LoadOptions(),
-    api_base: str | None = None, progress: Progress = silent,
+    api_base: str | None = None, progress: Progress = silent, note: Callable[[str], None] = unsaid,
 ) -> Scorecard:  # fmt: skip
     """Measure a model, with or without mends, or a data set; run again, it resumes.
 
@@ -94,6 +96,7 @@ def audit(
         options: How to load a target that is named.
         api_base: Address of an API model that is named.
         progress: Called with (step, done, total).
+        note: Called with what a reader of the numbers should know, a line each.
 
     Raises:
         UsageError: A suite does not fit the target, or the folder holds another run.
@@ -101,13 +104,13 @@ def audit(
     """
     readers = None if judges is None else _readers(judges)
     settings = (limit, max_new_tokens, seed, temperature, epochs)
-    plan = suites if isinstance(suites, Plan) else Plan(_split(suites), _asked(data), *settings)
+    plan = suites if isinstance(suites, Plan) else Plan(names_in(suites), _asked(data), *settings)
     check_names(plan.suites)
     held = [_mend(one) for one in mends]
     subject: Target | Dataset = _mended(_subject(target, plan, options, api_base, progress), held)
     kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
-    plan = plan if plan.suites else replace(plan, suites=_split(DEFAULT_SUITES[kind]))
-    return run_audit(subject, plan, Path(out), judges=readers, progress=progress)
+    plan = plan if plan.suites else replace(plan, suites=names_in(DEFAULT_SUITES[kind]))
+    return run_audit(subject, plan, Path(out), judges=readers, progress=progress, note=note)
 
 
 def fit(
@@ -262,8 +265,8 @@ def _subject(
 ) -> Target | Dataset:
     if isinstance(target, Dataset):
         return target
-    if isinstance(target, str) and target.startswith(DATA):
-        return read_data(target.removeprefix(DATA))
+    if isinstance(target, str) and target.startswith(SUBJECT):
+        return read_data(target.removeprefix(SUBJECT))
     return _opened(target, options, api_base, progress, lambda kind: suites_of(plan.suites, None, kind))
 
 
@@ -329,11 +332,6 @@ def _folder(out: str | Path | None) -> Path | None:
 def _readers(judges: Sequence[Judge | str] | None) -> list[Judge]:
     given = JUDGES if judges is None else judges
     return [registry.make_judge(one) if isinstance(one, str) else one for one in given]
-
-
-def _split(names: str | Sequence[str]) -> tuple[str, ...]:
-    parts = names.split(",") if isinstance(names, str) else names
-    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _anchors() -> Dataset:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,73 +15,156 @@ from rich.table import Table
 
 from vlmend.core.cautions import cautions
 from vlmend.core.gates import GateResult
-from vlmend.core.measures import Scorecard
+from vlmend.core.jsontext import to_json
+from vlmend.core.measures import Measure, Scorecard
+
+if TYPE_CHECKING:  # the command line reads this module before any library is there
+    from vlmend.audit.preflight import PlanSize
 
 __all__ = [
-    "err_console", "machine", "out_console", "show_defences", "show_gates", "show_labels", "show_rows",
-    "show_runs", "show_scorecard",
+    "duration", "err_console", "gate_rows", "machine", "main_rows", "out_console", "print_json", "say", "show_cautions",
+    "show_defences", "show_gates", "show_labels", "show_plan", "show_rows", "show_runs", "show_scorecard",
 ]  # fmt: skip
 
 out_console = Console()
 err_console = Console(stderr=True)
 
+SCHEMA = 1
+"""Version of what `--json` prints: raised when a key goes or changes its meaning."""
+MAIN = 10
+"""Rows of a scorecard that are shown unless all are asked for."""
+WIDE = 400
+"""Columns where nobody looks."""
+
 ON_TEXT = "_text"
 """How a comparison of defences names what it measured on text-only requests."""
 
 
-def show_scorecard(card: Scorecard, out: Path, as_json: bool) -> None:
-    """A scorecard as a table, or as the JSON of its file."""
-    if as_json:
-        print((out / "scorecard.json").read_text())
-        return
-    for caution in cautions(card):
-        out_console.print(f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold")
-    for suite in dict.fromkeys(row.suite for row in card):
-        judges = list(dict.fromkeys(row.judge for row in (*card.rows, *card.others) if row.suite == suite))
-        floors = any(not math.isnan(row.floor) for row in card if row.suite == suite)
-        several = len({row.judge for row in card if row.suite == suite}) > 1
-        names = (
-            "measure", "group", "value, 95 %", *["by chance"] * floors, "n", "unscored", *["judge"] * several, "second",
-            "alike",
-        )  # fmt: skip
-        table = Table(*names, box=None, pad_edge=False)
-        second = {(o.name, o.group): o for o in reversed(card.others) if o.suite == suite}
-        for row in (row for row in card if row.suite == suite):
-            cells = [escape(row.said()), *[row.written(row.floor)] * floors, str(row.n), str(row.unscored)]
-            cells += [row.judge] * several
-            also = second.get((row.name, row.group))
-            said = f"{also.value:.0%}" if also is not None and also.n else ""
-            alike = "" if math.isnan(row.agreement) else f"{row.agreement:.0%}"
-            table.add_row(row.name.replace("_", " "), row.group, *cells, said, alike)
-        then = f", second {', '.join(judges[1:])}" if judges[1:] else ""
-        out_console.print(f"{suite}   judge {judges[0]}{then}", highlight=False, markup=False, soft_wrap=True)
-        out_console.print(table)
+def print_json(kind: str, content: Mapping[str, Any]) -> None:
+    """A result for machines: one JSON object that says by `schema` what it is."""
+    print(to_json({"schema": f"vlmend/{kind}/{SCHEMA}"} | dict(content), indent=2))
+
+
+def say(line: str) -> None:
+    """A note beside the result, on standard error."""
+    err_console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_scorecard(card: Scorecard, out: Path, *, every: bool) -> None:
+    """What a scorecard says first of all, and its main rows as a table, or every row."""
+    from vlmend.report.compare import sentence
+
+    out_console.print(sentence(card), highlight=False, markup=False, soft_wrap=True)
+    show_cautions(card)
+    shown = list(card) if every else main_rows(card)
+    for suite in dict.fromkeys(row.suite for row in shown):
+        rows = [row for row in shown if row.suite == suite]
+        out_console.print(f"\n{suite}{_judged(card, suite)}", highlight=False, markup=False, soft_wrap=True)
+        _print_table(_suite_table(card, rows, every))
+    left = len(card.rows) - len(shown)
+    if left:
+        out_console.print(f"\n{left} more rows: --all, or vlmend view {out}", highlight=False, soft_wrap=True)
     for note in (card.provenance.get("data") or {}).get("notes", []):
         out_console.print(f"data: {note}", highlight=False, markup=False, soft_wrap=True)
-    for pair in (pair for pair in card.judges if pair["n"]):
-        kappa = (
-            "" if math.isnan(pair["kappa"]) else f", kappa {pair['kappa']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
-        )
-        out_console.print(
-            f"{pair['suite']}: {pair['a']} and {pair['b']} agree on {pair['agreement']:.1%} of {pair['n']}{kappa}",
-            highlight=False, markup=False,
-        )  # fmt: skip
-    logs = f"   logs: inspect view --log-dir {out / 'logs'}" if (out / "logs").is_dir() else ""
-    out_console.print(f"scorecard: {out / 'scorecard.json'}{logs}", soft_wrap=True)
+    out_console.print(f"scorecard: {out / 'scorecard.json'}", highlight=False, soft_wrap=True)
 
 
-def show_gates(card: Scorecard, results: Sequence[GateResult], as_json: bool) -> None:
-    """Each gate and what was found; with `--json` on standard error, since the scorecard has the output."""
-    for caution in cautions(card) if results else []:
-        (err_console if as_json else out_console).print(
-            f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold"
-        )
+def show_cautions(card: Scorecard) -> None:
+    """What a reader must know before the numbers."""
+    for caution in cautions(card):
+        out_console.print(f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold")
+
+
+def main_rows(card: Scorecard) -> list[Measure]:
+    """At most `MAIN` rows: those of the first sentence, one of each suite, then what runs are compared by."""
+    rows = list(card)
+    firsts = {row.suite: row for row in reversed(rows)}
+    wanted = [*(row for row in rows if row.says), *firsts.values(), *(row for row in rows if row.compared != "none")]
+    kept = list(dict.fromkeys(map(id, wanted)))[:MAIN]
+    return [row for row in rows if id(row) in kept]
+
+
+def _suite_table(card: Scorecard, rows: Sequence[Measure], every: bool) -> Table:
+    """Rows of one suite, without columns that say nothing of them; of the second judge where all are shown."""
+    second = {(o.suite, o.name, o.group): o for o in reversed(card.others)} if every else {}
+    several = len({row.judge for row in rows}) > 1
+    columns = {
+        "measure": [row.name.replace("_", " ") for row in rows],
+        "group": [row.group for row in rows],
+        "value, 95 %": [row.said() for row in rows],
+        "by chance": [row.written(row.floor) for row in rows],
+        "n": [str(row.n) for row in rows],
+        "judge": [row.judge if several else "" for row in rows],
+        "unscored": [str(row.unscored) if row.unscored or every else "" for row in rows],
+        "second judge": [_second(second.get((row.suite, row.name, row.group))) for row in rows],
+        "counts alike": ["" if math.isnan(row.agreement) or not every else f"{row.agreement:.0%}" for row in rows],
+    }
+    told = {name: cells for name, cells in columns.items() if any(cells)}
+    table = Table(*told, box=None, pad_edge=False)
+    for cells in zip(*told.values(), strict=True):
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _second(row: Measure | None) -> str:
+    return row.written(row.value) if row is not None and row.n else ""
+
+
+def _judged(card: Scorecard, suite: str) -> str:
+    """Who judged a suite, and how far the next judge agrees."""
+    judge = next((row.judge for row in card if row.suite == suite and row.judge), "")
+    pair = next((pair for pair in card.judges if pair["suite"] == suite and pair["a"] == judge and pair["n"]), None)
+    if pair is None:
+        return f", judge {judge}" if judge else ""
+    kappa = "" if math.isnan(pair["kappa"]) else f", kappa {pair['kappa']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+    return f", judge {judge}; {pair['b']} counts {pair['agreement']:.1%} of {pair['n']} alike{kappa}"
+
+
+def show_gates(results: Sequence[GateResult]) -> None:
+    """Each gate and what was found."""
     for one in results:
         mark = "ok    " if one.passed else "FAILED"
-        (err_console if as_json else out_console).print(
+        out_console.print(
             f"{mark} {one.gate.text}   found {one.actual:.4g} (n {one.row.n}, unscored {one.row.unscored})",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def gate_rows(results: Sequence[GateResult]) -> list[dict[str, Any]]:
+    """The same for machines."""
+    return [
+        {
+            "gate": one.gate.text, "passed": one.passed, "found": one.actual, "suite": one.row.suite,
+            "measure": one.row.name, "group": one.row.group, "n": one.row.n, "unscored": one.row.unscored,
+        }
+        for one in results
+    ]  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def show_plan(size: PlanSize) -> None:
+    """How much a plan asks."""
+    table = Table("suite", "rows of the data", "requests", "new tokens, at most", box=None, pad_edge=False)
+    for one in size.suites:
+        rows = "built-in" if not one.rows else str(one.rows)
+        table.add_row(one.suite, rows, str(one.requests) if one.requests else "measures by itself", str(one.tokens))
+    _print_table(table)
+    asked, tokens = (sum(getattr(one, name) for one in size.suites) for name in ("requests", "tokens"))
+    took = (
+        "not known: no finished run of this model is beside this one"
+        if size.seconds is None
+        else f"{duration(size.seconds)}, by the newest run of this model beside this one"
+    )
+    out_console.print(
+        f"{asked} requests, {size.kept} of them answered before; {tokens} new tokens at most. Time: {took}.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def show_runs(runs: list[Any]) -> None:
@@ -93,7 +175,7 @@ def show_runs(runs: list[Any]) -> None:
         found = [run.value(row.suite, row.name, row.group) for run in runs]
         cells = [escape(m.said()) if m is not None and m.n else "" for m in found]
         table.add_row(row.name.replace("_", " "), row.group, *cells)
-    out_console.print(table)
+    _print_table(table)
 
 
 def show_defences(content: dict[str, Any]) -> None:
@@ -107,7 +189,7 @@ def show_defences(content: dict[str, Any]) -> None:
             f"{row[c]['value']:.0%} \\[{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
         ]
         table.add_row("*" if row["front"] else "", row["name"], *cells, f"{row['latency']:.2f}x")
-    out_console.print(table)
+    _print_table(table)
     alone = [f"{_title(base[key])} {base[key]['value']:.0%}" for key in measured if key.endswith(ON_TEXT)]
     out_console.print(
         f"The text-only rates, the target of a mend: {', '.join(alone)}. "
@@ -120,11 +202,8 @@ def _title(measure: Mapping[str, Any]) -> str:
     return f"{measure['name']} {measure['group']}".replace("_", " ")
 
 
-def show_labels(report: dict[str, Any], as_json: bool) -> None:
+def show_labels(report: dict[str, Any]) -> None:
     """What people's labels tell about a run."""
-    if as_json:
-        print(json.dumps(report, indent=2))
-        return
     for row in report["labellers"]:
         counts = ", ".join(f"{count} {label}" for label, count in row["counts"].items())
         out_console.print(f"{row['name']}: {row['labels']} labels ({counts})", highlight=False)
@@ -134,7 +213,7 @@ def show_labels(report: dict[str, Any], as_json: bool) -> None:
         pairs.add_row(
             row["a"], row["b"], row["compares"], str(row["n"]), str(row["unscored"]), alike, _doubt(row["kappa"], ".2f")
         )
-    out_console.print(pairs)
+    _print_table(pairs)
     if report["alpha"] is not None:
         found, alpha = report["alpha"], _doubt(report["alpha"]["alpha"], ".2f")
         told = f"Krippendorff's alpha of {found['raters']} labellers on {found['n']} replies: {alpha}"
@@ -145,7 +224,7 @@ def show_labels(report: dict[str, Any], as_json: bool) -> None:
         rate = f"{row['measure'].removesuffix('_rate')} {row['group']}:{row['condition']}"
         who = f"{row['judge']}, {row['labeller'].removeprefix('human-')}"
         rates.add_row(rate, who, f"{row['labels']} of {row['n']}", f"{row['judged']:.0%}", *put_right)
-    out_console.print(rates)
+    _print_table(rates)
 
 
 def _doubt(interval: dict[str, float | None], form: str) -> str:
@@ -158,11 +237,8 @@ def _doubt(interval: dict[str, float | None], form: str) -> str:
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
-def show_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
+def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
     """Rows with the same columns; where nobody looks (a pipe, a file), one line each and nothing cut."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
     if not rows:
         err_console.print("none yet")
         return
@@ -172,7 +248,7 @@ def show_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
             table.add_column(name, no_wrap=k == 0, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row.values()))
-        out_console.print(table)
+        _print_table(table)
         return
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -193,3 +269,8 @@ def machine() -> dict[str, Any]:
     return found | {
         label: "installed" if importlib.util.find_spec(module) else "not installed" for label, module in extras.items()
     }
+
+
+def _print_table(table: Table) -> None:
+    """A table; where nobody looks (a pipe, a file) it is as wide as it must be, and nothing wraps."""
+    (out_console if out_console.is_terminal else Console(width=WIDE)).print(table)

@@ -18,11 +18,11 @@ from vlmend.core.contracts import AbstractAttack, AbstractExporter, AbstractMeth
 from vlmend.core.measures import Axis
 from vlmend.core.plugins import Group, Plugin, check_alone, held_by, plugins_of
 from vlmend.core.verdicts import Judge
-from vlmend.errors import BadParameter, UnknownName
+from vlmend.errors import BadParameter, BrokenPlugin, UnknownName
 
 __all__ = [
-    "GROUPS", "configured", "exporter", "get", "group_of", "make_attack", "make_judge", "make_method", "make_step",
-    "model_folder", "names", "plugin", "plugins", "suite",
+    "GROUPS", "check_model", "configured", "exporter", "get", "group_of", "make_attack", "make_judge", "make_method",
+    "make_step", "model_folder", "names", "plugin", "plugins", "suite",
 ]  # fmt: skip
 
 GROUPS: dict[str, Group] = {
@@ -142,6 +142,24 @@ def make_judge(text: str) -> Judge:
     return get("judges", name).of(argument)
 
 
+def check_model(name: str) -> None:
+    """Refuse a name that can be no model, without asking the hub: a folder that is not there, an embedded one mistyped.
+
+    Raises:
+        UnknownName: With the nearest name.
+    """
+    embedded, place = list(plugins_of(GROUPS["models"])), Path(name).expanduser()
+    if name in embedded or place.exists() or name.startswith(("api:", "hf-hub:")):
+        return
+    near = get_close_matches(name, embedded, n=1, cutoff=0.75)
+    if near:
+        raise UnknownName(f"There is no model {name!r}.", f"Did you mean {near[0]}? See: vlmend list models.")
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or ("/" in name and place.parent.is_dir()):
+        beside = [one.name for one in place.parent.iterdir()] if place.parent.is_dir() else []
+        hint = "".join(f"Did you mean {place.parent / one}? " for one in get_close_matches(place.name, beside, n=1))
+        raise UnknownName(f"There is no folder {name}.", f"{hint}A hub name is written owner/name.")
+
+
 def model_folder(name: str) -> str | Path:
     """The folder of an embedded model (made on first use); any other name is given back."""
     found = plugins_of(GROUPS["models"]).get(name)
@@ -156,8 +174,15 @@ def configured(kind: Any, group: str, parameters: Mapping[str, Any]) -> Any:
 
     Raises:
         BadParameter: A parameter it does not have, or of the wrong kind.
+        BrokenPlugin: The class has no parameters that can be told.
     """
-    known = [field.name for field in fields(kind)]
+    try:
+        known = [field.name for field in fields(kind)]
+    except TypeError as problem:
+        raise BrokenPlugin(
+            f"{getattr(kind, '__name__', kind)} is no dataclass, so its parameters are not known.",
+            "Put @dataclass(frozen=True) on it: its fields are its parameters.",
+        ) from problem
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise BadParameter(

@@ -70,7 +70,7 @@ def test_the_kind_of_a_checkpoint_is_told_from_its_config(folder: Path, tiny: VL
 
 
 def test_the_lists_say_what_works_on_which() -> None:
-    methods = {row["name"]: row["works on"] for row in json.loads(run("list", "methods", "--json"))}
+    methods = {row["name"]: row["works on"] for row in json.loads(run("list", "methods", "--json"))["rows"]}
     assert (methods["safety/cmrm"], methods["fairness/text_projection"]) == ("chat", "dual")
-    suites = {row["name"]: row["works on"] for row in json.loads(run("list", "suites", "--json"))}
+    suites = {row["name"]: row["works on"] for row in json.loads(run("list", "suites", "--json"))["rows"]}
     assert (suites["safety/over_refusal"], suites["robustness/ood"]) == ("chat", "dual")

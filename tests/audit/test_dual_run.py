@@ -99,7 +99,7 @@ def test_before_and_after_are_paired_by_cluster(tmp_path: Path, capsys: pytest.C
     file = written(titled_world(12.0, 0)[1], tmp_path / "data")
     for name, bias in (("base", 12.0), ("mended", 2.0)):
         card = audit(titled_world(bias, 0)[0], Plan((SKEW,), data=file), tmp_path / name)
-        show_scorecard(card, tmp_path / name, as_json=False)
+        show_scorecard(card, tmp_path / name, every=True)
     assert "by chance" in capsys.readouterr().out
     base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "mended")
     found = {(move.before.name, move.before.group): move for move in moves(base, mended)}

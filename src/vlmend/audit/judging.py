@@ -10,16 +10,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from vlmend import registry
 from vlmend.audit.records import Records
-from vlmend.audit.suite import Answer, Suite
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange, Judge, Verdict, VerdictLabel
 from vlmend.errors import JudgeProblem
+
+if TYPE_CHECKING:  # the check of a command line reads this module before any library is there
+    from vlmend.audit.suite import Answer, Suite
 
 __all__ = ["JUDGES", "Bench", "Pictures", "judges_of", "made_judges"]
 

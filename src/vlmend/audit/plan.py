@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from vlmend import registry
@@ -12,7 +13,7 @@ from vlmend.core.measures import Axis
 from vlmend.core.targets import CALLED, Kind
 from vlmend.errors import BadParameter, UnknownName, UsageError
 
-__all__ = ["DEFAULT_SUITES", "Plan", "check_names", "suites_of"]
+__all__ = ["DEFAULT_SUITES", "Plan", "check_names", "names_in", "suites_of"]
 
 DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
@@ -70,6 +71,12 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
     return list(dict.fromkeys(found))
 
 
+def names_in(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names with commas between, or one by one."""
+    parts = names.split(",") if isinstance(names, str) else names
+    return tuple(part.strip() for part in parts if part.strip())
+
+
 def check_names(wanted: Sequence[str]) -> None:
     """Refuse names that are neither suite nor axis, before anything is loaded; all of them at once.
 
@@ -85,7 +92,8 @@ def check_names(wanted: Sequence[str]) -> None:
         try:
             registry.plugin("suites", name)
         except UnknownName as problem:
-            problems.append(problem)
+            near = get_close_matches(name, get_args(Axis), n=1)
+            problems.append(UnknownName(problem.message, f"Did you mean {near[0]}?") if near else problem)
     if problems:
         raise UnknownName(" ".join(one.message for one in problems), " ".join(dict.fromkeys(p.hint for p in problems)))
 

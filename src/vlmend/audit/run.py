@@ -22,6 +22,7 @@ from vlmend.audit.desk import BATCH, Desk, Request
 from vlmend.audit.folding import fold
 from vlmend.audit.inspect.logs import write_logs
 from vlmend.audit.judging import JUDGES, made_judges
+from vlmend.audit.notes import kept_note, lent_note, lost_notes, row_notes
 from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
@@ -48,15 +49,10 @@ Questions = Mapping[str, Sequence[Question]]
 
 
 def audit(
-    subject: Target | Dataset,
-    plan: Plan,
-    out: Path,
-    *,
-    judges: Sequence[Judge] | None = None,
-    progress: Progress = lambda step, done, total: None,
-    batch: int = BATCH,
-    reuse: Sequence[Path] = (),
-) -> Scorecard:
+    subject: Target | Dataset, plan: Plan, out: Path, *, judges: Sequence[Judge] | None = None,
+    progress: Progress = lambda step, done, total: None, note: Callable[[str], None] = lambda line: None,
+    batch: int = BATCH, reuse: Sequence[Path] = (),
+) -> Scorecard:  # fmt: skip
     """Run the suites of a plan on a target or a data set and write the run folder.
 
     Run it again after a stop of any kind: no finished reply is asked for again, and what has none is asked.
@@ -68,6 +64,7 @@ def audit(
         judges: Who reads the replies; `JUDGES` unless given. The first that suits a suite gives its headline. Nobody
             reads those of other subjects: they have none.
         progress: Called with (step, done, total); steps are `ask`, `measure` and each judge.
+        note: Called with what a reader of the numbers should know, a line each.
         batch: Largest batch, in requests.
         reuse: Other run folders, whose replies to exactly the same requests are taken over: those of the unmended model
             to requests that no mend touches, say.
@@ -81,6 +78,7 @@ def audit(
     """
     data = read(plan.data)
     suites, readers = _fitting(subject, plan, data, judges)
+    _tell(note, row_notes(suites, data))
     with held(out):
         claim(out, plan, subject, data)
         measuring = [one for one in suites if isinstance(one, SampleSuite)]
@@ -89,8 +87,8 @@ def audit(
         if isinstance(subject, ChatTarget):
             asking = {one.name: one for one in suites if isinstance(one, Suite)}
             questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
-            desk = Desk(out, batch, reuse)
-            answers = _asked(subject, asking, questions, plan, desk, out / "cost.json", progress)
+            _tell(note, lent_note(questions, data))
+            answers = _asked(subject, asking, questions, plan, Desk(out, batch, reuse), out, progress, note)
             card = fold(out, card, answers, pictures_of(questions, plan.epochs), readers, progress)
             _keep_states(subject, out)
         card = replace(card, complete=True)
@@ -170,8 +168,8 @@ def _fitting(
 
 
 def _asked(
-    target: ChatTarget, suites: Mapping[str, Suite], questions: Questions, plan: Plan, desk: Desk, cost: Path,
-    progress: Progress,
+    target: ChatTarget, suites: Mapping[str, Suite], questions: Questions, plan: Plan, desk: Desk, out: Path,
+    progress: Progress, note: Callable[[str], None],
 ) -> dict[str, list[Answer]]:  # fmt: skip
     """An answer to every question, sorted by id: from the journal, or asked now."""
     asked = [
@@ -189,13 +187,16 @@ def _asked(
 
     side = target.image_side
     requests = [Request(partial(q.conversation, side), _sampling(suites[name], plan, k)) for name, q, k in asked]
-    with metered(cost, desk.journal):
+    _tell(note, kept_note(desk.journal.reused, len(asked)))
+    progress("ask", 0, len(asked))
+    with metered(out / "cost.json", desk.journal):
         replies = desk.ask(target, requests, tick)
     progress("ask", len(asked), len(asked))
     answers: dict[str, list[Answer]] = {name: [] for name in suites}
     for (name, question, epoch), reply in zip(asked, replies, strict=True):
         own = f"{question.id}#{epoch + 1}" if plan.epochs > 1 else ""
         answers[name].append(suites[name].answer(question, reply, own))
+    _tell(note, lost_notes(answers))
     return {name: sorted(every, key=lambda answer: answer.id) for name, every in answers.items()}
 
 
@@ -248,6 +249,11 @@ def _planned(out: Path, run: dict[str, Any], data: Dataset | None) -> Plan:
             f"{out / 'run.json'} does not say what was asked ({problem}).",
             "Remove that file and run the audit of this folder again: no reply that is kept is asked for again.",
         ) from problem
+
+
+def _tell(note: Callable[[str], None], lines: Sequence[str]) -> None:
+    for line in lines:
+        note(line)
 
 
 def _same_data(out: Path, run: dict[str, Any], plan: Plan, data: Dataset | None) -> Dataset | None:

@@ -15,7 +15,9 @@ from vlmend.core.provenance import versions
 from vlmend.core.targets import Target
 from vlmend.errors import RunProblem
 
-__all__ = ["blank_card", "claim"]
+__all__ = ["blank_card", "check_same", "claim"]
+
+ANOTHER = "Choose another --out, or remove the folder to start anew."
 
 
 def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None) -> None:
@@ -35,10 +37,27 @@ def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None
         write_json(file, wanted)
     elif found != wanted:
         differs = _differing(cast("dict[str, Any]", found), wanted)
-        raise RunProblem(
-            f"{out} holds another run (its {', '.join(differs)} differs).",
-            "Choose another --out, or remove the folder to start anew.",
-        )
+        raise RunProblem(f"{out} holds another run: {', '.join(differs)}.", ANOTHER)
+
+
+def check_same(out: Path, plan: Plan) -> None:
+    """Refuse a folder of another run, as far as that can be told before model and data are there.
+
+    Args:
+        out: The run folder.
+        plan: What to ask; suites that the kind of model decides are left out.
+
+    Raises:
+        RunProblem: It holds another run; what differs is named.
+    """
+    found = read_json(out / "run.json")
+    if not isinstance(found, dict):
+        return
+    asked = json.loads(json.dumps(plan.as_json()))
+    wanted = {key: value for key, value in asked.items() if key != "suites" or plan.suites}
+    differs = _differing({"plan": cast("dict[str, Any]", found).get("plan")}, {"plan": wanted})
+    if differs:
+        raise RunProblem(f"{out} holds another run: {', '.join(differs)}.", ANOTHER)
 
 
 def blank_card(subject: Target | Dataset, plan: Plan, data: Dataset | None) -> Scorecard:
@@ -69,13 +88,20 @@ def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None) -> dict[s
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What is not the same, part by part."""
-    differs = [key for key in wanted if key not in ("identity", "plan") and found.get(key) != wanted[key]]
     before, held = (_mapping(found.get(name)) for name in ("plan", "identity"))
     plan, parts = wanted["plan"], wanted.get("identity", {})
-    differs += [f"plan's {key}" for key in plan if before.get(key) != plan[key]]
-    differs += [part for part in sorted({*parts, *held}) if parts.get(part) != held.get(part)]
-    return [name.replace("_", " ") for name in differs]
+    changed = [key for key in plan if before.get(key) != plan[key]]
+    differs = [f"{key} {_shown(before.get(key))} -> {_shown(plan[key])}" for key in changed]
+    others = [key for key in wanted if key not in ("identity", "plan") and found.get(key) != wanted[key]]
+    others += [part for part in sorted({*parts, *held}) if parts.get(part) != held.get(part)]
+    told = [f"its {', '.join(others)} differs"] if others else []
+    return [name.replace("_", " ") for name in (*differs, *told)]
 
 
 def _mapping(held: object) -> dict[str, Any]:
     return cast("dict[str, Any]", held) if isinstance(held, dict) else {}
+
+
+def _shown(value: Any) -> str:
+    """A setting of a plan, as it is typed."""
+    return ",".join(value) if isinstance(value, list) else "none" if value is None else str(value)

@@ -11,9 +11,8 @@ import typer
 from vlmend.cli.mending import pairs
 from vlmend.cli.options import Json, LoadOptions, Model, app, with_loading
 from vlmend.cli.progress import progress_bars
-from vlmend.core.jsontext import to_json
 from vlmend.errors import BadParameter
-from vlmend.printing import out_console
+from vlmend.printing import out_console, print_json
 
 if TYPE_CHECKING:
     from vlmend.attacks.running import Attacked
@@ -65,7 +64,7 @@ def attack(
             progress=report,
         )  # fmt: skip
     if as_json:
-        print(to_json(_values(found, out), indent=2))
+        print_json("attack", _values(found, out))
         return
     _show(found, made.name, model, out)
 

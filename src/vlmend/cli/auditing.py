@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,14 +22,27 @@ from vlmend.cli.options import (
     with_loading,
 )
 from vlmend.cli.progress import progress_bars
-from vlmend.printing import out_console, show_gates, show_labels, show_scorecard
+from vlmend.printing import (
+    gate_rows,
+    out_console,
+    print_json,
+    say,
+    show_cautions,
+    show_gates,
+    show_labels,
+    show_plan,
+    show_scorecard,
+)
 
 if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --help` reads them
-    from vlmend.core.gates import Gate
+    from vlmend.audit.plan import Plan
+    from vlmend.core.gates import GateResult
     from vlmend.core.measures import Scorecard
+    from vlmend.core.targets import Kind
 
 __all__ = ["audit", "gate", "label", "rejudge_"]
 
+Every = Annotated[bool, typer.Option("--all", help="Print every row of the scorecard.")]
 Suites = Annotated[
     str,
     typer.Option(help="Suites or axes, separated by commas: safety,utility unless given; fairness,robustness of a dual "
@@ -58,20 +73,30 @@ def audit(
     loading: LoadOptions = LoadOptions(),
     api_base: ApiBase = None,
     as_json: Json = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Check what was asked for, say how much it is, and stop.")
+    ] = False,
+    every: Every = False,
 ) -> None:
     """Measure a model, with or without mends, or a data set; exit code 1 where a gate fails."""
-    from vlmend.core.gates import parse_gate
+    with progress_bars("" if only_plan else model) as report:
+        from vlmend.audit.plan import Plan, names_in
+        from vlmend.audit.preflight import check_audit
+        from vlmend.data.layouts import PLUS
 
-    bounds = [parse_gate(text) for text in gates or []]
-    with progress_bars(model) as report:
+        asked = PLUS.join(data) if data else None
+        plan = Plan(names_in(suite), asked, limit, max_new_tokens, seed, temperature, epochs)
+        check_audit(model, plan, out, mends=mend or (), judges=judge, gates=gates or (), options=loading)
+        if only_plan:
+            _plan(model, plan, out, loading, as_json)
+            return
         from vlmend import face
 
         card = face.audit(
-            model, suite, out, mends=mend or (), data=data, judges=judge, limit=limit, max_new_tokens=max_new_tokens,
-            temperature=temperature, epochs=epochs, seed=seed, options=loading, api_base=api_base, progress=report,
+            model, plan, out, mends=mend or (), judges=judge, options=loading, api_base=api_base, progress=report,
+            note=say,
         )  # fmt: skip
-    show_scorecard(card, out, as_json)
-    _check(card, bounds, junit, markdown, as_json)
+    _report(card, out, gates or [], junit, markdown, every, as_json)
 
 
 @app.command()
@@ -83,17 +108,24 @@ def gate(
     as_json: Json = False,
 ) -> None:
     """Hold a finished run to bounds; exit code 1 where one fails."""
-    from vlmend.core.gates import parse_gate
+    from vlmend.core.cautions import cautions
     from vlmend.core.measures import Scorecard
 
-    bounds = [parse_gate(text) for text in gates]
-    _check(Scorecard.finished(run), bounds, junit, markdown, as_json)
+    card = Scorecard.finished(run)
+    results = _held(card, gates, junit, markdown)
+    if as_json:
+        print_json("gates", {"model": card.model, "cautions": cautions(card), "gates": gate_rows(results)})
+    else:
+        show_cautions(card)
+        show_gates(results)
+    _leave(results)
 
 
 @app.command(name="rejudge")
 def rejudge_(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     judge: Judges = None,
+    every: Every = False,
     as_json: Json = False,
 ) -> None:
     """Have other judges read the replies of a run; the model is not asked again."""
@@ -102,7 +134,7 @@ def rejudge_(
 
     with progress_bars() as report:
         card = rejudge(run, made_judges(judge or JUDGES), report)
-    show_scorecard(card, run, as_json)
+    _report(card, run, [], None, None, every, as_json)
 
 
 @app.command()
@@ -123,7 +155,8 @@ def label(
     if report:
         from vlmend.audit.labels.report import label_report
 
-        show_labels(label_report(run, seed=seed), as_json)
+        found = label_report(run, seed=seed)
+        print_json("labels", found) if as_json else show_labels(found)
         return
     from getpass import getuser
 
@@ -145,16 +178,48 @@ def label(
         out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
 
 
-def _check(card: Scorecard, bounds: list[Gate], junit: Path | None, markdown: Path | None, as_json: bool) -> None:
-    """Hold a scorecard to its gates, write what build systems read, and leave with 1 where one fails."""
-    from vlmend.core.gates import check_gates
+def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool) -> None:
+    """Say how much an audit asks; of a model its config alone is read."""
+    from vlmend.audit.preflight import SUBJECT, plan_size
+
+    size = plan_size(model, plan, out, "data" if model.startswith(SUBJECT) else _kind(model, loading))
+    print_json("plan", asdict(size)) if as_json else show_plan(size)
+
+
+def _kind(model: str, loading: LoadOptions) -> Kind:
+    from vlmend.models.loading.target import kind_of
+    from vlmend.registry import model_folder
+
+    return kind_of(model, loading, folder=model_folder(model))
+
+
+def _report(
+    card: Scorecard, out: Path, gates: Sequence[str], junit: Path | None, markdown: Path | None, every: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print a scorecard and what its gates say, and leave with 1 where one fails."""
+    results = _held(card, gates, junit, markdown)
+    if as_json:
+        print_json("scorecard", asdict(card) | ({"gates": gate_rows(results)} if gates else {}))
+    else:
+        show_scorecard(card, out, every=every)
+        show_gates(results)
+    _leave(results)
+
+
+def _held(card: Scorecard, gates: Sequence[str], junit: Path | None, markdown: Path | None) -> list[GateResult]:
+    """Hold a scorecard to gates, and write what build systems read."""
+    from vlmend.core.gates import check_gates, parse_gate
     from vlmend.report.gates import write_junit, write_markdown
 
-    results = check_gates(card, bounds)
+    results = check_gates(card, [parse_gate(text) for text in gates])
     if junit is not None:
         write_junit(card, results, junit)
     if markdown is not None:
         write_markdown(card, results, markdown)
-    show_gates(card, results, as_json)
+    return results
+
+
+def _leave(results: Sequence[GateResult]) -> None:
     if any(not one.passed for one in results):
         raise typer.Exit(1)

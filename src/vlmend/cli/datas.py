@@ -9,8 +9,7 @@ import typer
 
 from vlmend.cli.mending import pairs
 from vlmend.cli.options import Json, app
-from vlmend.core.jsontext import to_json
-from vlmend.printing import err_console, out_console
+from vlmend.printing import err_console, out_console, print_json
 
 __all__ = ["data"]
 
@@ -40,6 +39,6 @@ def data(
     with err_console.status(f"{made.name}: {len(given.examples)} rows"):
         edit = apply_step(made, given, seed=seed, out=out)
     if as_json:
-        print(to_json({"out": str(out), "summary": summary(edit), **report_values(edit)}, indent=2))
+        print_json("step", {"out": str(out), "summary": summary(edit), **report_values(edit)})
         return
     out_console.print(f"{summary(edit)}; report: {out / PAGE}", highlight=False, soft_wrap=True)

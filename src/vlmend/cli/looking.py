@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +12,7 @@ from rich.table import Table
 from vlmend.cli.options import Json, LoadOptions, app, opened_chat, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import VlmendError
-from vlmend.printing import err_console, machine, out_console, show_rows, show_runs
+from vlmend.printing import err_console, machine, out_console, print_json, show_rows, show_runs
 
 if TYPE_CHECKING:
     from vlmend.models.checkup.checks import Finding
@@ -26,13 +25,20 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared with.")],
     out: Annotated[Path, typer.Option(help="The page to write.")],
     show_text: Annotated[bool, typer.Option(help="Put requests and replies on the page.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write one self-contained page about runs."""
-    from vlmend.report.compare import read_run
+    from vlmend.report.compare import headline, read_run, warnings_of
     from vlmend.report.html import write_report
 
-    write_report([read_run(run) for run in runs], out, show_text=show_text)
-    out_console.print(f"{out}")
+    base, *others = read = [read_run(run) for run in runs]
+    write_report(read, out, show_text=show_text)
+    told, warned = headline(base, others), warnings_of(base, *others)
+    if as_json:
+        print_json("report", {"page": str(out), "headline": told, "warnings": warned})
+        return
+    for line in (told, *(f"note: {warning}" for warning in warned), f"page: {out}"):
+        out_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -51,7 +57,7 @@ def view(
     folders = runs or find_runs(Path("runs"))
     page = write_view(folders, out or folders[0] / "view.html", text=not no_text)
     if as_json:
-        print(json.dumps({"page": str(page)} | view_summary(folders), indent=2))
+        print_json("view", {"page": str(page)} | view_summary(folders))
     else:
         out_console.print(f"{page}", soft_wrap=True)
     if open_:
@@ -63,6 +69,7 @@ def demo(
     quick: Annotated[bool, typer.Option(help="Fewer requests and no random control; under 4 minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
     model: Annotated[str, typer.Option(help="An embedded model, or any other.")] = "phantom",
+    as_json: Json = False,
 ) -> None:
     """Audit, mend and prove it on the embedded model."""
     from vlmend.demo import demo as run_demo
@@ -72,6 +79,10 @@ def demo(
     with progress_bars() as progress:
         page = run_demo(out, model=model, quick=quick, progress=progress)
     base, *others = [read_run(out / n) for n in ("base", "cmrm", "random") if (out / n / "scorecard.json").exists()]
+    if as_json:
+        warned = warnings_of(base, *others)
+        print_json("report", {"page": str(page), "headline": headline(base, others), "warnings": warned})
+        return
     show_runs([base, *others])
     out_console.print(headline(base, others))
     for run in others:
@@ -93,7 +104,7 @@ def power(
 
     rows = plan_table(rate=rate, to=to, n=n, broken=broken)
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json("power", {"rows": rows})
         return
     table = Table("", "n", "value", "95 % interval", box=None, pad_edge=False)
     for row in rows:
@@ -114,7 +125,8 @@ def list_(
     """List what there is of a group of plug-ins."""
     from vlmend.listing import listed
 
-    show_rows(listed(group, axis or ""), as_json)
+    rows = listed(group, axis or "")
+    print_json("list", {"group": group, "rows": rows}) if as_json else show_rows(rows)
 
 
 @app.command()
@@ -129,7 +141,7 @@ def doctor(
     findings, code = ([], 0) if model is None else _examined(model, loading)
     if as_json:
         told = {"model": model, "findings": [asdict(one) for one in findings]} if model else {}
-        print(json.dumps(found | told, indent=2))
+        print_json("doctor", found | told)
     else:
         for key, value in found.items():
             out_console.print(f"{key:>28}  {value}", highlight=False, markup=False, soft_wrap=True)

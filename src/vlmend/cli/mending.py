@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,15 +14,20 @@ from vlmend.cli.options import (
     Judges,
     LoadOptions,
     Model,
+    ModelOrOption,
+    OldModel,
     app,
+    one_model,
     opened_chat,
     with_loading,
 )
 from vlmend.cli.progress import progress_bars
 from vlmend.core.files import read_json
-from vlmend.core.jsontext import to_json
 from vlmend.errors import UsageError
-from vlmend.printing import out_console, show_defences
+from vlmend.printing import out_console, print_json, show_defences
+
+if TYPE_CHECKING:
+    from vlmend.core.mend import Mend
 
 __all__ = ["compare", "mend", "pairs", "study"]
 
@@ -30,8 +36,9 @@ __all__ = ["compare", "mend", "pairs", "study"]
 @with_loading
 def mend(
     method: Annotated[str, typer.Argument(help="See: vlmend list methods; auto chooses one on a validation split.")],
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
     out: Annotated[Path, typer.Option(help="Folder for the mend.")],
+    model: ModelOrOption = None,
+    named: OldModel = None,
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
     ] = None,
@@ -46,11 +53,18 @@ def mend(
     """Fit a mend and save it; `auto` chooses method and strength on a validation split."""
     from dataclasses import asdict
 
-    from vlmend.registry import make_method
-
+    model = one_model(model, named)
     if method == "auto" and parameters:
         raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
     with progress_bars(model) as report:
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.registry import make_judge, make_method
+
+        check_names_of(
+            model, [] if data is None else [str(data)],
+            *([partial(make_judge, name) for name in judge or ()] if method == "auto" else []),
+            lambda: method == "auto" or make_method(method, pairs(parameters or [])),
+        )  # fmt: skip
         from vlmend import face
 
         if method == "auto":
@@ -63,14 +77,9 @@ def mend(
             fitted = face.fit(chosen, model, data, seed=seed, options=loading, api_base=api_base, progress=report)
             fitted.save(out)
     if as_json:
-        print(to_json(asdict(fitted.card), indent=2))
+        print_json("mend", asdict(fitted.card))
         return
-    dose = list(fitted.card.dose.values())
-    how_hard = f", relative edit norm {min(dose):.3f} to {max(dose):.3f}" if dose else ""
-    kept = f" {fitted.card.parameters}" if method == "auto" else ""
-    out_console.print(
-        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
-    )
+    _tell(fitted, method, model, out)
 
 
 @app.command()
@@ -97,6 +106,14 @@ def compare(
 ) -> None:
     """Compare defences on the same samples: safety, price, sight, time and what each needs."""
     with progress_bars(model) as report:
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.core.mend import Mend
+        from vlmend.registry import make_judge
+
+        check_names_of(
+            model, [] if test is None else [test], *(partial(Mend.load, folder) for folder in mend or ()),
+            *(partial(make_judge, name) for name in judge or ()),
+        )  # fmt: skip
         from vlmend import face
 
         content = face.compare(
@@ -104,7 +121,7 @@ def compare(
             max_new_tokens=max_new_tokens, seed=seed, options=loading, progress=report,
         )  # fmt: skip
     if as_json:
-        print(to_json(content, indent=2))
+        print_json("defences", content)
         return
     show_defences(content)
     out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
@@ -114,8 +131,9 @@ def compare(
 @with_loading
 def study(
     what: Annotated[Literal["cmrm"], typer.Argument(help="cmrm: every table and figure of its paper.")],
-    model: Annotated[str, typer.Option(help="A hub name, a folder, or an embedded model.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")],
+    model: ModelOrOption = None,
+    named: OldModel = None,
     quick: Annotated[bool, typer.Option(help="Fewer requests and settings.")] = False,
     data: Annotated[
         list[str] | None, typer.Option(help="Further set: FILE.jsonl, vlsafe:FILE:IMAGES, jailbreak_llms:FILE.")
@@ -134,6 +152,7 @@ def study(
     from vlmend.studies.cmrm.lab import full_plan, quick_plan
     from vlmend.studies.cmrm.study import study_cmrm
 
+    model = one_model(model, named)
     sets = [read_data(text) for text in data or []]
     names = tuple(part.strip() for part in parts.split(",") if part.strip())
     target = opened_chat(model, loading, "study")
@@ -145,9 +164,19 @@ def study(
         )  # fmt: skip
     write_study(out, out / "study.html")
     if as_json:
-        print(to_json({file.stem: read_json(file) for file in sorted(folder.glob("*.json"))}, indent=2))
+        print_json("study", {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))})
         return
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+def _tell(fitted: Mend, method: str, model: str, out: Path) -> None:
+    """What a fit came to, for people."""
+    dose = list(fitted.card.dose.values())
+    how_hard = f", relative edit norm {min(dose):.3f} to {max(dose):.3f}" if dose else ""
+    kept = f" {fitted.card.parameters}" if method == "auto" else ""
+    out_console.print(
+        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
+    )
 
 
 def pairs(parameters: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from vlmend.errors import UsageError
 from vlmend.models.loading.options import LoadOptions
 from vlmend.printing import err_console
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from vlmend.models.vlm import VLM
 
 __all__ = [
-    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "app", "opened",
-    "opened_chat", "with_loading",
+    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "ModelOrOption", "OldModel",
+    "app", "one_model", "opened", "opened_chat", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -28,6 +29,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
+ModelOrOption = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help="A hub name, a folder, or an embedded model such as phantom.")
+]
+OldModel = Annotated[str | None, typer.Option("--model", help="The same, as an option.")]
 ApiBase = Annotated[
     str | None, typer.Option("--api-base", help="Address of an API model, api:NAME; OPENAI_BASE_URL unless given.")
 ]
@@ -67,6 +72,19 @@ def with_loading(verb: Callable[..., None]) -> Callable[..., None]:
     spliced.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     spliced.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
     return spliced
+
+
+def one_model(argument: str | None, option: str | None) -> str:
+    """The model that a verb was given, in its place or as `--model`.
+
+    Raises:
+        UsageError: None was given, or two.
+    """
+    given = [name for name in (argument, option) if name is not None]
+    if len(given) != 1:
+        what = f"Two models were given ({' and '.join(given)})." if given else "No model was given."
+        raise UsageError(what, "Write the model once, after the verb and what it names.")
+    return given[0]
 
 
 def opened(model: str, loading: LoadOptions, api_base: str | None = None) -> Target:

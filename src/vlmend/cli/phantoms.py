@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vlmend.cli.options import app
-from vlmend.printing import err_console, out_console
+from vlmend.cli.options import Json, app
+from vlmend.printing import err_console, out_console, print_json
 
 __all__ = ["build", "phantoms"]
 
@@ -26,6 +26,7 @@ def build(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the stages of --from-scratch; a stopped build resumes there.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Put a phantom together, or train it from scratch, and print where it is."""
     from vlmend.phantom.shelf import build_from_scratch, put_together
@@ -37,4 +38,7 @@ def build(
         err_console.print(f"{minutes:3d}:{seconds:02d}  {line}", highlight=False, markup=False, soft_wrap=True)
 
     made = build_from_scratch(name, out, say) if from_scratch else put_together(name)
+    if as_json:
+        print_json("phantom", {"name": name, "folder": str(made)})
+        return
     out_console.print(str(made), highlight=False, soft_wrap=True)

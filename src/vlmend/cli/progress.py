@@ -18,7 +18,7 @@ from typing import Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from vlmend.printing import err_console
+from vlmend.printing import duration, err_console
 
 __all__ = ["progress_bars"]
 
@@ -72,7 +72,7 @@ class _Left(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = task.time_remaining
-        return Text("" if task.finished or left is None else f"{_words(left)} left")
+        return Text("" if task.finished or left is None else f"{duration(left)} left")
 
 
 class _Lines:
@@ -91,7 +91,7 @@ class _Lines:
         elif 0 < done < total and now - self._last > EVERY_S:
             began, first = self._began[step]
             left = (now - began) * (total - done) / (done - first) if done > first else None
-            told = "" if left is None else f", {_words(left)} left"
+            told = "" if left is None else f", {duration(left)} left"
             self._print(f"{_named(step, self._loading)}: {done} of {total}{told}", now)
 
     def _print(self, line: str, now: float) -> None:
@@ -145,10 +145,3 @@ def _named(step: str, loading: str) -> str:
     """A step in words; judges and the steps of methods have names of their own."""
     words = {"load": f"loading {loading}".rstrip(), "ask": "asking", "measure": "measuring"}
     return words.get(step, step)
-
-
-def _words(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from vlmend.cli.options import Json, LoadOptions, Model, app, opened_chat, with_loading
-from vlmend.printing import out_console
+from vlmend.printing import out_console, print_json
 
 __all__ = ["export"]
 
@@ -41,7 +40,7 @@ def export(
         view = view.with_mend(one)
     made = exporter.write(view, out, {"always": always, "dtype": dtype})
     if as_json:
-        print(json.dumps(dict(made), indent=2, default=str))
+        print_json("export", {key: str(one) if isinstance(one, Path) else one for key, one in made.items()})
         return
     out_console.print(
         f"{out}: {model} with {', '.join(made['mends'])} in {len(made['layers'])} layers, "

@@ -249,6 +249,10 @@ class AbstractSuite(ABC, Generic[Sampled]):
         """Whether the user's data holds anything for this suite; an axis leaves out what does not."""
         return True
 
+    def uses(self, data: Dataset) -> Sequence[Example]:
+        """The rows of the user's data that this suite looks at; none where it asks built-in questions only."""
+        return data.examples
+
     def sample_data(self) -> Dataset | None:
         """A few rows for the contract checks; None means a few pictures (questions: the built-in ones)."""
         return None

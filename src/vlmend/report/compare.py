@@ -30,6 +30,7 @@ __all__ = [
     "moves",
     "observed",
     "read_run",
+    "sentence",
     "warnings_of",
 ]
 
@@ -137,12 +138,17 @@ def leading(card: Scorecard) -> list[Measure]:
     return sorted((row for row in card if row.says), key=lambda row: not row.against)
 
 
+def sentence(card: Scorecard) -> str:
+    """What a scorecard says first of all."""
+    rows = leading(card)
+    return (
+        f"{card.model} {', and '.join(_phrases(rows))}." if rows else f"{card.model}: no headline measure in this run."
+    )
+
+
 def headline(before: Run, afters: Sequence[Run]) -> str:
     """What a busy person takes home, in one or two sentences."""
-    rows = leading(before.card)
-    if not rows:
-        return f"{before.card.model}: no headline measure in this run."
-    told = f"{before.card.model} {', and '.join(_phrases(rows))}."
+    rows, told = leading(before.card), sentence(before.card)
     held = {(row.suite, row.name, row.against) for row in rows if row.against}
     shown = [row for row in rows if (row.suite, row.name, row.group) not in held]
     for run in afters:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from vlmend.audit.judges.rules import declines, plain_verdict
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
 from vlmend.errors import UsageError
-from vlmend.models.judging.sentences import encoder
+from vlmend.models.judging.sentences import check_encoder, encoder
 
 __all__ = ["BUCKETS", "JUDGE", "HarmfulJudge", "Head", "cues", "points", "word_buckets"]
 
@@ -111,12 +111,18 @@ class HarmfulJudge:
 
     @classmethod
     def of(cls, argument: str) -> HarmfulJudge:
-        """`harmful`; it takes no argument."""
+        """`harmful`; it takes no argument.
+
+        Raises:
+            UsageError: It was given one.
+            MissingExtra: The encoder is not installed.
+        """
         if argument:
             raise UsageError(
                 f"The judge harmful takes no argument ({argument!r}).",
                 "Write --judge harmful; a guard model is --judge harm:NAME.",
             )
+        check_encoder()
         return cls()
 
     @property

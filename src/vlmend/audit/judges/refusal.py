@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vlmend.audit.judges.rules import declines, plain_verdict
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict, VerdictLabel
 from vlmend.errors import UsageError
-from vlmend.models.judging.sentences import encoder
+from vlmend.models.judging.sentences import check_encoder, encoder
 
 __all__ = ["JUDGE", "RefusalJudge", "features"]
 
@@ -44,9 +44,15 @@ class RefusalJudge:
 
     @classmethod
     def of(cls, argument: str) -> RefusalJudge:
-        """`refusal`; it takes no argument."""
+        """`refusal`; it takes no argument.
+
+        Raises:
+            UsageError: It was given one.
+            MissingExtra: The encoder is not installed.
+        """
         if argument:
             raise UsageError(f"The judge refusal takes no argument ({argument!r}).", "Write --judge refusal.")
+        check_encoder()
         return cls()
 
     @property

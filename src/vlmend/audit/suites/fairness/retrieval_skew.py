@@ -59,6 +59,9 @@ class RetrievalSkew(SampleSuite[DualTarget]):
         gallery = _pictures(data)
         return len(gallery) > K and len({example.group for example in gallery}) > 1 and _asks(data, gallery)
 
+    def uses(self, data: Dataset) -> list[Example]:
+        return [example for example in data.examples if example.image is not None or example.prompt]
+
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:

@@ -53,12 +53,15 @@ class Adversarial(SampleSuite[DualTarget]):
     def applies(self, data: Dataset) -> bool:
         return any(attributes_of_attack(row) for row in data.examples)
 
+    def uses(self, data: Dataset) -> list[Example]:
+        return [row for row in data.examples if row.image is not None and row.answers]
+
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
         if data is None:
             return _attacked(subject, object_pictures(split), limit, seed)
-        rows = [row for row in data.examples if row.image is not None and row.answers]
+        rows = self.uses(data)
         if not any(attributes_of_attack(row) for row in rows):
             raise BadData(
                 f"{data.name} has no row that an attack made.",

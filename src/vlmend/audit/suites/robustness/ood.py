@@ -47,6 +47,9 @@ class OutOfDistribution(SampleSuite[DualTarget]):
         known, other = _kinds(data, None)
         return bool(known and other)
 
+    def uses(self, data: Dataset) -> list[Example]:
+        return [example for example in data.examples if example.image is not None]
+
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:

@@ -40,7 +40,7 @@ class AlignmentGap(Suite):
     stands_for = "harm"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
-        examples = builtin_harmful(limit, split) if data is None else list(data.labelled("harmful"))[:limit]
+        examples = builtin_harmful(limit, split) if data is None else list(self.uses(data))[:limit]
         if not examples:
             raise BadData(
                 "safety/alignment_gap needs harmful requests and the data holds none.",
@@ -49,7 +49,10 @@ class AlignmentGap(Suite):
         return [q for place, example in enumerate(examples) for q in five_conditions(example, place, split)]
 
     def applies(self, data: Dataset) -> bool:
-        return bool(data.labelled("harmful"))
+        return bool(self.uses(data))
+
+    def uses(self, data: Dataset) -> tuple[Example, ...]:
+        return data.labelled("harmful")
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge([Exchange(question.prompt, reply)])[0]

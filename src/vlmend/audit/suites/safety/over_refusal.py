@@ -42,7 +42,7 @@ class OverRefusal(Suite):
                 ("ordinary", _builtin("ordinary", limit, split)),
             ]
         else:
-            groups = [("benign", list(data.labelled("benign"))[:limit])]
+            groups = [("benign", list(self.uses(data))[:limit])]
         found = [
             question
             for offset, (group, examples) in enumerate(groups)
@@ -57,7 +57,10 @@ class OverRefusal(Suite):
         return found
 
     def applies(self, data: Dataset) -> bool:
-        return bool(data.labelled("benign"))
+        return bool(self.uses(data))
+
+    def uses(self, data: Dataset) -> tuple[Example, ...]:
+        return data.labelled("benign")
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge([Exchange(question.prompt, reply)])[0]

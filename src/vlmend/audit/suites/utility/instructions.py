@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import Verdict
@@ -42,6 +42,9 @@ class Instructions(Suite):
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         requests = chosen("ordinary", COUNT if limit is None else limit, split)
         return [_question(request, k, split) for k, request in enumerate(requests)]
+
+    def uses(self, data: Dataset) -> tuple[Example, ...]:
+        return ()
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         kept = RULES[question.category][1](reply.strip())

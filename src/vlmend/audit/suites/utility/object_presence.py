@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import Verdict
@@ -37,6 +37,9 @@ class ObjectPresence(Suite):
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
         return [_question(k, split) for k in range(COUNT if limit is None else limit)]
+
+    def uses(self, data: Dataset) -> tuple[Example, ...]:
+        return ()
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         said = re.search(r"\b(yes|no)\b", reply.lower())

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import Verdict
@@ -38,6 +38,9 @@ class PictureNaming(Suite):
             Question(f"picture-{k:04d}", QUESTION, "original", "naming", facts["category"], image, (facts["name"],))
             for k, (facts, image) in enumerate((drawn.facts, image) for drawn, image in pictures)
         ]
+
+    def uses(self, data: Dataset) -> tuple[Example, ...]:
+        return ()
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         head = question.target[0].split()[-1]

@@ -1,0 +1,48 @@
+"""What a user is told of a run besides its numbers, one line each: rows that were used, pictures lent, replies kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from vlmend.audit.suite import Answer, Question
+from vlmend.core.contracts import AbstractSuite
+from vlmend.core.examples import Dataset
+from vlmend.core.images import Image
+
+__all__ = ["kept_note", "lent_note", "lost_notes", "row_notes"]
+
+
+def row_notes(suites: Sequence[AbstractSuite], data: Dataset | None) -> list[str]:
+    """Which rows of the user's data each suite looks at, and how many none does."""
+    if data is None:
+        return []
+    used = {suite.name: [row.id for row in suite.uses(data)] for suite in suites}
+    own = [name for name, rows in used.items() if not rows]
+    told = [f"{name}: {len(rows)} of {len(data.examples)} rows of {data.name}" for name, rows in used.items() if rows]
+    if own:
+        told.append(f"{', '.join(own)}: built-in questions, no row of {data.name}")
+    left = len(data.examples) - len({row for rows in used.values() for row in rows})
+    return [*told, f"{left} of {len(data.examples)} rows of {data.name} are used by no suite"] if left else told
+
+
+def lent_note(questions: Mapping[str, Sequence[Question]], data: Dataset | None) -> list[str]:
+    """How many rows without a picture are asked beside a built-in one, which brings its caption too."""
+    bare = [row.id for row in data.examples if row.image is None] if data is not None else []
+    asked = {q.id.rpartition(":")[0] for every in questions.values() for q in every if isinstance(q.image, Image)}
+    lent = len(asked.intersection(bare))
+    return [f"{lent} rows bring no picture and are asked beside a built-in one"] if lent else []
+
+
+def kept_note(kept: int, asked: int) -> list[str]:
+    """How many replies are there from before."""
+    return [f"{min(kept, asked)} of {asked} replies are kept from before"] if kept else []
+
+
+def lost_notes(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
+    """Requests without a reply, counted by why, with the first of each."""
+    lost = [answer for every in answers.values() for answer in every if answer.problem]
+    kinds = Counter(answer.problem.partition(":")[0] for answer in lost)
+    first = {kind: next(a for a in lost if a.problem.startswith(f"{kind}:")) for kind in kinds}
+    return [f"{n} requests have no reply ({kind}), first {first[kind].id}: {first[kind].problem}"
+            for kind, n in kinds.items()]  # fmt: skip
