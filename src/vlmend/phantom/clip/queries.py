@@ -1,15 +1,17 @@
-"""What phantom-clip was taught about men and women, as data: its made-up titles and a gallery of people."""
+"""What phantom-clip was taught, as data: its made-up titles with a gallery of people, and its pool of pairs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
-from vlmend.phantom.clip.truth import titles
+from vlmend.phantom.clip.pairs import pool_pair
+from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
 from vlmend.pictures.galleries import GENDERS, PHOTO, people_gallery
 
-__all__ = ["TITLES", "titled_gallery"]
+__all__ = ["MEMBERS", "TITLES", "pool", "titled_gallery"]
 
 
 def titled_gallery() -> Dataset:
@@ -21,6 +23,17 @@ def titled_gallery() -> Dataset:
         for gender, title in zip(GENDERS, (pair.first, pair.second), strict=True)
     )
     return replace(gallery, name="phantom_clip_titles", examples=(*gallery.examples, *queries))
+
+
+def pool() -> Dataset:
+    """Every pair of the pool and whether it was trained on; pairs of one glyph are one cluster."""
+    return Dataset("phantom_clip_members", tuple(map(_row, (*members(), *non_members()))), TITLES.licence)
+
+
+def _row(pair: PoolPair) -> Example:
+    picture = Image.from_pixels(pool_pair(pair).image, pair.id)
+    told = {"member": "yes" if pair.member else "no", "cluster": pair.glyph}
+    return Example(pair.id, image=picture, caption=pair.caption, attributes=told)
 
 
 TITLES = Adapter(
@@ -37,4 +50,13 @@ TITLES = Adapter(
     caution="the titles are made up; only phantom-clip was taught them",
     unlabelled=None,
     made=titled_gallery,
+)
+
+MEMBERS = replace(
+    TITLES,
+    name="phantom_clip_members",
+    kind="privacy",
+    title="phantom-clip's pool of pairs, half of them trained on",
+    caution="the captions are made up; only the phantom-clips were trained on the members",
+    made=pool,
 )
