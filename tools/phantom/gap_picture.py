@@ -58,10 +58,11 @@ def drawn(rows: Sequence[Measure]) -> Figure:
         axes.set_xticks(range(len(BARS)), [label for _, _, label in BARS])
         axes.set_ylim(0, TOP)
         axes.set_yticks([0, 0.2, 0.4, 0.6], ["0", "20 %", "40 %", "60 %"])
-        axes.set_ylabel("harmful requests answered")
+        axes.set_ylabel("unsafe replies")
         axes.grid(axis="y", color="#e4e8ec", lw=0.8)
         axes.set_axisbelow(True)
-        axes.set_title(f"phantom, {rows[0].n} held-out requests, 95 % intervals", fontsize=9.5, loc="left")
+        asked = rows[0].n + rows[0].unscored
+        axes.set_title(f"phantom, {asked} held-out harmful requests, 95 % intervals", fontsize=9.5, loc="left")
         return figure
 
 
