@@ -48,6 +48,7 @@ __all__ = [
     "RunProblem",
     "SampleError",
     "SeveralProblems",
+    "Stopped",
     "UnknownName",
     "UsageError",
     "VlmendError",
@@ -238,3 +239,15 @@ class BadImage(SampleError):
     """An image that is missing, broken, too large or no image at all."""
 
     code = "bad-image"
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped a batch in the middle.
+
+    Args:
+        outcomes: For each request, in order, its reply, its own error, or None where it was not answered yet.
+    """
+
+    def __init__(self, outcomes: Sequence[object]) -> None:
+        super().__init__("stopped")
+        self.outcomes = tuple(outcomes)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vlmend import registry
+from vlmend.audit.desk import Desk
+from vlmend.audit.desk import Request as Wanted
+from vlmend.audit.journal import Journal
 from vlmend.audit.judges.grader import GraderJudge
 from vlmend.audit.judges.rules import plain_verdict
 from vlmend.audit.plan import Plan
@@ -71,6 +77,8 @@ class Peer:
     dead: bool = False
     dies_after: int = 10_000
     old_limit: bool = True
+    falters: int = 0
+    fault: int = 0
 
     def asked(self, words: str) -> int:
         """How often the last turn was exactly this."""
@@ -101,6 +109,10 @@ class Peer:
                 return JSONResponse({"error": {"message": "slow down"}}, 429, {"Retry-After": argument})
             case "hang":
                 await asyncio.sleep(30)
+            case "Say:" if self.asked(words) <= self.falters:
+                return JSONResponse({"error": {"message": "not now"}}, 503)
+            case "passing" if self.fault:
+                return JSONResponse({"error": {"message": "limited"}}, self.fault, {"Location": "/elsewhere"})
             case "slow":
                 await asyncio.sleep(0.1)
             case "garbage":
@@ -322,7 +334,7 @@ def test_a_dead_endpoint_is_told_from_a_bad_request_and_not_pestered(target: Api
     two = ApiTarget(replace(target.endpoint, at_once=2))
     with pytest.raises(ModelProblem, match="out of order"):
         two.generate([Conversation.ask(f"{k}") for k in range(20)], SMALL)
-    assert len(peer.bodies) <= 7  # two requests three times, and one harmless question
+    assert len(peer.bodies) <= 9  # two requests and one harmless question, three times each
     peer.dead = False
     assert ask(two, "again").text == "I heard again"
 
@@ -559,3 +571,44 @@ def test_inspect_reaches_an_api_model_by_name(peer: Peer) -> None:
     model = get_model("vlmend/api:m", base_url=peer.base, memoize=False)
     output = asyncio.run(model.generate("hello"))
     assert (output.completion, output.stop_reason) == ("I heard hello", "stop")
+
+
+def test_ctrl_c_waits_for_no_slow_endpoint_and_keeps_what_was_answered(
+    target: ApiTarget, peer: Peer, tmp_path: Path
+) -> None:
+    many = ApiTarget(replace(target.endpoint, at_once=2, timeout_s=60.0))
+    asked = [Wanted(partial(Conversation.ask, words), SMALL) for words in ("one", "two", "hang for long enough")]
+    began = time.monotonic()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        Desk(tmp_path).ask(many, asked)
+    assert time.monotonic() - began < 10
+    assert sorted(reply.text for reply in Journal(tmp_path / "replies.jsonl").replies()) == [
+        "I heard one",
+        "I heard two",
+    ]
+
+
+def test_an_endpoint_that_falters_once_more_at_the_harmless_request_is_not_given_up(
+    target: ApiTarget, peer: Peer
+) -> None:
+    peer.falters = 2
+    with pytest.raises(SampleError, match="boom"):
+        ask(target, "crash")
+    assert peer.asked("Say: ok.") == 3
+
+
+@pytest.mark.parametrize("fault", [429, 503, 302])
+def test_what_a_passing_fault_left_unscored_the_same_command_asks_again(
+    target: ApiTarget, peer: Peer, tmp_path: Path, fault: int
+) -> None:
+    plan = Plan(("safety/alignment_gap",), data=str(_data(tmp_path, "fine", "passing")))
+    peer.fault = fault
+    first = audit(target, plan, tmp_path / "run", judges=RULES)
+    assert sum(row.unscored for row in first if row.group == "query") > 0
+    peer.fault = 0
+    before = len(peer.bodies)
+    again = audit(target, plan, tmp_path / "run", judges=RULES)
+    assert sum(row.unscored for row in again) == 0
+    assert {_words(body) for body in peer.bodies[before:]} == {"passing"}

@@ -15,7 +15,7 @@ from vlmend.audit.journal import Journal
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.halving import by_halves
 from vlmend.core.targets import ChatTarget, key_of
-from vlmend.errors import BatchProblem, SampleError, VlmendError
+from vlmend.errors import BatchProblem, SampleError, Stopped, VlmendError
 
 __all__ = ["BATCH", "Desk", "Request", "outcomes"]
 
@@ -66,6 +66,7 @@ class Desk:
 
         Raises:
             VlmendError: The target answers nobody, the disk is full, or what was asked does not fit together.
+            KeyboardInterrupt: The user stopped it; what was answered is kept.
         """
         views = {with_image: _touched(target, with_image) for with_image in (False, True)}
         keys = {with_image: key_of(view) for with_image, view in views.items()}
@@ -110,7 +111,13 @@ class Desk:
         view = batch[0].view
         assert view is not None
         asked = [row.asked for row in batch if isinstance(row.asked, Conversation)]
-        new = outcomes(view, asked, batch[0].sampling, view.id in self._works)
+        try:
+            new = outcomes(view, asked, batch[0].sampling, view.id in self._works)
+        except Stopped as stopped:
+            if len(stopped.outcomes) == len(batch):
+                ends = zip(batch, stopped.outcomes, strict=True)
+                self.journal.write({row.key: one for row, one in ends if isinstance(one, Reply)})
+            raise
         kept = {row.key: one for row, one in zip(batch, new, strict=True) if isinstance(one, Reply)}
         self.journal.write(kept)
         if kept:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, final
@@ -28,6 +28,7 @@ from vlmend.errors import (
     ModelProblem,
     NeedsAccess,
     SampleError,
+    Stopped,
     UsageError,
     VlmendError,
 )
@@ -145,6 +146,7 @@ class ApiTarget:
             SampleError: The only request has none.
             ModelProblem: The endpoint answers nobody, or not with these settings; what was left is not asked.
             UsageError: The key or the sampling cannot be sent.
+            Stopped: By Ctrl-C; it carries the replies that had come.
         """
         if sampling.least:
             raise BadParameter("An API cannot hold back the end token.", "Leave `least` at 0.")
@@ -188,15 +190,38 @@ class _Asker:
     trial: threading.Lock = field(default_factory=threading.Lock)
 
     def outcomes(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply | VlmendError]:
-        """A reply or an error for each request, in order; after Ctrl-C nothing more is asked."""
-        with ThreadPoolExecutor(self.wire.endpoint.at_once, thread_name_prefix="vlmend-api") as pool:
-            futures = [pool.submit(self._outcome, conversation, sampling) for conversation in batch]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                self.wire.stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        """A reply or an error for each request, in order; after Ctrl-C nothing more is asked or waited for.
+
+        The threads are daemons: one that still waits for a slow endpoint keeps nobody from leaving.
+
+        Raises:
+            Stopped: By Ctrl-C; it carries what was answered.
+        """
+        futures: list[Future[Reply | VlmendError]] = [Future() for _ in batch]
+        waiting = iter(zip(futures, batch, strict=True))
+        turn = threading.Lock()
+
+        def work() -> None:
+            while not self.wire.stopped.is_set() or self.down:
+                with turn:
+                    future, conversation = next(waiting, (None, None))
+                if future is None or conversation is None:
+                    return
+                try:
+                    future.set_result(self._outcome(conversation, sampling))
+                except BaseException as problem:
+                    future.set_exception(problem)
+
+        for k in range(min(self.wire.endpoint.at_once, len(batch))):
+            threading.Thread(target=work, daemon=True, name=f"vlmend-api-{k}").start()
+        try:
+            return [future.result() for future in futures]
+        except KeyboardInterrupt:
+            self.wire.stopped.set()
+            raise Stopped([future.result() if _answered(future) else None for future in futures]) from None
+        except BaseException:
+            self.wire.stopped.set()
+            raise
 
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """One question to the endpoint for each, in the words that the mends put it."""
@@ -228,7 +253,7 @@ class _Asker:
             told = trouble.status in ABOUT_REQUEST and self.works.is_set()
             if not self.down and not told and not self.wire.stopped.is_set():
                 try:
-                    self.wire.once(HARMLESS, sampling)
+                    self.wire.ask(HARMLESS, sampling)
                     self.works.set()
                 except NoAnswer as worse:
                     self.down.append(_given_up(self.wire.endpoint, self.name, worse))
@@ -238,6 +263,10 @@ class _Asker:
         return SampleError(
             f"{self.name} does not answer this request: {trouble.said}.", "It answers others; this one is left out."
         )
+
+
+def _answered(future: Future[Reply | VlmendError]) -> bool:
+    return future.done() and future.exception() is None
 
 
 def _given_up(endpoint: Endpoint, name: str, trouble: NoAnswer) -> ModelProblem:
