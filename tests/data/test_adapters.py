@@ -296,7 +296,7 @@ def test_a_count_that_differs_is_a_note_not_an_error(tmp_path: Path) -> None:
     data = read_data(f"or_bench:{put(tmp_path / 'or-bench-toxic.csv', [row] * 3)}")
     assert "3 harmful rows; the full set has 655." in data.notes
     full = read_data(f"or_bench:{put(tmp_path / 'or-bench-toxic.csv', [row] * 655)}")
-    assert full.notes == ()
+    assert not any("full set" in note for note in full.notes)
 
 
 def test_bad_rows_are_named_at_once_the_first_five_in_full(tmp_path: Path) -> None:

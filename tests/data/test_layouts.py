@@ -9,6 +9,7 @@ import pytest
 
 from vlmend.core.images import blank_image
 from vlmend.data.layouts import read_data
+from vlmend.data.writing import write_data
 from vlmend.errors import BadData, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "jailbreak_llms" / "forbidden_questions.jsonl"
@@ -20,6 +21,18 @@ def vlsafe(folder: Path, count: int = 3, missing: int = 0) -> str:
     for k in range(count - missing):
         (folder / f"{100 + k:012d}.jpg").write_bytes(blank_image(8).content)
     return f"vlsafe:{folder / 'examine.jsonl'}:{folder}"
+
+
+def test_rows_that_borrow_a_picture_are_counted_in_the_notes(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "label": "harmful", "image": "a.png"}, {"prompt": "b", "label": "harmful"}, {"prompt": "c"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read_data(str(file))
+    assert data.notes == ("1 of 2 harmful rows borrow a built-in picture where one is shown: they have none.",)
+    write_data(data, tmp_path / "folder")
+    assert read_data(str(tmp_path / "folder")).notes == data.notes
+    file.write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[2]) + "\n")
+    assert read_data(str(file)).notes == ()
 
 
 def test_vlsafe_rows_get_their_coco_pictures(tmp_path: Path) -> None:

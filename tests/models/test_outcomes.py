@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.families import family
+from tests.models.families import FAMILIES, family
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.examples import Example
@@ -54,6 +54,24 @@ def test_a_prompt_beyond_the_context_is_told_in_tokens() -> None:
     assert isinstance(found[1], SampleError)
     assert found[1].message == "The request has 77 tokens, the model reads 64."
     assert len(texts(found)) == 1
+
+
+def test_a_picture_that_takes_more_tokens_than_the_first_is_counted_by_its_own() -> None:
+    """LLaVA-NeXT cuts 64 x 16 into more tiles than 16 x 16; the limit lies between the two."""
+    vlm = FAMILIES["llava_next"]()
+    small, large = (Conversation.ask("what", noise_image(16, 1)), Conversation.ask("what", tall(16, 64)))
+    lengths = [int(vlm.reader.inputs([one])["attention_mask"].sum()) for one in (small, large)]
+    assert lengths[0] < lengths[1]
+    vlm.generate([small], GREEDY)  # its way to decode is found by a trial, with longer prompts
+    vlm.model.config.get_text_config().max_position_embeddings = lengths[1] - 1
+    found = outcomes(vlm, [small, large])
+    assert isinstance(found[1], SampleError)
+    assert found[1].message == f"The request has {lengths[1]} tokens, the model reads {lengths[1] - 1}."
+    assert len(texts(found)) == 1
+
+
+def tall(width: int, height: int) -> Image:
+    return Image.from_pixels(noise_image(64, 3).decode().crop((0, 0, width, height)))
 
 
 def test_a_prompt_that_just_fits_is_answered() -> None:

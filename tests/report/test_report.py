@@ -44,6 +44,34 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "base", folder / "cmrm"]
 
 
+def asked_of(prompts: Sequence[str], folder: Path) -> Run:
+    rows = tuple(Example(f"row-{k}", prompt, "harmful") for k, prompt in enumerate(prompts))
+    audit(ScriptedTarget(script), Plan(("safety/alignment_gap",), data=Dataset("d", rows)), folder)
+    return read_run(folder)
+
+
+def test_runs_of_other_requests_are_not_paired_and_it_is_said(tmp_path: Path) -> None:
+    """Five conditions a request, the same ids; of three requests two, one and none are the same."""
+    first = asked_of(["one", "two", "three"], tmp_path / "a")
+    part = asked_of(["one", "two"], tmp_path / "b")
+    other = asked_of(["four", "five", "six"], tmp_path / "c")
+    told = "safety/alignment_gap: {} samples of a (15) and {} are the same; {}, and".format
+    assert any(told(10, "b (10)", "paired tests are on these 10 only") in line for line in warnings_of(first, part))
+    assert any(told(0, "c (15)", "nothing can be paired") in line for line in warnings_of(first, other))
+    assert not any("the same" in line for line in warnings_of(first, first))
+    assert {test.n for test in comparison(first, part)} == {2}
+    assert comparison(first, other) == []
+
+
+def test_other_data_under_the_same_questions_are_said(tmp_path: Path) -> None:
+    first = asked_of(["one"], tmp_path / "a")
+    data = Dataset("d", (Example("row-0", "one", "harmful", "fraud"),))
+    audit(ScriptedTarget(script), Plan(("safety/alignment_gap",), data=data), tmp_path / "b")
+    assert "a and b were made on different data with the same questions." in warnings_of(
+        first, read_run(tmp_path / "b")
+    )
+
+
 def share(
     value: float, group: str = "seen", *, name: str = "leak_rate", says: str = "", against: str = "",
     better: Better = "lower", n: int = 50, unscored: int = 0,

@@ -54,7 +54,7 @@ def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_s
                 f"{text!r} names no data that can be read.",
                 f"Write FILE.jsonl, FOLDER, NAME:PATH or NAME, with NAME one of {', '.join(adapters())}.",
             )
-        return read_jsonl(path)
+        return _lent(read_jsonl(path))
     adapter = adapters()[name]
     place, _, images = rest.partition(":")
     if adapter.pictures == "paired" and images:
@@ -64,7 +64,15 @@ def read_data(text: str, *, encode: Encode | None = None, fetch: Fetch = fetch_s
                 f"Pass encode=..., or write {name}:{place} for the words alone.",
             )
         return pair_by_similarity(_read(adapter, place, None, fetch), Path(images), encode)
-    return _read(adapter, place, Path(images) if images else None, fetch)
+    return _lent(_read(adapter, place, Path(images) if images else None, fetch))
+
+
+def _lent(data: Dataset) -> Dataset:
+    """With a note on harmful rows that have no picture: `alignment_gap` lends them built-in ones."""
+    harmful = data.labelled("harmful")
+    without = sum(example.image is None for example in harmful)
+    note = f"{without} of {len(harmful)} harmful rows borrow a built-in picture where one is shown: they have none."
+    return replace(data, notes=tuple(dict.fromkeys((*data.notes, note)))) if without else data
 
 
 def _combined(sets: Sequence[Dataset]) -> Dataset:

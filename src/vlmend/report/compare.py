@@ -81,6 +81,16 @@ class Run:
             samples.setdefault(row["suite"], []).append(observed(row))
         return evidence_of(self.card.rows, samples)
 
+    @cached_property
+    def asked(self) -> dict[str, frozenset[str]]:
+        """What was asked in each suite, as questions are paired."""
+        rows = [(row["suite"], row) for row in self.samples]
+        rows += [(suite, row) for suite, samples in self.measured.items() for row in samples]
+        found: dict[str, set[str]] = {}
+        for suite, row in rows:
+            found.setdefault(suite, set()).add(observed(row).key)
+        return {suite: frozenset(keys) for suite, keys in found.items()}
+
     @property
     def mended_by(self) -> str:
         """Its mends, or its name where it has none."""
@@ -159,12 +169,30 @@ def headline(before: Run, afters: Sequence[Run]) -> str:
 
 
 def warnings_of(before: Run, *afters: Run) -> list[str]:
-    """Where there is little to mend, what mends leave or cost, and what could not be scored."""
+    """Where there is little to mend, what was not asked alike, what mends leave or cost, and what has no score."""
     found = [f"{run.name}: {caution}" for run in (before, *afters) for caution in cautions(run.card)]
     found += [*_small_gaps(before), *_unscored(before)]
     for after in afters:
-        found += [*_left_over(before, after), *_losses(before, after), *_unscored(after)]
+        found += [*_apart(before, after), *_left_over(before, after), *_losses(before, after), *_unscored(after)]
     return list(dict.fromkeys(found))
+
+
+def _apart(before: Run, after: Run) -> list[str]:
+    """Suites in which two runs were not asked the same, and data that differ under the same questions."""
+    found: list[str] = []
+    for suite, first in before.asked.items():
+        second = after.asked.get(suite, frozenset())
+        same = len(first & second)
+        if second and same < max(len(first), len(second)):
+            tested = f"paired tests are on these {same} only" if same else "nothing can be paired"
+            found.append(
+                f"{suite}: {same} samples of {before.name} ({len(first)}) and {after.name} ({len(second)}) are the "
+                f"same; {tested}, and every other number is of all samples of its run."
+            )
+    digests = [(run.card.provenance.get("data") or {}).get("digest") for run in (before, after)]
+    if not found and digests[0] != digests[1]:
+        found.append(f"{before.name} and {after.name} were made on different data with the same questions.")
+    return found
 
 
 def _small_gaps(run: Run) -> list[str]:

@@ -126,6 +126,7 @@ def _generated(view: View, batch: Sequence[Conversation], sampling: Sampling, se
     asked, contrast = view.asked(batch)
     model = view.reader.model
     inputs = view.reader.inputs(asked)
+    view.reader.check_context(inputs)
     rows = view.reader.rows(asked, inputs)
     cards = [model.device] if model.device.type == "cuda" else []
     with view.installed(asked, rows), torch.random.fork_rng(cards, enabled=sampling.temperature > 0):

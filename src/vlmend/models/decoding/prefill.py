@@ -242,6 +242,7 @@ def _after_prefix(view: View, batch: Sequence[Conversation]) -> _Read | None:
 def _in_full(view: View, batch: Sequence[Conversation]) -> _Read:
     """Whole prompts, positions counted from each row's first token."""
     inputs = view.reader.inputs(batch)
+    view.reader.check_context(inputs)  # lengths were estimated before: one picture may take more tokens than another
     mask: Tensor = inputs["attention_mask"]
     keys = [
         f"{view.sight}{image.digest}:{len(c.images)}" for c in batch for image in c.images

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import blank_image
-from vlmend.errors import ModelProblem
+from vlmend.errors import ModelProblem, SampleError
 from vlmend.models.decoding.cache import plain_layers
 from vlmend.models.decoding.generation import bare_settings, generation
 from vlmend.models.decoding.loop import Running
@@ -58,7 +58,16 @@ def _off(view: View, asked: Sequence[Conversation], drive: Callable[..., _Logits
         tokens, wanted = zip(*(_reference(view, one) for one in asked), strict=True)
         found = drive(view, asked, tokens)
         offs = [float((logits - wanted[k][n]).abs().max() / wanted[k][n].std()) for (k, n), logits in found.items()]
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, ModelProblem) as problem:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        KeyError,
+        ModelProblem,
+        SampleError,
+    ) as problem:
         return f"it cannot be driven token by token ({str(problem).strip().splitlines()[0][:120]})"
     close = CLOSE.get(view.reader.model.dtype, HALF_CLOSE)
     if all(off <= close for off in offs):  # NaN is never close
