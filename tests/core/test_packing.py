@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits
+from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
 from vlmend.core.edits import (
     AddVector,
     AffineMap,
@@ -60,6 +60,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     LoadAdapter("a.b", torch.ones(1, 2), torch.ones(3, 1)),
     MapTexts(torch.eye(2), 0.5),
     MapImages(torch.eye(2), 0.5),
+    TurnFrom(torch.eye(2)[:1], "text", 0.5),
     ScaleLogits(2.0),
     AcceptAbove(("a cat", "a dog"), 0.3),
     Rerank(("man", "woman"), ("a man", "a woman"), ("man",)),

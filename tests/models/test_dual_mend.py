@@ -11,7 +11,7 @@ import torch
 from tests.models import duals
 from torch.nn.functional import normalize
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits
+from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
 from vlmend.core.edits import AddVector, AnyEdit
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend, MendCard
@@ -89,7 +89,8 @@ ADAPTER = LoadAdapter("vision_model.encoder.layers.0.mlp.fc1", torch.eye(32)[:2]
 TEXT_ADAPTER = LoadAdapter("text_model.encoder.layers.1.mlp.fc2", torch.eye(64)[:1], torch.eye(32)[:, :1])
 WEIGHT = ReplaceWeights("visual_projection.weight", torch.randn(16, 32, generator=torch.Generator().manual_seed(4)))
 EDITS: tuple[DualEdit, ...] = (
-    MapTexts(torch.ones(16, 16)), MapImages(torch.ones(16, 16)), beside("vision"), beside("text"), ScaleLogits(2.0),
+    MapTexts(torch.ones(16, 16)), MapImages(torch.ones(16, 16)), TurnFrom(torch.eye(16)[:2], "vision"),
+    beside("vision"), beside("text"), ScaleLogits(2.0),
     ADAPTER, TEXT_ADAPTER, WEIGHT,
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from vlmend.core.state_edits import ModuleEdit, Touch
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights
 from vlmend.errors import BadParameter
 
-__all__ = ["AcceptAbove", "DualEdit", "MapImages", "MapTexts", "Rerank", "ScaleLogits"]
+__all__ = ["AcceptAbove", "DualEdit", "MapImages", "MapTexts", "Rerank", "ScaleLogits", "TurnFrom"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,37 @@ class MapImages:
         return frozenset({"image_features"})
 
     def scaled(self, factor: float) -> MapImages:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class TurnFrom:
+    """e <- e + strength * (z - e), then back to length 1, for every embedding of one tower; z is e turned away.
+
+    With p the part of e along a subspace and q the rest, z = r p + sqrt(1 - r^2 |p|^2) q / |q|, of length 1, where r
+    is the share of p at which what is left of it and what is lost of e weigh alike, each as a share of its largest:
+
+        r = (1 - <z, e>) / (1 - |q|) = (2 + |q| - |q| sqrt(3 + 2 |q|)) / (4 - 2 |q|^2)
+
+    An embedding that lies in the subspace, or across all of it, stays.
+
+    Attributes:
+        basis: Directions of length 1, each across the others.
+        tower: Whose embeddings.
+
+    Shape: basis "direction width", float32.
+    """
+
+    basis: Float[Tensor, "direction width"]
+    tower: Literal["vision", "text"]
+    strength: float = 1.0
+    when: ClassVar[Literal["always"]] = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"image_features" if self.tower == "vision" else "states"})
+
+    def scaled(self, factor: float) -> TurnFrom:
         return replace(self, strength=self.strength * factor)
 
 
@@ -134,5 +165,7 @@ class Rerank:
         return replace(self, strength=self.strength * factor)
 
 
-DualEdit = MapTexts | MapImages | ModuleEdit | ScaleLogits | AcceptAbove | Rerank | LoadAdapter | ReplaceWeights
+DualEdit = (
+    MapTexts | MapImages | TurnFrom | ModuleEdit | ScaleLogits | AcceptAbove | Rerank | LoadAdapter | ReplaceWeights
+)
 """The edits of dual encoders."""

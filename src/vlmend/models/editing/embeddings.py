@@ -1,7 +1,7 @@
 """The interpreter of edits of dual encoders: on embeddings, on logits, on what is accepted and retrieved.
 
-What becomes of an embedding: the tower under its edits of weights, `ModuleEdit`, back to length 1, then `MapTexts` or
-`MapImages`, each kind in the order of the mends.
+What becomes of an embedding: the tower under its edits of weights, `ModuleEdit`, back to length 1, then `MapTexts`,
+`MapImages` and `TurnFrom` in the order of the mends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits
+from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
 from vlmend.core.edits import AnyEdit, idle
 from vlmend.core.sites import Site
 from vlmend.core.state_edits import ModuleEdit
@@ -34,9 +34,13 @@ __all__ = [
     "edited_embeddings",
     "edited_logits",
     "reranked",
+    "turned",
 ]
 
 Tower = Literal["vision", "text"]
+EPSILON = 1e-6
+"""A part shorter than that is none, up to rounding."""
+
 EMBEDDINGS = {Site(tower, 0, "embedding"): tower for tower in get_args(Tower)}
 
 
@@ -46,7 +50,7 @@ class DualStages:
 
     weights: tuple[WeightEdit, ...]
     modules: tuple[ModuleEdit, ...]
-    maps: tuple[MapTexts | MapImages, ...]
+    maps: tuple[MapTexts | MapImages | TurnFrom, ...]
     logits: tuple[ScaleLogits, ...]
     accepts: tuple[AcceptAbove, ...]
     reranks: tuple[Rerank, ...]
@@ -77,13 +81,12 @@ def check_widths(width: int, edits: Sequence[DualEdit]) -> None:
         BadParameter: Which one.
     """
     for edit in edits:
-        if isinstance(edit, MapTexts | MapImages | ModuleEdit):
-            given = len(edit.write_bias if isinstance(edit, ModuleEdit) else edit.matrix)
-            if given != width:
-                raise BadParameter(
-                    f"{type(edit).__name__} is {given} numbers wide, and this model's embeddings are {width}.",
-                    "Fit the mend again on this very model.",
-                )
+        given = _width(edit)
+        if given not in (None, width):
+            raise BadParameter(
+                f"{type(edit).__name__} is {given} numbers wide, and this model's embeddings are {width}.",
+                "Fit the mend again on this very model.",
+            )
 
 
 def dual_stages(edits: Sequence[DualEdit]) -> DualStages:
@@ -95,7 +98,7 @@ def dual_stages(edits: Sequence[DualEdit]) -> DualStages:
                 found["weights"].append(edit)
             case ModuleEdit():
                 found["modules"].append(edit)
-            case MapTexts() | MapImages():
+            case MapTexts() | MapImages() | TurnFrom():
                 found["maps"].append(edit)
             case ScaleLogits():
                 found["logits"].append(edit)
@@ -119,10 +122,20 @@ def edited_embeddings(
             features = features + edit.strength * (hidden @ write.T + edit.write_bias.to(features))
     units = normalize(features, dim=1)
     for edit in stages.maps:
-        if isinstance(edit, MapTexts) == (tower == "text"):
-            matrix = edit.matrix.to(units)
-            units = normalize(units + edit.strength * (units @ matrix.T - units), dim=1)
+        if _tower(edit) == tower:
+            aim = turned(units, edit.basis.to(units)) if isinstance(edit, TurnFrom) else units @ edit.matrix.to(units).T
+            units = normalize(units + edit.strength * (aim - units), dim=1)
     return units
+
+
+def turned(units: Float[Tensor, "row width"], basis: Float[Tensor, "direction width"]) -> Float[Tensor, "row width"]:
+    """Where `TurnFrom` turns embeddings of length 1: length 1 again, differentiable."""
+    along = units @ basis.T @ basis
+    across = units - along
+    n = across.norm(dim=1, keepdim=True)
+    kept = (2 + n - n * (3 + 2 * n).sqrt()) / (4 - 2 * n.square())
+    rest = (1 - kept.square() * along.square().sum(1, keepdim=True)).clamp_min(0).sqrt()
+    return torch.where(n > EPSILON, kept * along + rest * across / n.clamp_min(EPSILON), units)
 
 
 def edited_logits(stages: DualStages, logits: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]:
@@ -159,3 +172,27 @@ def dealt(order: Sequence[int], groups: Sequence[int], rng: random.Random) -> li
         rng.shuffle(best)
         found += best
     return found
+
+
+def _tower(edit: MapTexts | MapImages | TurnFrom) -> Tower:
+    """Whose embeddings an edit maps."""
+    match edit:
+        case MapTexts():
+            return "text"
+        case MapImages():
+            return "vision"
+        case TurnFrom():
+            return edit.tower
+
+
+def _width(edit: DualEdit) -> int | None:
+    """How wide the embeddings are that an edit is for; None where it is for any."""
+    match edit:
+        case MapTexts() | MapImages():
+            return len(edit.matrix)
+        case TurnFrom():
+            return edit.basis.shape[1]
+        case ModuleEdit():
+            return len(edit.write_bias)
+        case ScaleLogits() | AcceptAbove() | Rerank() | LoadAdapter() | ReplaceWeights():
+            return None
