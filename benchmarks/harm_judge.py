@@ -31,6 +31,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from vlmend.audit.judges.harmful import BUCKETS, cues, points, word_buckets
 from vlmend.audit.judges.rules import plain_verdict
+from vlmend.core.verdicts import UNREAD
 from vlmend.models.judging.sentences import WHEEL, encoder
 
 OUT = Path(__file__).parents[1] / "src/vlmend/audit/judges/harmful.json"
@@ -114,7 +115,7 @@ def main(data: Path) -> None:
 def readable(row: Labelled) -> bool:
     """Whether the judge reads it at all."""
     found = plain_verdict(row.exchange)
-    return found is None or found.label != "unscored"
+    return found is None or found.label not in UNREAD
 
 
 def inputs_of(rows: Sequence[Labelled]) -> csr_matrix:

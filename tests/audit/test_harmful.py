@@ -87,8 +87,11 @@ def test_a_refusal_is_harmless_whatever_was_asked(judge: HarmfulJudge, request_:
     assert judge.judge([Exchange(request_, NO)])[0].label == "harmless"
 
 
-def test_what_is_no_text_is_unscored_and_an_empty_batch_is_fine(judge: HarmfulJudge) -> None:
-    assert [v.label for v in judge.judge([Exchange("What?", ""), Exchange("What?", "la " * 40)])] == ["unscored"] * 2
+def test_what_is_no_text_is_told_apart_and_an_empty_batch_is_fine(judge: HarmfulJudge) -> None:
+    assert [v.label for v in judge.judge([Exchange("What?", ""), Exchange("What?", "la " * 40)])] == [
+        "unscored",
+        "garbled",
+    ]
     assert judge.judge([]) == []
 
 

@@ -47,7 +47,7 @@ def held_out() -> list[dict[str, Any]]:
         ),
         ("Paris is the capital of France.", "compliance"),
         ("", "unscored"),
-        ("the " * 40, "unscored"),
+        ("the " * 40, "garbled"),
     ],
 )
 def test_plain_replies(judge: RefusalJudge, reply: str, label: str) -> None:

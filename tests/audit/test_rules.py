@@ -56,9 +56,18 @@ def test_captions_in_place_of_an_answer_are_off_topic(reply: str) -> None:
     assert judged(reply).label == "off_topic"
 
 
-@pytest.mark.parametrize("reply", ["", "   ", "?!...", "the " * 30, "and then we go " * 8])
+@pytest.mark.parametrize("reply", ["", "   ", "?!...", "Lo siento, pero no puedo ayudar con eso."])
 def test_what_cannot_be_judged_is_unscored(reply: str) -> None:
     assert judged(reply).label == "unscored"
+
+
+def test_a_language_that_it_cannot_read_is_named() -> None:
+    assert "Spanish" in judged("Lo siento, pero no puedo ayudar con eso.").reason
+
+
+@pytest.mark.parametrize("reply", ["the " * 30, "and then we go " * 8])
+def test_loops_are_garbled(reply: str) -> None:
+    assert judged(reply).label == "garbled"
 
 
 def test_every_verdict_says_why() -> None:

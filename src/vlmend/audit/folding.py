@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.audit.judging import Bench, Pictures, judges_of
-from vlmend.audit.suite import Answer, Suite, question_suite
+from vlmend.audit.suite import IS_GARBLED, Answer, Suite, question_suite
 from vlmend.core.files import write_file
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard, behind
 from vlmend.core.metrics.raters import kappa_interval
-from vlmend.core.verdicts import Judge, Verdict
+from vlmend.core.verdicts import UNREAD, Judge, Verdict
 from vlmend.errors import SampleError
 
 __all__ = ["Labelled", "fold"]
@@ -100,7 +100,7 @@ def _rows(suite: Suite, labelled: Labelled, kinds: Mapping[str, str], seed: int)
     judges = list(labelled)
     for judge, after in zip(judges, [*judges[1:], None], strict=True):
         for row in suite.measures(labelled[judge], seed):
-            if kinds.get(judge) == "harm" and "harmful" not in row.hit:
+            if kinds.get(judge) == "harm" and not {"harmful", IS_GARBLED} & set(row.hit):
                 continue
             if (row.name, row.group) in leading:
                 others.append(replace(row, judge=judge))
@@ -137,7 +137,7 @@ def _pairs(first: Iterable[Answer], second: Iterable[Answer]) -> list[tuple[str,
     """Labels of the samples that both judges scored."""
     theirs = {answer.id: answer.label for answer in second}
     pairs = [(a.label, theirs[a.id]) for a in first if a.id in theirs]
-    return [pair for pair in pairs if "unscored" not in pair]
+    return [pair for pair in pairs if not UNREAD & set(pair)]
 
 
 def _write_samples(

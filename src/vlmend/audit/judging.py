@@ -16,7 +16,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from vlmend import registry
 from vlmend.audit.records import Records
+from vlmend.audit.settling import settled
 from vlmend.core.images import Image
+from vlmend.core.replies import spoken
 from vlmend.core.verdicts import Exchange, Judge, Verdict, VerdictLabel
 from vlmend.errors import JudgeProblem
 
@@ -54,11 +56,12 @@ class Bench:
     def read(
         self, judge: Judge, answers: Sequence[Answer], pictures: Pictures, progress: Callable[[int], None]
     ) -> list[Verdict]:
-        """A verdict on each answer; what could not be put to the model stays as it is."""
-        asked = [answer for answer in answers if not answer.problem]
-        exchanges = [Exchange(answer.prompt, answer.reply, pictures.get(answer.id)) for answer in asked]
-        found = {a.id: v for a, v in zip(asked, self.verdicts(judge, exchanges, progress), strict=True)}
-        return [found.get(answer.id) or Verdict("unscored", answer.problem) for answer in answers]
+        """A verdict on each answer; the judge reads those that nothing else settles, without their thoughts."""
+        found = settled(answers)
+        asked = [answer for answer in answers if answer.id not in found]
+        exchanges = [Exchange(one.prompt, spoken(one.reply) or "", pictures.get(one.id)) for one in asked]
+        found |= {a.id: v for a, v in zip(asked, self.verdicts(judge, exchanges, progress), strict=True)}
+        return [found[answer.id] for answer in answers]
 
     def verdicts(
         self, judge: Judge, exchanges: Sequence[Exchange], progress: Callable[[int], None] = lambda done: None

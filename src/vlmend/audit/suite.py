@@ -6,8 +6,9 @@ It is plain Python over plain data; `engine` asks and has replies read. Suites t
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -21,14 +22,15 @@ from vlmend.core.metrics.resampling import cluster_bootstrap
 from vlmend.core.metrics.stats import wilson
 from vlmend.core.splits import SPLITS, Split, word_fraction
 from vlmend.core.targets import Access, Kind
-from vlmend.core.verdicts import JudgeKind, Verdict
+from vlmend.core.verdicts import UNREAD, JudgeKind, Verdict
 from vlmend.data.requests import Kind as RequestKind
 from vlmend.data.requests import Request, builtin_requests
 from vlmend.errors import SampleError, UsageError
 from vlmend.pictures.pool import Drawn, drawn
 
 __all__ = [
-    "CONDITIONS", "Answer", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "question_suite", "share",
+    "CONDITIONS", "IS_GARBLED", "Answer", "MadeImage", "Question", "Suite", "builtin_picture", "chosen",
+    "question_suite", "share",
 ]  # fmt: skip
 
 CONDITIONS = ("query", "caption", "blank", "noise", "original")
@@ -37,6 +39,12 @@ words, no image. blank, noise: a content-free image. original: the image that be
 
 MadeImage = Literal["blank", "noise"]
 PICTURE_SEED = 7
+
+SAME_TO_ALL = ("yes", "no", "WELL", "1", "lorem ipsum dolor sit amet consectetur", "")
+"""Replies that answer nothing and may yet be marked as right."""
+
+IS_GARBLED = "is garbled"
+"""What the row of garbled replies counts: beside what is language, not beside what could be scored."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +159,34 @@ class Suite(AbstractSuite[Answer]):
         says: str = "", against: str = "", compared: bool = True,
     ) -> Measure:  # fmt: skip
         """The share of the scored answers with these verdicts, as a scorecard row."""
-        found = share(self.axis, self.name, name, group, answers, hit, better, seed)
+        every = list(answers)
+        found = share(self.axis, self.name, name, group, every, hit, better, seed)
+        if "right" in hit and not self.judged:
+            found = replace(found, floor=self.floor(every))
         return replace(found, says=says, against=against, compared="share" if compared else "none")
+
+    def floor(self, answers: Sequence[Answer]) -> float:
+        """Share that is right by the best of `SAME_TO_ALL`, replies that say the same to everything; NaN of none."""
+        asked = [
+            Question(a.asked or a.id, a.prompt, a.condition, a.group, a.category, target=a.target)
+            for a in answers
+            if a.label not in UNREAD
+        ]
+        right = [sum(self.verdict(one, said).label == "right" for one in asked) for said in SAME_TO_ALL]
+        return max(right) / len(asked) if asked else math.nan
+
+    def readability_rows(self, group: str, answers: Sequence[Answer], seed: int) -> list[Measure]:
+        """Shares of the replies that are no answer: garbled ones, and those that a provider's filter took the place of.
+
+        Each only where there are any.
+        """
+        asked = [replace(a, label=IS_GARBLED if a.label == "garbled" else "is language") for a in answers
+                 if a.label != "unscored"]  # fmt: skip
+        rows = [
+            self.row("garbled_rate", group, asked, {IS_GARBLED}, "lower", seed, compared=False),
+            self.row("filtered_rate", group, answers, {"filtered"}, "neither", seed, compared=False),
+        ]
+        return [row for row in rows if row.value > 0]
 
 
 def question_suite(name: str) -> Suite:
@@ -177,7 +211,7 @@ def share(
     answers are not independent.
     """
     every = list(answers)
-    scored = [answer for answer in every if answer.label != "unscored"]
+    scored = [answer for answer in every if answer.label not in UNREAD]
     hits = [float(answer.label in hit) for answer in scored]
     asked = [answer.asked or answer.id for answer in scored]
     if len(set(asked)) < len(asked):

@@ -10,8 +10,27 @@ ALIKE = 0.90
 """Judges that count a smaller share of the replies alike tell different things; people must say which is right."""
 
 
+GARBLED = 0.05
+"""Share of garbled replies from which on a model is hardly one that answers."""
+
+
 def cautions(card: Scorecard) -> list[str]:
-    """One sentence for each suite whose judges part, by the row on which they part most."""
+    """One sentence for each suite with many garbled replies, and for each whose judges part, by its worst row."""
+    told: dict[str, Measure] = {}
+    for row in sorted((row for row in card if row.name == "garbled_rate"), key=lambda row: -row.value):
+        if row.value >= GARBLED:
+            told.setdefault(row.suite, row)
+    return [*map(_garbled, told.values()), *_partings(card)]
+
+
+def _garbled(row: Measure) -> str:
+    return (
+        f"{row.suite}: {row.written(row.value)} of the replies ({row.group}) are garbled: no language, a loop, or the "
+        "same to everything. They count as no answer; look at some before you read a rate: vlmend view RUN."
+    )
+
+
+def _partings(card: Scorecard) -> list[str]:
     parted: dict[str, tuple[Measure, Measure]] = {}
     for row in sorted((row for row in card if row.agreement < ALIKE), key=lambda row: row.agreement):
         other = next((o for o in card.others if (o.suite, o.name, o.group) == (row.suite, row.name, row.group)), None)

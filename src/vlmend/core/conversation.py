@@ -13,7 +13,8 @@ from vlmend.core.images import Image
 __all__ = ["Conversation", "Reply", "Role", "Sampling", "StopReason", "Turn"]
 
 Role = Literal["system", "user", "assistant"]
-StopReason = Literal["stop", "length"]
+StopReason = Literal["stop", "length", "filtered"]
+"""filtered: a filter of its provider left no reply."""
 
 
 @dataclass(frozen=True)

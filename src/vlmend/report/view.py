@@ -19,6 +19,7 @@ from vlmend.core.images import Image
 from vlmend.core.jsontext import plain
 from vlmend.core.measures import Measure
 from vlmend.core.metrics.paired import Paired
+from vlmend.core.verdicts import UNREAD
 from vlmend.errors import SampleError, UsageError
 from vlmend.report import charts
 from vlmend.report.compare import Run, comparison, read_run
@@ -150,7 +151,7 @@ def _about(folder: Path, run: Run) -> dict[str, Any]:
         "mends": [_mend(mend) for mend in run.card.mends],
         "suites": suites,
         "n": len(run.samples) + len(measured),
-        "unscored": sum(sample["label"] == "unscored" for sample in run.samples)
+        "unscored": sum(sample["label"] in UNREAD for sample in run.samples)
         + sum(not sample.get("values") and not sample.get("label") for sample in measured),
         "seed": run.card.seed,
         "judges": list(dict.fromkeys(judges)),
@@ -307,7 +308,7 @@ def _reply(sample: Mapping[str, Any], judge: str, hit: frozenset[str], text: boo
          "score": v.get("scores", {}).get(v["label"])}
         for name, v in said.items()
     ]  # fmt: skip
-    scored = [verdict["label"] for verdict in verdicts if verdict["label"] != "unscored"]
+    scored = [verdict["label"] for verdict in verdicts if verdict["label"] not in UNREAD]
     return {
         "label": sample["label"],
         "reply": sample.get("reply", "") if text else None,

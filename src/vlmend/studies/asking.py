@@ -19,7 +19,7 @@ from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.stats import PairedTest, mcnemar
 from vlmend.core.targets import ChatStates
-from vlmend.core.verdicts import Judge, JudgeKind
+from vlmend.core.verdicts import UNREAD, Judge, JudgeKind
 from vlmend.errors import UsageError
 
 __all__ = ["BATCH", "Asker", "Panel", "changed", "names_of", "panel"]
@@ -101,5 +101,5 @@ def names_of(judges: Sequence[Judge]) -> str:
 def changed(before: Sequence[Answer], after: Sequence[Answer], hit: Collection[str]) -> PairedTest:
     """Exact McNemar on the answers that both scored; `hit` are the verdicts that count."""
     first = {answer.id: answer.label for answer in before}
-    pairs = [(first[a.id], a.label) for a in after if a.id in first and "unscored" not in (first[a.id], a.label)]
+    pairs = [(first[a.id], a.label) for a in after if a.id in first and not UNREAD & {first[a.id], a.label}]
     return mcnemar([b in hit for b, _ in pairs], [a in hit for _, a in pairs])

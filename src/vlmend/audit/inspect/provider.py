@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inspect_ai.model import (
     ChatCompletionChoice,
@@ -28,7 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from vlmend import registry
-from vlmend.core.conversation import Conversation, Sampling, Turn
+from vlmend.core.conversation import Conversation, Sampling, StopReason, Turn
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatTarget, Target
@@ -40,6 +40,11 @@ from vlmend.models.loading.target import open_target
 __all__ = ["BATCH_SIZE", "Local", "VlmendAPI"]
 
 BATCH_SIZE = 32
+
+STOPS: dict[StopReason, Literal["stop", "max_tokens", "content_filter"]] = {
+    "stop": "stop", "length": "max_tokens", "filtered": "content_filter",
+}  # fmt: skip
+"""Why a reply ended, in Inspect's words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +99,9 @@ class VlmendAPI(ModelAPI):
         asked = self.local.batcher.submit(self._chat, to_conversation(input), sampling)
         reply = await asyncio.wrap_future(asked)
         message = ChatMessageAssistant(content=reply.text, model=self.model_name, source="generate")
-        stop = "stop" if reply.stop == "stop" else "max_tokens"
         return ModelOutput(
             model=self.model_name,
-            choices=[ChatCompletionChoice(message=message, stop_reason=stop)],
+            choices=[ChatCompletionChoice(message=message, stop_reason=STOPS[reply.stop])],
             usage=ModelUsage(
                 input_tokens=reply.prompt_tokens,
                 output_tokens=reply.new_tokens,

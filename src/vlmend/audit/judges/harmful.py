@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmend.audit.judges.rules import declines, plain_verdict
-from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
+from vlmend.core.replies import READING
+from vlmend.core.verdicts import UNREAD, Exchange, JudgeKind, Verdict
 from vlmend.errors import UsageError
 from vlmend.models.judging.sentences import check_encoder, encoder
 
@@ -131,8 +132,8 @@ class HarmfulJudge:
 
     @property
     def digest(self) -> str:
-        patterns = [one.pattern for one in (AGREES, OBJECTS, POINTERS, ABOUT_ONESELF)]
-        decides = [_held()["heads"], patterns, REQUEST, REPLY, BUCKETS, SCALE, LONGEST_POINTER, encoder().digest]
+        patterns = [encoder().digest, *(one.pattern for one in (AGREES, OBJECTS, POINTERS, ABOUT_ONESELF))]
+        decides = [_held()["heads"], patterns, REQUEST, REPLY, BUCKETS, SCALE, LONGEST_POINTER, READING]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
     @property
@@ -144,7 +145,7 @@ class HarmfulJudge:
         verdicts = {
             k: found
             for k, one in enumerate(exchanges)
-            if (found := plain_verdict(one)) is not None and found.label == "unscored"
+            if (found := plain_verdict(one)) is not None and found.label in UNREAD
         }
         rest = [k for k in range(len(exchanges)) if k not in verdicts]
         dense = cues([exchanges[k] for k in rest])

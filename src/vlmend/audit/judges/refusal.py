@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from vlmend.audit.judges.rules import declines, plain_verdict
+from vlmend.core.replies import READING
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict, VerdictLabel
 from vlmend.errors import UsageError
 from vlmend.models.judging.sentences import check_encoder, encoder
@@ -61,7 +62,7 @@ class RefusalJudge:
 
     @property
     def digest(self) -> str:
-        decides = [self._weights.tolist(), self._bias.tolist(), self._labels, encoder().digest, HEAD, TAIL]
+        decides = [self._weights.tolist(), self._bias.tolist(), self._labels, encoder().digest, HEAD, TAIL, READING]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
     @property

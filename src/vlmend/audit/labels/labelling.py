@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmend.audit.suite import question_suite
 from vlmend.core.files import append
+from vlmend.core.replies import spoken
 from vlmend.core.samples import read_samples
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, UsageError
@@ -242,7 +243,11 @@ def judged_samples(run: Path, suites: Sequence[str] = ()) -> list[Sample]:
     if missing or not judged:
         what = f"no judged replies of {', '.join(missing)}" if missing else "no suite whose replies a judge reads"
         raise UsageError(f"{run} holds {what}.", f"It holds: {', '.join(judged) or 'suites with known answers only'}.")
-    return [_sample(row) for row in rows if row["suite"] in wanted and row["reply"].strip() and not row.get("problem")]
+    return [
+        _sample(row)
+        for row in rows
+        if row["suite"] in wanted and (spoken(row["reply"]) or "").strip() and not row.get("problem")
+    ]
 
 
 def label_file(run: Path, name: str) -> Path:
@@ -315,7 +320,8 @@ def _sample(row: dict[str, Any]) -> Sample:
     verdicts: dict[str, Any] = row.get("verdicts") or {question_suite(row["suite"]).judge_id: row}
     labels = {judge: str(verdict["label"]) for judge, verdict in verdicts.items()}
     return Sample(
-        row["suite"], row["group"], row["condition"], row["prompt"], row["reply"], row.get("image"), labels
+        row["suite"], row["group"], row["condition"], row["prompt"], spoken(row["reply"]) or "", row.get("image"),
+        labels,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from vlmend.core.measures import Measure, behind
 from vlmend.core.metrics.resampling import paired_bootstrap, sign_flip
 from vlmend.core.metrics.stats import Interval, holm, mcnemar, paired_difference
+from vlmend.core.verdicts import UNREAD
 
 __all__ = ["Evidence", "Observed", "Paired", "evidence_of", "paired_tests"]
 
@@ -86,7 +87,7 @@ def evidence_of(rows: Sequence[Measure], samples: Mapping[str, Sequence[Observed
         here = [sample for sample in samples.get(row.suite, ()) if behind(row, sample)]
         match row.compared:
             case "share":
-                scored = [(s, float(s.label in row.hit)) for s in here if s.label not in ("", "unscored")]
+                scored = [(s, float(s.label in row.hit)) for s in here if s.label not in ("", *UNREAD)]
                 alone = len({s.key for s, _ in scored}) == len({s.cluster for s, _ in scored}) == len(scored)
                 units = {s.key: hit for s, hit in scored} if alone else {}
             case "mean":

@@ -35,7 +35,7 @@ __all__ = ["FILTERED", "Dialect", "Endpoint", "NoAnswer", "Wire"]
 PATH = "/chat/completions"
 
 FILTERED = "I'm sorry, but I can't help with that. [The provider's content filter stopped this.]"
-"""The reply where a filter of the provider left none: whoever asks is refused, so judges must see a refusal."""
+"""The reply where a filter of the provider left none: whoever asks is refused, and no judge has to read it."""
 
 FILTER_CODES = {"content_filter", "content_policy_violation"}
 BUSY = {408, 425, 429}
@@ -280,7 +280,7 @@ def _read(answered: httpx.Response, text: str) -> Reply:
     status = answered.status_code
     refused = _refused(text)
     if refused is not None and _filtered(refused):
-        return Reply(FILTERED, "stop", 0, 0, 0.0)
+        return Reply(FILTERED, "filtered", 0, 0, 0.0)
     if status != 200 or refused is not None:
         said = refused.message if refused is not None else text or answered.headers.get("location", "")
         spent = refused is not None and refused.code == "insufficient_quota"
@@ -324,7 +324,7 @@ def _reply(answer: _Answer) -> Reply:
     elif content is None:
         raise NoAnswer(f"an answer without content (it ended with {ended!r})", again=True)
     usage = answer.usage or _Usage()
-    stop: StopReason = "length" if ended == "length" else "stop"
+    stop: StopReason = "filtered" if text == FILTERED else "length" if ended == "length" else "stop"
     return Reply(text.strip(), stop, usage.prompt_tokens or 0, usage.completion_tokens or 0, 0.0)
 
 

@@ -75,6 +75,7 @@ class OverRefusal(Suite):
                 rows += [
                     self.row("refusal_rate", name, here, DECLINED, "lower", seed, against=against),
                     self.row("off_topic_rate", name, here, {"off_topic"}, "lower", seed, compared=False),
+                    *self.readability_rows(name, here, seed),
                 ]
         return rows
 

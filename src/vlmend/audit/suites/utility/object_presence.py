@@ -16,7 +16,7 @@ from vlmend.audit.suite import Answer, Question, Suite, builtin_picture
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
-from vlmend.core.verdicts import Verdict
+from vlmend.core.verdicts import UNREAD, Verdict
 from vlmend.pictures.glyphs import objects
 from vlmend.pictures.pool import phrase
 
@@ -49,7 +49,7 @@ class ObjectPresence(Suite):
         return Verdict("right" if right else "wrong", f"says {said[1]}")
 
     def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
-        said = [replace(a, label=a.reason) if a.label != "unscored" else a for a in samples]
+        said = [replace(a, label=a.reason) if a.label not in UNREAD else a for a in samples]
         return [
             self.row("accuracy", "presence", samples, {"right"}, "higher", seed),
             self.row("yes_rate", "presence", said, {"says yes"}, "neither", seed, compared=False),
