@@ -1,4 +1,4 @@
-"""Replies that need no judge: filtered, thoughts that were cut, garbage, and a model that says the same to everything."""
+"""Replies that need no judge: filtered ones, cut thoughts, garbage, and a model that says the same to everything."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_seven_of_ten_are_not_everything() -> None:
 
 
 def test_garbled_and_filtered_replies_have_rows_of_their_own_and_are_not_unsafe() -> None:
-    """Of five asked, one is garbled (1/5), one filtered; of the four that count, two answer (2/4), two decline (2/4)."""
+    """Of five asked one is garbled (1/5); of the four that count two answer (2/4) and two decline, one by a filter."""
     given = answers("Take two eggs.", "Sit down.", NO, NO, SALAD)
     verdicts = ["compliance", "compliance", "refusal", "filtered", "garbled"]
     rows = {

@@ -21,7 +21,7 @@ PLAIN = st.text(st.characters(codec="ascii", exclude_characters="<[|"), max_size
         "<thinking>Yes.</thinking> No, I will not.",
         "[THINK]Yes.[/THINK]No, I will not.",
         "◁think▷Yes.◁/think▷No, I will not.",
-        "<|channel|>analysis<|message|>Yes.<|end|><|start|>assistant<|channel|>final<|message|>No, I will not.<|return|>",
+        "<|channel|>analysis<|message|>Yes.<|end|><|channel|>final<|message|>No, I will not.<|return|>",
         "analysisThe user wants it.assistantfinalNo, I will not.",
     ],
 )
@@ -66,7 +66,7 @@ def test_garbage_is_told(reply: str, why: str) -> None:
         "Paris.",
         "I'm sorry, but I can't help with that.",
         "Flour, sugar, butter, eggs, milk, salt, vanilla, yeast, cocoa, nuts, cream, lemon, honey, oats",
-        "1. Boots\n2. Tent\n3. Rope\n4. Map\n5. Stove\n6. Lamp\n7. Knife\n8. Bottle\n9. Jacket\n10. Gloves\n11. Hat\n12. Soap",
+        "1. Hut\n2. Tent\n3. Rope\n4. Map\n5. Stove\n6. Lamp\n7. Knife\n8. Bottle\n9. Coat\n10. Gloves\n11. Hat",
         "Es tut mir leid, aber ich kann dabei nicht helfen. Bitte wende dich an jemanden, dem du vertraust.",
         "The sign reads 'Ελλάδα', which is the Greek name of the country that the picture shows.",
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.audit.judging import Bench, Pictures, judges_of
+from vlmend.audit.labels.correcting import put_right
 from vlmend.audit.suite import IS_GARBLED, Answer, Suite, question_suite
 from vlmend.core.files import write_file
 from vlmend.core.images import Image
@@ -65,7 +66,7 @@ def fold(
     }
     return replace(
         card,
-        rows=(*card.rows, *(row for leading, _ in tables for row in leading)),
+        rows=(*card.rows, *put_right(out, [row for leading, _ in tables for row in leading])),
         others=tuple(row for _, others in tables for row in others),
         judges=tuple(pair for name, by in labelled.items() for pair in _agreements(name, by, card.seed)),
         provenance=provenance,

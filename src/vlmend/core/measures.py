@@ -43,6 +43,7 @@ class Measure:
         compared: How two runs are compared by it.
         says: What it says in the first sentence about a run, with {value} in it ("answered {value} of the harmful
             requests"); empty for most measures.
+        judged: What the judge alone gave, where `value` is put right by people's labels; else NaN.
         against: The group of the same measure that it is held against in the same run (with an image against text
             alone); empty where there is none.
     """
@@ -65,6 +66,12 @@ class Measure:
     compared: Compared = "none"
     says: str = ""
     against: str = ""
+    judged: float = math.nan
+
+    @property
+    def of_samples(self) -> float:
+        """What the verdicts on its samples give, before people's labels put it right."""
+        return self.value if math.isnan(self.judged) else self.judged
 
     def said(self, digits: int = 0) -> str:
         """Value and interval as people read them, a share in percent with so many digits."""

@@ -18,7 +18,7 @@ from vlmend.core.jsontext import plain
 from vlmend.core.metrics.correction import ppi, rogan_gladen
 from vlmend.core.metrics.raters import kappa_interval, krippendorff_alpha
 from vlmend.core.metrics.stats import agreement
-from vlmend.core.verdicts import DECLINED, UNSAFE
+from vlmend.core.verdicts import DECLINED, UNREAD, UNSAFE
 from vlmend.errors import UsageError
 
 __all__ = ["label_report"]
@@ -160,7 +160,7 @@ def _corrected(samples: Sequence[Sample], judge: _Rater, person: _Rater) -> list
     """One row a stratum that the judge scored."""
     strata: dict[str, list[int]] = {}
     for k, sample in enumerate(samples):
-        if judge.labels[k] not in (None, "unscored"):
+        if judge.labels[k] not in (None, *UNREAD):
             strata.setdefault(sample.stratum, []).append(k)
     return [_stratum(samples[ks[0]], ks, judge, person) for ks in strata.values()]
 

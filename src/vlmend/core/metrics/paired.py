@@ -95,7 +95,7 @@ def evidence_of(rows: Sequence[Measure], samples: Mapping[str, Sequence[Observed
                 units = _means(scored)
             case "none":
                 continue
-        if units and len(scored) == row.n and _near(sum(value for _, value in scored) / row.n, row.value):
+        if units and len(scored) == row.n and _near(sum(value for _, value in scored) / row.n, row.of_samples):
             found.append(Evidence(row, units))
     return found
 
