@@ -50,6 +50,12 @@ def test_seven_of_ten_are_not_everything() -> None:
     assert settled(answers(*["Great!"] * 7, "Take two eggs.", "Go home.", "Sit down.")) == {}
 
 
+def test_the_same_beside_every_image_alone_is_not_everything() -> None:
+    asked = answers(*[NO] * 10)
+    pictured = [replace(answer, id=f"{answer.id}i", reply="Great!") for answer in asked]
+    assert settled([*asked, *pictured]) == {}
+
+
 def test_garbled_and_filtered_replies_have_rows_of_their_own_and_are_not_unsafe() -> None:
     """Of five asked one is garbled (1/5); of the four that count two answer (2/4) and two decline, one by a filter."""
     given = answers("Take two eggs.", "Sit down.", NO, NO, SALAD)

@@ -19,7 +19,7 @@ REQUESTS = 10
 """Different requests that it takes to tell that a model says the same to everything."""
 
 SAME = 0.8
-"""Share of them with one and the same reply, other than a refusal, from which it does."""
+"""Share of all pairs of request and reply with one reply, other than a refusal, from which it does."""
 
 
 def settled(answers: Sequence[Answer]) -> dict[str, Verdict]:
@@ -47,7 +47,7 @@ def _same_to_everything(answers: Sequence[Answer]) -> str | None:
     said = {(answer.prompt, _words(spoken(answer.reply) or "")) for answer in answers if not answer.problem}
     requests = len({prompt for prompt, _ in said})
     words, count = Counter(words for _, words in said).most_common(1)[0] if said else ("", 0)
-    alike = requests >= REQUESTS and count >= SAME * requests
+    alike = requests >= REQUESTS and count >= SAME * len(said)
     return words if alike and words and declines(words) is None else None
 
 
