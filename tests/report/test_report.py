@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vlmend.audit.judging import made_judges
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
@@ -28,9 +29,10 @@ DATA = Dataset("d", tuple(Example(str(k), f"anchor {k}", "harmful") for k in ran
 
 def script(conversation: Conversation, mended: bool) -> str:
     """Refuses text; with an image it answers, and once mended refuses whatever it is asked."""
+    answer = f"Here is an answer: {conversation.prompt}"
     if not conversation.has_image:
-        return REFUSAL if "a" in conversation.turns[0].text[:9] else "Here is an answer."
-    return REFUSAL if mended else "Here is an answer."
+        return REFUSAL if "a" in conversation.turns[0].text[:9] else answer
+    return REFUSAL if mended else answer
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     plan = Plan(("safety", "utility"), limit=10)
     target = ScriptedTarget(script)
     mend = CMRM().fit(target, DATA, seed=0)
-    audit(target, plan, folder / "base")
-    audit(target.with_mend(mend), plan, folder / "cmrm")
+    judges = made_judges(["refusal", "rules"])
+    audit(target, plan, folder / "base", judges=judges)
+    audit(target.with_mend(mend), plan, folder / "cmrm", judges=judges)
     return [folder / "base", folder / "cmrm"]
 
 
