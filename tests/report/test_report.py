@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     plan = Plan(("safety", "utility"), limit=10)
     target = ScriptedTarget(script)
     mend = CMRM().fit(target, DATA, seed=0)
-    judges = made_judges(["refusal", "rules"])
+    judges = made_judges(["rules", "refusal"])
     audit(target, plan, folder / "base", judges=judges)
     audit(target.with_mend(mend), plan, folder / "cmrm", judges=judges)
     return [folder / "base", folder / "cmrm"]
