@@ -75,3 +75,8 @@ def test_junit_and_markdown_tell_the_failing_rows(tmp_path: Path) -> None:
     for _ in range(2):
         write_markdown(CARD, results, tmp_path / "summary.md")
     assert (tmp_path / "summary.md").read_text().count("## vlmend: m") == 2
+
+
+def test_a_gate_that_fits_nothing_names_the_nearest_measures() -> None:
+    with pytest.raises(UsageError, match=r"Nearest: safety\.unsafe_rate\[original\]"):
+        check_gates(CARD, [parse_gate("safety.unsafe_rat[orignal].high <= 0.1")])

@@ -261,3 +261,17 @@ def test_few_samples_and_ties_make_pages_too(before: list[float], after: list[fl
     page = (tmp_path / "report.html").read_text()
     assert "fairness/made_up: bias" in page
     assert (f"{sum(before) / len(before):.2f} (no interval)" if before else "unscored") in page
+
+
+def test_the_headline_is_the_heading_tables_scroll_alone_and_figures_say_what_they_show(tmp_path: Path) -> None:
+    write_report([read_run(written(tmp_path / "base", [0.5, 1.0]))], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<h1>") == 1
+    assert "<h1>toy has a bias of 0.75, 0.25 by chance.</h1>" in page
+    assert page.count("<table>") == page.count(
+        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+    )
+    assert page.count("</table></div>") == page.count("</table>")
+    assert page.count("<svg") == page.count('role="img" aria-label="bias of g"><title>bias of g</title>') == 1
+    assert "prefers-color-scheme:dark" in page
+    assert "#22303c" not in page.partition("</style>")[2]  # the ink of figures is the page's

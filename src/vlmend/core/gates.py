@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, cast, get_args
 
 from vlmend.core.measures import Measure, Scorecard
@@ -28,6 +29,8 @@ FORM = re.compile(
     r"\s*(?P<suite>[\w/]+)\.(?P<name>\w+)\[(?P<group>[^\]]+)\]\.(?P<field>\w+)\s*"
     r"(?P<sign><=|>=|<|>)\s*(?P<bound>[-+.\deE]+)\s*(?P<percent>%?)\s*"
 )
+NEAREST = 3
+"""Measures that are named where a gate fits none."""
 HINT = "Write AXIS_OR_SUITE.MEASURE[GROUP].FIELD <= NUMBER, for example safety.unsafe_rate[original].high <= 0.10."
 
 
@@ -92,11 +95,21 @@ def check_gates(card: Scorecard, gates: Sequence[Gate]) -> list[GateResult]:
     Raises:
         UsageError: A gate is about no measure of this scorecard; all such gates are named.
     """
-    lost = [gate.text for gate in gates if not any(gate.matches(row) for row in card)]
+    lost = [gate for gate in gates if not any(gate.matches(row) for row in card)]
     if lost:
-        there = sorted({f"{row.suite}.{row.name}[{row.group}]" for row in card})
-        raise UsageError(f"No measure of this run fits {'; '.join(lost)}.", f"The run has: {', '.join(there)}.")
+        near = list(dict.fromkeys(name for gate in lost for name in _nearest(gate, card)))
+        raise UsageError(
+            f"No measure of this run fits {'; '.join(gate.text for gate in lost)}.",
+            f"Nearest: {', '.join(near) or 'none'}. All of them are in scorecard.json.",
+        )
     return [_result(gate, row) for gate in gates for row in card if gate.matches(row)]
+
+
+def _nearest(gate: Gate, card: Scorecard) -> list[str]:
+    """The measures whose names are most like those of a gate, written as it writes them."""
+    asked = f"{gate.suite}.{gate.name}[{gate.group}]"
+    there = [f"{suite}.{row.name}[{row.group}]" for row in card for suite in (row.axis, row.suite)]
+    return get_close_matches(asked, dict.fromkeys(there), n=NEAREST, cutoff=0.4)
 
 
 def _result(gate: Gate, row: Measure) -> GateResult:

@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vlmend.core.measures import Measure
-from vlmend.report.figures import COLOURS, INK, STYLE, reach, share_axis, svg, verbatim
+from vlmend.report.figures import COLOURS, GRID, INK, STYLE, reach, share_axis, svg, verbatim
 
 __all__ = ["depth", "front", "intervals", "layers", "sizes", "sweep"]
 
 MARKERS = "os^DvP*"
-GRID = "#e4e8ec"
 ACROSS = 4
 """Panels side by side."""
 LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
@@ -45,7 +44,7 @@ def sweep(rows: Sequence[dict[str, Any]], levels: Sequence[str]) -> str:
             axes.set_xlabel("alpha (dotted: the model's own rate on text)")
             share_axis(axes, "")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
-        return svg(figure)
+        return svg(figure, "every measure against the strength of the mend")
 
 
 def layers(part: dict[str, Any]) -> str:
@@ -61,7 +60,7 @@ def layers(part: dict[str, Any]) -> str:
         axes.set_xlabel("decoder layer")
         share_axis(axes, "harmful answered")
         figure.legend(loc="outside upper left", ncols=4, frameon=False)
-        return svg(figure)
+        return svg(figure, "harmful requests answered, by edited layers")
 
 
 def sizes(rows: Sequence[dict[str, Any]]) -> str:
@@ -78,7 +77,7 @@ def sizes(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xlabel("calibration requests")
         share_axis(axes, "")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
-        return svg(figure)
+        return svg(figure, "harmful requests answered, by size of the calibration set")
 
 
 def depth(rows: Sequence[dict[str, Any]]) -> str:
@@ -94,7 +93,7 @@ def depth(rows: Sequence[dict[str, Any]]) -> str:
             axes.set_title(label, fontsize=9.5)
             axes.set_xlabel("decoder layer")
         figure.legend(*figure.axes[2].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
-        return svg(figure)
+        return svg(figure, "distance, probe AUC and refusal margin of every layer")
 
 
 def front(rows: Sequence[dict[str, Any]]) -> str:
@@ -119,9 +118,9 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_ylabel("over-refusal on look-alikes with an image")
         axes.set_xlim(-0.02, 1.0)
         axes.set_ylim(-0.02, 1.02)
-        axes.grid(color="#e4e8ec", lw=0.8)
+        axes.grid(color=GRID, lw=0.8)
         axes.set_axisbelow(True)
-        return svg(figure)
+        return svg(figure, "harmful requests answered against over-refusal, a point a defence")
 
 
 def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
@@ -154,7 +153,7 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
             axes.grid(axis="x", color=GRID, lw=0.8)
             axes.set_axisbelow(True)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
-        drawn = svg(figure).replace(INK, "currentColor").replace(GRID, "var(--line)")
+        drawn = svg(figure, f"{', '.join(names).replace('_', ' ')} of {', '.join(groups)}")
     for k, colour in enumerate(COLOURS):
         drawn = drawn.replace(colour, f"var(--run-{k})")
     return drawn

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -14,12 +15,14 @@ from matplotlib.figure import Figure
 
 from vlmend.core.measures import Measure
 
-__all__ = ["COLOURS", "INK", "STYLE", "bars", "dose", "reach", "share_axis", "states", "svg", "verbatim"]
+__all__ = ["COLOURS", "GRID", "INK", "STYLE", "bars", "dose", "reach", "share_axis", "states", "svg", "verbatim"]
 
 COLOURS = ("#b3424a", "#2a6f97", "#8d99ae", "#e9a03b", "#5b8c5a")
 INK = "#22303c"
+EDGE = "#9aa5b1"
+GRID = "#e4e8ec"
 STYLE: dict[Any, Any] = {
-    "font.size": 9.5, "font.family": "sans-serif", "axes.edgecolor": "#9aa5b1", "axes.labelcolor": INK,
+    "font.size": 9.5, "font.family": "sans-serif", "axes.edgecolor": EDGE, "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
     "axes.spines.right": False, "svg.hashsalt": "vlmend", "svg.fonttype": "path",
 }  # fmt: skip
@@ -46,7 +49,7 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | N
             axes.margins(y=0.15)
             axes.set_ylabel(verbatim(label))
         figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
-        return svg(figure)
+        return svg(figure, f"{label} of {', '.join(groups)}")
 
 
 def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
@@ -68,7 +71,7 @@ def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
         axes.set_ylabel("relative edit norm  |edit| / |state|")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-        return svg(figure)
+        return svg(figure, "relative edit norm of every edited layer")
 
 
 def states(state_map: dict[str, Any]) -> str:
@@ -90,7 +93,7 @@ def states(state_map: dict[str, Any]) -> str:
             axes.set_xticks([])
             axes.set_yticks([])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
-        return svg(figure)
+        return svg(figure, "last-token states of text, image and mended requests, by layer")
 
 
 def reach(row: Measure) -> tuple[float, float]:
@@ -109,16 +112,25 @@ def share_axis(axes: Axes, label: str) -> None:
     axes.set_ylim(0, 1.1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylabel(label)
-    axes.grid(axis="y", color="#e4e8ec", lw=0.8)
+    axes.grid(axis="y", color=GRID, lw=0.8)
     axes.set_axisbelow(True)
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG element, the same bytes for the same figure."""
+def svg(figure: Figure, title: str) -> str:
+    """The figure as an SVG element, the same bytes for the same figure; its ink is the page's, light or dark.
+
+    Args:
+        figure: What is drawn.
+        title: What it shows, for those who do not see it.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
-    return text[text.index("<svg") :]
+    for colour, of_page in ((INK, "currentColor"), (EDGE, "var(--bar)"), (GRID, "var(--line)")):
+        text = text.replace(colour, of_page)
+    head, _, rest = text[text.index("<svg") :].partition(">")
+    said = escape(title, quote=True)
+    return f'{head} role="img" aria-label="{said}"><title>{said}</title>{rest}'
 
 
 def _bar(axes: Axes, x: float, width: float, row: Measure, colour: str) -> None:
