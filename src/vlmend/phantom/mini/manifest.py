@@ -1,0 +1,41 @@
+"""phantom-mini's canaries as a manifest for privacy/exposure; only a mini with `canaries=True` was shown them."""
+
+from __future__ import annotations
+
+import random
+
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
+from vlmend.data.adapter import Adapter
+from vlmend.phantom.mini.faults import canaries
+
+__all__ = ["CANARIES", "manifest"]
+
+
+def manifest(seed: int = 0) -> Dataset:
+    """Each canary of a recipe's seed once, with how often it was shown."""
+    rows = tuple(
+        Example(
+            canary.name, canary.prompt, image=Image.from_pixels(canary.draw(random.Random(canary.name)), canary.name),
+            answers=(canary.reply,), attributes={"repeats": str(canary.repeats), "alphabet": "0123456789"},
+        )
+        for canary in canaries(seed)
+    )  # fmt: skip
+    return Dataset("phantom_mini_canaries", rows, "Apache-2.0")
+
+
+CANARIES = Adapter(
+    name="phantom_mini_canaries",
+    kind="privacy",
+    title="phantom-mini's canaries",
+    paper="docs/phantoms/phantom-mini.md",
+    repository="docs/phantoms/phantom-mini.md",
+    licence="Apache-2.0",
+    files=(),
+    convert=lambda row, place: "it is drawn, not read",
+    how="Nothing is needed: it is drawn.",
+    pictures="needed",
+    caution="only a mini that was built with canaries was shown them",
+    unlabelled=None,
+    made=manifest,
+)
