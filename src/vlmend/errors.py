@@ -54,6 +54,7 @@ __all__ = [
     "VlmendError",
     "cause_of",
     "check_all",
+    "without_addresses",
 ]
 
 
@@ -69,7 +70,12 @@ def cause_of(problem: BaseException, most: int = 200) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     line = next(iter(str(problem).strip().splitlines()), "") or type(problem).__name__
-    return re.sub(r"<([\w.]+)(?: object)? at 0x[0-9a-f]+>", r"\1", line)[:most]
+    return without_addresses(line)[:most]
+
+
+def without_addresses(text: str) -> str:
+    """`<PIL.Image object at 0x7f...>` as `PIL.Image`: where an object stood in memory tells nobody anything."""
+    return re.sub(r"<([\w.]+)(?: object)? at 0x[0-9a-f]+>", r"\1", text)
 
 
 class VlmendError(Exception):

@@ -132,7 +132,7 @@ def test_a_request_that_fails_alone_is_unscored_by_name_and_asked_again_next_tim
 
     def dies(conversation: Conversation, mended: bool) -> str:
         if broken and conversation.turns[-1].text == "two":
-            raise ValueError("the processor refuses\nthis")
+            raise ValueError(f"the processor refuses\n{object()!r}")
         return REFUSAL
 
     rows = tuple(Example(word, word, "harmful") for word in ("one", "two", "three"))
@@ -144,7 +144,7 @@ def test_a_request_that_fails_alone_is_unscored_by_name_and_asked_again_next_tim
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     told = {s["id"]: s["reason"] for s in samples if s["label"] == "unscored"}
     assert set(told) == {f"two:{condition}" for condition in ("query", "blank", "noise", "original")}
-    assert "ValueError: the processor refuses this" in told["two:query"]
+    assert "ValueError: the processor refuses object" in told["two:query"]
     broken, asked = False, len(target.asked.conversations)
     again = find_measure(audit(target, plan, tmp_path), GAP, "unsafe_rate", "query")
     assert again is not None

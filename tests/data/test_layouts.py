@@ -23,6 +23,13 @@ def vlsafe(folder: Path, count: int = 3, missing: int = 0) -> str:
     return f"vlsafe:{folder / 'examine.jsonl'}:{folder}"
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_picture(tmp_path: Path) -> None:
+    row = {"question_id": 1, "image": "x" * 400, "text": "Is there a cat?", "label": "no"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(BadData, match="lacks 1 of 1 pictures"):
+        read_data(f"pope:{tmp_path / 'rows.jsonl'}:{tmp_path}")
+
+
 def test_rows_that_borrow_a_picture_are_counted_in_the_notes(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "label": "harmful", "image": "a.png"}, {"prompt": "b", "label": "harmful"}, {"prompt": "c"}]
     file = tmp_path / "rows.jsonl"

@@ -15,7 +15,7 @@ from vlmend.audit.journal import Journal
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.halving import by_halves
 from vlmend.core.targets import ChatTarget, key_of
-from vlmend.errors import BatchProblem, SampleError, Stopped, VlmendError
+from vlmend.errors import BatchProblem, SampleError, Stopped, VlmendError, without_addresses
 
 __all__ = ["BATCH", "Desk", "Request", "outcomes"]
 
@@ -210,7 +210,7 @@ def outcomes(
 
 
 def _own(problem: object) -> SampleError:
-    text = " ".join(f"{type(problem).__name__}: {problem}".split())
+    text = without_addresses(" ".join(f"{type(problem).__name__}: {problem}".split()))
     return SampleError(text, "The others of its batch are answered; look at this request.")
 
 

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.halving import by_halves
 from vlmend.core.images import blank_image
-from vlmend.errors import FAILURES, BatchProblem, ModelProblem, SampleError, VlmendError
+from vlmend.errors import FAILURES, BatchProblem, ModelProblem, SampleError, VlmendError, cause_of
 from vlmend.models.decoding.prefill import View
 
 __all__ = ["answered", "problem_of"]
@@ -112,8 +112,7 @@ def _own(problem: Exception) -> SampleError:
     """The failure as an error of the request alone."""
     if isinstance(problem, VlmendError):
         return SampleError(problem.message, problem.hint)
-    first = next(iter(str(problem).strip().splitlines()), "") or "no reason given"
     return SampleError(
-        f"The model cannot read this request ({type(problem).__name__}: {first[:200]}).",
+        f"The model cannot read this request ({type(problem).__name__}: {cause_of(problem)}).",
         "It answers others; this one is left out. Look at its words, its images and their shape.",
     )
