@@ -43,10 +43,7 @@ MEASURES: dict[str, tuple[Better, Unit]] = {
     "group_probe": ("lower", "share"),
 }  # fmt: skip
 
-SAYS = {
-    ("cosine_gap", "directed"): "puts texts nearer to pictures of the expected group by a cosine of {value}",
-    ("group_probe", PICTURES): "gives away the group in {value} of its embeddings of pictures",
-}
+SAYS = {("cosine_gap", "directed"): "puts texts nearer to pictures of the expected group by a cosine of {value}"}
 
 Array = npt.NDArray[np.float64]
 
