@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from vlmend.models.checkup.checks import Finding, checkup, constant_view
+from vlmend.models.checkup.outside import checkup_dual, checkup_replies
 from vlmend.models.vlm import VLM
-from vlmend.testing import full_digest, hook_count, tiny_vlm
+from vlmend.testing import ScriptedTarget, full_digest, hook_count, tiny_clip, tiny_vlm
 from vlmend.testing.fakes import TEMPLATE
 
 
@@ -143,3 +144,22 @@ def test_a_model_whose_rows_depend_on_their_company_is_found_out() -> None:
 def test_the_constant_view_edits_every_block_and_token(tiny: VLM) -> None:
     edits = constant_view(tiny).edits
     assert [(edit.site.layer, edit.tokens, edit.when) for edit in edits] == [(k, "all", "always") for k in range(4)]  # type: ignore[union-attr]
+
+
+def test_a_dual_encoder_is_tried_too() -> None:
+    findings = checkup_dual(tiny_clip())
+    assert [one.name for one in findings] == [
+        "kind",
+        "images change the answer",
+        "batch and single agree",
+        "ranks texts",
+    ]
+    assert [one.ok for one in findings] == [None, True, True, True]
+
+
+def test_a_model_that_gives_replies_alone_is_tried_as_text_beside_an_image_and_after_a_system_turn() -> None:
+    names = ["answers", "image taken", "system turn"]
+    assert [(one.name, one.ok) for one in checkup_replies(ScriptedTarget(lambda *_: "red"))[1:]] == [
+        (name, True) for name in names
+    ]
+    assert [one.ok for one in checkup_replies(ScriptedTarget(lambda *_: ""))[1:]] == [False] * 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from vlmend.cli.options import Json, LoadOptions, app, opened_chat, with_loading
+from vlmend.cli.options import ApiBase, Json, LoadOptions, app, opened, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import VlmendError
 from vlmend.printing import err_console, machine, out_console, print_json, show_rows, show_runs
@@ -134,11 +134,12 @@ def list_(
 def doctor(
     model: Annotated[str | None, typer.Argument(help="Also load this model, say what was found and try it.")] = None,
     loading: LoadOptions = LoadOptions(),
+    api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
     """Say what this machine has, what a model is made of, and what works with it."""
     found = machine()
-    findings, code = ([], 0) if model is None else _examined(model, loading)
+    findings, code = ([], 0) if model is None else _examined(model, loading, api_base)
     if as_json:
         told = {"model": model, "findings": [asdict(one) for one in findings]} if model else {}
         print_json("doctor", found | told)
@@ -156,15 +157,23 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _examined(model: str, loading: LoadOptions) -> tuple[list[Finding], int]:
+def _examined(model: str, loading: LoadOptions, api_base: str | None) -> tuple[list[Finding], int]:
     """The check-up of a model, and the exit code: that of the error where it does not even load."""
+    from vlmend.core.targets import ChatTarget, DualTarget
     from vlmend.export.checkpoint.refusals import refusals
     from vlmend.models.checkup.checks import Finding, checkup, constant_view
+    from vlmend.models.checkup.outside import checkup_dual, checkup_replies
+    from vlmend.models.vlm import VLM
 
     try:
-        vlm = opened_chat(model, loading, "doctor")
+        vlm = opened(model, loading, api_base)
     except VlmendError as problem:
         return [Finding("structure", "loads", str(problem), False)], problem.exit_code
+    if isinstance(vlm, DualTarget):
+        return checkup_dual(vlm), 0
+    if not isinstance(vlm, VLM):
+        assert isinstance(vlm, ChatTarget)
+        return checkup_replies(vlm), 0
     with err_console.status(f"trying {model}"):
         findings = checkup(vlm)
         try:
