@@ -23,7 +23,7 @@ from vlmend.core.targets import Access, DualTarget, Kind, problem_of
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import PHOTO, object_pictures
 
-__all__ = ["EPSILONS", "SUITE", "Adversarial"]
+__all__ = ["CLEAN", "EPSILONS", "SUITE", "Adversarial", "group_of"]
 
 ATTACK = "pgd"
 STEPS = 20
@@ -68,7 +68,7 @@ class Adversarial(SampleSuite[DualTarget]):
                 "Pass the folder that vlmend attack wrote, or no data: the suite then attacks the model itself.",
             )
         groups = {
-            group: [row for row in rows if _group(row) == group] for group in sorted(map(_group, rows), key=_order)
+            group: [row for row in rows if group_of(row) == group] for group in sorted(map(group_of, rows), key=_order)
         }
         return _named(subject, [row for of_group in groups.values() for row in of_group[:limit]], _classes(rows))
 
@@ -129,7 +129,7 @@ def _named(subject: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     right = {id(row): names[k] == row.answers[0] for row, k in zip(good, said, strict=True)}
     return [
         Sample(
-            f"{row.id}@{_group(row)}", _group(row), row.attributes.get("of", row.id), row.answers[0],
+            f"{row.id}@{group_of(row)}", group_of(row), row.attributes.get("of", row.id), row.answers[0],
             {"accuracy": float(right[id(row)]), f"accuracy{FLOOR}": 1 / len(names)} if id(row) in right else {},
             reason=bad.get(id(row), ""),
         )
@@ -137,7 +137,8 @@ def _named(subject: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     ]  # fmt: skip
 
 
-def _group(row: Example) -> str:
+def group_of(row: Example) -> str:
+    """`clean`, or the attack that made a row and its epsilon, such as `pgd 4/255`."""
     told = attributes_of_attack(row)
     return f"{told['attack']} {round(float(told['epsilon']) * 255)}/255" if told else CLEAN
 
