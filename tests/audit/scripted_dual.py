@@ -16,6 +16,7 @@ from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.core.targets import PairKind
+from vlmend.pictures.galleries import FRAMES
 
 SCALE = 20.0
 
@@ -104,7 +105,7 @@ def named_world(apart: float, seed: int, names: int = 40) -> tuple[ScriptedDual,
     """A picture of each of some named things near its name, and as many that are `apart` times less near to any."""
     generator = torch.Generator().manual_seed(seed)
     axes = torch.eye(names)
-    texts = {f"a photo of a thing {k}": axes[k] for k in range(names)}
+    texts = {frame.format(f"thing {k}"): axes[k] for k in range(names) for frame in FRAMES}
     images: dict[str, Tensor] = {}
     rows: list[Example] = []
     for k in range(2 * names):

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from tests.audit.scripted_dual import named_world
 
 from vlmend.audit.suites.robustness.ood import SUITE as OOD
@@ -78,3 +79,17 @@ def test_one_picture_of_a_kind_tells_nothing_apart_and_ends_nothing() -> None:
     assert (found["auroc", "mcm"].n, found["auroc", "mcm"].unscored) == (0, 41)
     assert math.isnan(found["auroc", "mcm"].value)
     assert (found["accepted", "known"].value, found["accepted", "known"].n) == (1.0, 40)
+
+
+def test_a_wording_that_tells_nothing_shows_as_spread_and_alike_wordings_as_none() -> None:
+    """With the last wording every name is the same text: its AUROC is about a half."""
+    target, data = named_world(20.0, 0)
+    same = {text: torch.ones(40) for text in target.texts if not text.startswith("a")}
+    for texts, least, most in (({}, 0.0, 0.0), (same, 0.2, 1.0)):
+        one = replace(target, texts={**target.texts, **texts})
+        found = {(row.name, row.group): row for row in OOD.measures(OOD.samples(one, data, None, seed=0), seed=0)}
+        for score in ("mcm", "max_logit"):
+            group = f"{score}, 5 wordings"
+            assert least <= found["auroc_spread", group].value <= most
+            mean, own = found["auroc", group].value, found["auroc", score].value
+            assert (mean < own - 0.03) if texts else (mean == pytest.approx(own))

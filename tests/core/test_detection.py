@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from vlmend.core.metrics.detection import auroc, detection, fpr_at, max_logit, mcm, threshold_keeping
+from vlmend.core.metrics.detection import auroc, detection, detection_over, fpr_at, max_logit, mcm, threshold_keeping
 from vlmend.errors import BadParameter
 
 scores = arrays(np.float64, st.integers(2, 30), elements=st.integers(0, 9).map(float))
@@ -84,3 +84,25 @@ def test_too_few_or_broken_scores_are_refused() -> None:
         detection([1.0], [1.0, 2.0], seed=0)
     with pytest.raises(BadParameter, match="finite"):
         detection([1.0, math.nan], [1.0, 2.0], seed=0)
+
+
+def test_several_wordings_give_their_mean_and_their_spread() -> None:
+    """The first wording tells all (AUROC 1, FPR 0), the second nothing right (0 and 1): halves on average, 1 apart."""
+    known = np.array([[2.0, 0.0], [3.0, 0.1], [4.0, 0.2]])
+    other = np.array([[0.0, 1.0], [0.1, 2.0], [0.2, 3.0]])
+    found = detection_over(known, other, seed=0)
+    assert {name: (one.mean.value, one.spread.value) for name, one in found.items()} == {
+        "auroc": (0.5, 1.0),
+        "fpr95": (0.5, 1.0),
+    }
+
+
+def test_one_wording_twice_does_not_spread_and_its_mean_is_its_own() -> None:
+    rng = np.random.default_rng(0)
+    known, other = rng.normal(1, 1, 60), rng.normal(0, 1, 40)
+    found = detection_over(np.stack([known] * 2, 1), np.stack([other] * 2, 1), seed=0)["auroc"]
+    assert found.spread.value == 0
+    assert math.isnan(found.spread.low)
+    alone = detection(known, other, seed=0).auroc
+    assert found.mean.value == pytest.approx(alone.value)
+    assert (found.mean.low, found.mean.high) == pytest.approx((alone.low, alone.high), abs=0.03)

@@ -16,11 +16,15 @@ from vlmend.pictures.glyphs import Glyph, objects, people
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
-    "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions", "shifted_objects",
+    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions",
+    "shifted_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
 """The frame of every text here."""
+
+FRAMES = (PHOTO, "a picture of a {}", "an image of a {}", "a {}", "{}")
+"""Other words for the same, to see how much a number hangs on them."""
 
 GENDERS = ("man", "woman")
 

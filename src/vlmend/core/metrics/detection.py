@@ -20,7 +20,10 @@ from torch import Tensor
 from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.errors import BadParameter
 
-__all__ = ["KEPT", "Detection", "auroc", "detection", "fpr_at", "max_logit", "mcm", "threshold_keeping"]
+__all__ = [
+    "KEPT", "Detection", "Several", "auroc", "detection", "detection_over", "fpr_at", "max_logit", "mcm",
+    "threshold_keeping",
+]  # fmt: skip
 
 KEPT = 0.95
 """Share of known pictures that a threshold keeps (the 95 of FPR95)."""
@@ -67,6 +70,42 @@ def detection(known: Scores, other: Scores, *, seed: int, draws: int = 1000) -> 
             "Pass two or more finite scores of each kind.",
         )
     return Detection(*(_resampled(statistic, first, second, seed, draws) for statistic in (auroc, fpr_at)))
+
+
+class Several(NamedTuple):
+    """One statistic in several wordings of the names: its mean, and the largest less the smallest."""
+
+    mean: Interval
+    spread: Interval
+
+
+def detection_over(known: Array, other: Array, *, seed: int, draws: int = 300) -> dict[str, Several]:
+    """`auroc` and `fpr95` over several wordings, each with the scores of all pictures.
+
+    Intervals resample the pictures of either kind, wordings stay. Spreads of resamples are larger than the spread
+    itself, so their percentile interval is moved until its mean is the value; limits are NaN where they do not differ.
+
+    Shape:
+        known, other (picture, wording), two pictures of a kind or more.
+    """
+    rng, found = np.random.default_rng(seed), dict[str, Several]()
+    sets = [(known, other)]
+    for _ in range(draws):
+        places = [rng.integers(len(one), size=len(one)) for one in (known, other)]
+        sets.append((known[places[0]], other[places[1]]))
+    for name, statistic in (("auroc", auroc), ("fpr95", fpr_at)):
+        rows = np.array([[statistic(*pair) for pair in zip(a.T, b.T, strict=True)] for a, b in sets])
+        means, spreads = rows.mean(1), np.ptp(rows, axis=1)
+        moved = (spreads[1:] - spreads[1:].mean() + spreads[0]).clip(0, 1)
+        found[name] = Several(_limits(means[0], means[1:]), _limits(spreads[0], moved))
+    return found
+
+
+def _limits(value: float, estimates: Array) -> Interval:
+    if np.ptp(estimates) <= 1e-12:
+        return Interval(float(value), math.nan, math.nan)
+    low, high = np.quantile(estimates, (0.025, 0.975))
+    return Interval(float(value), float(low), float(high))
 
 
 def auroc(known: Scores, other: Scores) -> float:

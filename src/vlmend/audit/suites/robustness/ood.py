@@ -10,26 +10,37 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vlmend.audit.means import JUDGE, mean_row
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.calibration import as_probabilities, nll
-from vlmend.core.metrics.detection import Detection, detection, max_logit, mcm
+from vlmend.core.metrics.detection import Detection, Several, detection, detection_over, max_logit, mcm
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData, SampleError
-from vlmend.pictures.galleries import PHOTO, object_pictures
+from vlmend.pictures.galleries import FRAMES, PHOTO, object_pictures
 
 __all__ = ["SCORES", "SUITE", "OutOfDistribution"]
 
 SCORES = ("mcm", "max_logit")
 NOTHING = Interval(math.nan, math.nan, math.nan)
 """Where fewer than two pictures of a kind could be scored, nothing can be told apart."""
+
+FLOORS: dict[str, tuple[float, Better]] = {
+    "auroc": (0.5, "higher"), "fpr95": (0.95, "lower"), "auroc_spread": (math.nan, "lower"),
+    "fpr95_spread": (math.nan, "lower"),
+}  # fmt: skip
+"""What a coin gives, and the direction that is better."""
+
+WORDINGS = range(len(FRAMES))
 
 SAYS = "tells pictures of unknown things from those of known ones with an AUROC of {value}"
 
@@ -80,6 +91,14 @@ class OutOfDistribution(SampleSuite[DualTarget]):
             told = detection(scores[0], scores[1], seed=seed) if several else Detection(NOTHING, NOTHING)
             found.append(self._row("auroc", score, told.auroc, n, len(samples) - n))
             found.append(self._row("fpr95", score, told.fpr95, n, len(samples) - n))
+        for score in SCORES:
+            tables = [np.array([[s.values[_key(score, k)] for k in WORDINGS] for s in one]) for one in (known, other)]
+            over = detection_over(tables[0], tables[1], seed=seed) if several else {}
+            for name in ("auroc", "fpr95"):
+                each = over.get(name, Several(NOTHING, NOTHING))
+                group = f"{score}, {len(FRAMES)} wordings"
+                found.append(self._row(name, group, each.mean, n, len(samples) - n))
+                found.append(self._row(f"{name}_spread", group, each.spread, n, len(samples) - n))
         return [
             *found,
             mean_row(self.axis, self.name, "accepted", "known", samples, "higher", "share", seed),
@@ -89,12 +108,12 @@ class OutOfDistribution(SampleSuite[DualTarget]):
             mean_row(self.axis, self.name, "overconfidence", "known", samples, "neither", "number", seed),
         ]
 
-    def _row(self, name: str, score: str, interval: Interval, n: int, unscored: int) -> Measure:
-        floor, better = (0.5, "higher") if name == "auroc" else (0.95, "lower")
+    def _row(self, name: str, group: str, interval: Interval, n: int, unscored: int) -> Measure:
+        floor, better = FLOORS[name]
         return Measure(
-            self.axis, self.name, name, score, *interval, n, unscored, better,
-            judge=JUDGE, unit="number" if name == "auroc" else "share", floor=floor,
-            says=SAYS if (name, score) == ("auroc", "mcm") else "",
+            self.axis, self.name, name, group, *interval, n, unscored, better,
+            judge=JUDGE, unit="number" if name.startswith("auroc") else "share", floor=floor,
+            says=SAYS if (name, group) == ("auroc", "mcm") else "",
         )  # fmt: skip
 
 
@@ -109,11 +128,7 @@ def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     images = [example.image for example in rows if example.image is not None]
     texts = [PHOTO.format(name) for name in names]
     logits = target.logits(images, texts).double()
-    columns = {
-        "mcm": mcm(target.embed_images(images) @ target.embed_texts(texts).T),
-        "max_logit": max_logit(logits),
-        "accepted": target.accepts(images).double(),
-    }
+    columns = _scores(target, images, names, logits) | {"accepted": target.accepts(images).double()}
     known = [k for k, example in enumerate(rows) if example.answers]
     right = torch.tensor([names.index(rows[k].answers[0]) for k in known])
     hit = (logits[known].argmax(1) == right).double()
@@ -126,6 +141,27 @@ def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     for place, k in enumerate(known):
         values[k] |= {name: float(column[place]) for name, column in of_known.items()}
     return values
+
+
+def _scores(
+    target: DualTarget, images: Sequence[Image], names: Sequence[str], logits: Float[Tensor, "image text"]
+) -> dict[str, Float[Tensor, " image"]]:
+    """Both scores in each wording; in all but the first the largest cosine stands for the largest logit.
+
+    Scale and bias of logits are one for all, so that pictures rank alike by either.
+    """
+    embedded, found = target.embed_images(images), {"max_logit": max_logit(logits)}
+    for place, frame in enumerate(FRAMES):
+        cosines = embedded @ target.embed_texts([frame.format(name) for name in names]).T
+        found[_key("mcm", place)] = mcm(cosines)
+        if place:
+            found[_key("max_logit", place)] = max_logit(cosines)
+    return found
+
+
+def _key(score: str, wording: int) -> str:
+    """The name of a score among the values of a sample: that of the first wording is the score's own."""
+    return f"{score}:{wording}" if wording else score
 
 
 def _readable(image: Image | None) -> bool:
