@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vlmend.core.cautions import cautions
 from vlmend.core.gates import GateResult
 from vlmend.core.jsontext import to_json
 from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.printable import printable
 
 if TYPE_CHECKING:  # the command line reads this module before any library is there
     from vlmend.audit.preflight import PlanSize
@@ -26,8 +27,19 @@ __all__ = [
     "show_defences", "show_gates", "show_labels", "show_plan", "show_rows", "show_runs", "show_scorecard",
 ]  # fmt: skip
 
-out_console = Console()
-err_console = Console(stderr=True)
+
+class _Console(Console):
+    """A console that takes words as they are: no markup, no emoji codes, no control characters, wherever they stand."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        return super().render_str(printable(text), **settings)
+
+
+out_console = _Console()
+err_console = _Console(stderr=True)
 
 SCHEMA = 1
 """Version of what `--json` prints: raised when a key goes or changes its meaning."""
@@ -102,7 +114,7 @@ def _suite_table(card: Scorecard, rows: Sequence[Measure], every: bool) -> Table
     told = {name: cells for name, cells in columns.items() if any(cells)}
     table = Table(*told, box=None, pad_edge=False)
     for cells in zip(*told.values(), strict=True):
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     return table
 
 
@@ -173,7 +185,7 @@ def show_runs(runs: list[Any]) -> None:
     compared = [row for row in runs[0].card if row.compared != "none"]
     for row in compared or runs[0].card:  # runs of before do not say which are
         found = [run.value(row.suite, row.name, row.group) for run in runs]
-        cells = [escape(m.said()) if m is not None and m.n else "" for m in found]
+        cells = [m.said() if m is not None and m.n else "" for m in found]
         table.add_row(row.name.replace("_", " "), row.group, *cells)
     _print_table(table)
 
@@ -186,7 +198,7 @@ def show_defences(content: dict[str, Any]) -> None:
     table = Table("", "defence", *(_title(base[key]) for key in shown), "time", box=None, pad_edge=False)
     for row in content["rows"]:
         cells = [
-            f"{row[c]['value']:.0%} \\[{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
+            f"{row[c]['value']:.0%} [{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
         ]
         table.add_row("*" if row["front"] else "", row["name"], *cells, f"{row['latency']:.2f}x")
     _print_table(table)
@@ -247,13 +259,13 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
         for k, name in enumerate(rows[0]):
             table.add_column(name, no_wrap=k == 0, overflow="fold")
         for row in rows:
-            table.add_row(*map(escape, row.values()))
+            table.add_row(*row.values())
         _print_table(table)
         return
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(printable(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def machine() -> dict[str, Any]:
@@ -273,4 +285,4 @@ def machine() -> dict[str, Any]:
 
 def _print_table(table: Table) -> None:
     """A table; where nobody looks (a pipe, a file) it is as wide as it must be, and nothing wraps."""
-    (out_console if out_console.is_terminal else Console(width=WIDE)).print(table)
+    (out_console if out_console.is_terminal else _Console(width=WIDE)).print(table)

@@ -55,7 +55,7 @@ def _shown(loading: str) -> Generator[_Show]:
     if not err_console.is_terminal:
         yield _Lines(loading)
         return
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), _Left())
+    columns = (TextColumn("{task.description:>8}", markup=False), BarColumn(), MofNCompleteColumn(), _Left())
     with Progress(*columns, console=err_console) as bars:
         tasks: dict[str, TaskID] = {}
 

@@ -11,6 +11,7 @@ from vlmend.core.cautions import cautions
 from vlmend.core.files import SHARED, append, write_file
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.printable import printable
 
 __all__ = ["markdown", "write_junit", "write_markdown"]
 
@@ -32,7 +33,7 @@ def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
     ]
     lines += ["|---|---|---|---:|---:|---:|---:|---:|---|---:|"]
     lines += [_row(row) for row in card]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def said(result: GateResult) -> str:
@@ -51,13 +52,15 @@ def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> N
     """One test case a gate and measure."""
     failures = sum(not one.passed for one in results)
     suite = ElementTree.Element(
-        "testsuite", name=f"vlmend {card.model}", tests=str(len(results)), failures=str(failures), errors="0"
+        "testsuite", name=printable(f"vlmend {card.model}"), tests=str(len(results)), failures=str(failures), errors="0"
     )
     for one in results:
-        case = ElementTree.SubElement(suite, "testcase", classname=one.row.suite, name=one.gate.text)
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=printable(one.row.suite), name=printable(one.gate.text)
+        )
         if not one.passed:
             text = f"{one.gate.field} is {said(one)} (n = {one.row.n}, unscored = {one.row.unscored})"
-            ElementTree.SubElement(case, "failure", message=text)
+            ElementTree.SubElement(case, "failure", message=printable(text))
     ElementTree.indent(suite)
     text = ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
     write_file(file, text, mode=SHARED)
