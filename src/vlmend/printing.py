@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vlmend.core.cautions import cautions
-from vlmend.core.gates import GateResult
 from vlmend.core.jsontext import to_json
-from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.printable import printable
 
 if TYPE_CHECKING:  # the command line reads this module before any library is there
     from vlmend.audit.preflight import PlanSize
+    from vlmend.core.gates import GateResult
+    from vlmend.core.measures import Measure, Scorecard
 
 __all__ = [
     "duration", "err_console", "gate_rows", "machine", "main_rows", "out_console", "print_json", "say", "show_cautions",
@@ -83,6 +82,8 @@ def show_scorecard(card: Scorecard, out: Path, *, every: bool) -> None:
 
 def show_cautions(card: Scorecard) -> None:
     """What a reader must know before the numbers."""
+    from vlmend.core.cautions import cautions
+
     for caution in cautions(card):
         out_console.print(f"! {caution}", highlight=False, markup=False, soft_wrap=True, style="bold")
 
