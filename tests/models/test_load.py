@@ -33,7 +33,7 @@ from vlmend.models.loading.options import (
 from vlmend.models.loading.vlm import load
 from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
-from vlmend.testing import tiny_tokenizer
+from vlmend.testing import tiny_tokenizer, tiny_vlm
 
 CPU = LoadOptions("cpu")
 SEEN = [Conversation.ask("what", noise_image(16, 1))]
@@ -423,3 +423,23 @@ def test_what_the_hub_refuses_is_told(name: str, said: str, way_out: str) -> Non
     with pytest.raises(ModelProblem, match=said) as problem:
         load(name, options=LoadOptions("cpu", revision="v9"))
     assert way_out in problem.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_hidden_layers": 2}, "holds 18 weights of decoder blocks that its config.json does not have"),
+        ({"num_hidden_layers": "x"}, "num_hidden_layers"),
+        ({"num_attention_heads": 0}, "modulo by zero"),
+    ],
+)
+def test_a_config_that_does_not_go_with_its_weights_is_one_problem(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    tiny = tiny_vlm()
+    tiny.model.save_pretrained(tmp_path)
+    tiny.processor.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"text_config": config["text_config"] | change}))
+    with pytest.raises(ModelProblem, match=said):
+        load(tmp_path)

@@ -23,10 +23,18 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from vlmend.errors import FAILURES, ModelProblem, cause_of
+from vlmend.errors import FAILURES, ModelProblem, VlmendError, cause_of
 from vlmend.models.anatomy.find import Anatomy
 
-__all__ = ["another_kind", "check_complete", "check_numbers", "check_template", "explained", "processor_explained"]
+__all__ = [
+    "another_kind",
+    "check_complete",
+    "check_numbers",
+    "check_template",
+    "check_used",
+    "explained",
+    "processor_explained",
+]
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 COPY = "Copy the tokenizer and processor files of the original checkpoint into the folder."
@@ -45,11 +53,13 @@ def explained(model: str | Path, revision: str = "main", what: str = "an image-t
         what: As what, for the message.
 
     Raises:
-        ModelProblem: For every error of transformers, the hub client, safetensors and torch.
+        ModelProblem: For every error of the libraries.
     """
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, MemoryError, SafetensorError) as problem:
+    except VlmendError:
+        raise
+    except Exception as problem:  # what a config or weights of other kinds make the libraries raise is not told
         cause, way_out = _told(str(model), revision, problem)
         raise ModelProblem(f"{model} cannot be loaded as {what}: {cause}", way_out) from problem
 
@@ -59,7 +69,9 @@ def processor_explained(model: str | Path, revision: str = "main") -> Generator[
     """The same for the processor: what fails there is mostly a file that was not copied."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as problem:
+    except VlmendError:
+        raise
+    except Exception as problem:
         missing = _missing_processor_files(Path(model))
         cause, way_out = (missing, COPY) if missing else _told(str(model), revision, problem)
         raise ModelProblem(f"The processor of {model} cannot be loaded: {cause}", way_out) from problem
@@ -126,6 +138,22 @@ def check_complete(model: str | Path, missing: Sequence[str], anatomy: Anatomy) 
         raise ModelProblem(
             f"{model} lacks {len(needed)} of its weights, first {min(needed)}; they would be random.",
             "Fetch the checkpoint again, or load the class that it was saved from.",
+        )
+
+
+def check_used(model: str | Path, unused: Sequence[str], anatomy: Anatomy) -> None:
+    """Refuse a checkpoint that holds decoder blocks which its config does not count: another model would answer.
+
+    Raises:
+        ModelProblem: How many weights are left over, and the first by name.
+    """
+    numbered = re.compile(rf"{re.escape(anatomy.blocks_path)}\.(\d+)\.")
+    left = [key for key in unused if (found := numbered.match(key)) and int(found[1]) >= len(anatomy.blocks)]
+    if left:
+        raise ModelProblem(
+            f"{model} holds {len(left)} weights of decoder blocks that its config.json does not have, first "
+            f"{min(left)}; it counts {len(anatomy.blocks)} blocks.",
+            "Put the config.json back that the weights were saved with.",
         )
 
 

@@ -44,6 +44,7 @@ from vlmend.models.loading.problems import (
     check_complete,
     check_numbers,
     check_template,
+    check_used,
     explained,
     processor_explained,
 )
@@ -97,6 +98,7 @@ def load(
     _check_here(model, loaded)
     anatomy = find_anatomy(loaded, options.blocks or None)
     check_complete(model, list(info["missing_keys"]), anatomy)
+    check_used(model, list(info["unexpected_keys"]), anatomy)
     check_numbers(model, loaded.named_parameters())
     return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
 
