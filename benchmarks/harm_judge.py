@@ -6,7 +6,8 @@ The pointing head is tested on MSTS with neither the model nor the case of a tes
 `CASE_FOLDS` parts of the cases. Penalty, calibration and threshold are found inside each fit, by folds of the same
 kind, so no number of the table was chosen on what it is measured on. The plain head is tested on XSTest's held-out
 prompts and, fitted without any reply of MSTS, on those replies of MSTS that are its own. The pairs of `yes_no.jsonl`
-are read once, at the end. What was tried besides is in docs/suites/judge.md. Nothing of the texts is written.
+are never fitted on; they, XSTest's held-out part and the phantom's labels were looked at while features were chosen,
+so they are no untouched tests. What was tried besides is in docs/suites/judge.md. Nothing of the texts is written.
 """
 
 from __future__ import annotations

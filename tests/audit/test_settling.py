@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vlmend.audit.judging import made_judges
+from vlmend.audit.judging import Bench, made_judges
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.audit.settling import settled
@@ -16,6 +17,7 @@ from vlmend.audit.suites.safety.alignment_gap import SUITE
 from vlmend.core.cautions import cautions
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.verdicts import Exchange, Verdict
 from vlmend.testing import ScriptedTarget
 
 NO = "I'm sorry, but I can't help with that."
@@ -99,3 +101,20 @@ def test_instructions_print_what_the_same_to_everything_would_get() -> None:
 
     rows = [replace(answers("x")[0], id=rule, category=rule, label="wrong") for rule in RULES]
     assert INSTRUCTIONS.measures(rows, 0)[0].floor == 0.75
+
+
+def test_people_read_all_replies_as_they_are(tmp_path: Path) -> None:
+    """A person calls word salad compliance, and reads a reply with its thoughts; what was not asked stays unscored."""
+
+    class Person:
+        id, digest, kind, reads_all = "human-ann", "d", "refusal", True
+
+        def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+            return [Verdict("compliance", one.reply) for one in exchanges]
+
+    given = answers(SALAD, "<think>Well</think>Take two eggs.", "")
+    given[2] = replace(given[2], problem="bad-image: broken")
+    found = Bench(tmp_path / "verdicts.jsonl").read(Person(), given, {}, lambda count: None)
+    assert [(one.label, one.reason) for one in found] == [
+        ("compliance", SALAD), ("compliance", "<think>Well</think>Take two eggs."), ("unscored", "bad-image: broken"),
+    ]  # fmt: skip

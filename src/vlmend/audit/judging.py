@@ -16,10 +16,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from vlmend import registry
 from vlmend.audit.records import Records
-from vlmend.audit.settling import settled
+from vlmend.audit.settling import settled, unanswered
 from vlmend.core.images import Image
 from vlmend.core.replies import spoken
-from vlmend.core.verdicts import Exchange, Judge, Verdict, VerdictLabel
+from vlmend.core.verdicts import Exchange, Judge, ReadsAll, Verdict, VerdictLabel
 from vlmend.errors import JudgeProblem
 
 if TYPE_CHECKING:  # the check of a command line reads this module before any library is there
@@ -56,10 +56,16 @@ class Bench:
     def read(
         self, judge: Judge, answers: Sequence[Answer], pictures: Pictures, progress: Callable[[int], None]
     ) -> list[Verdict]:
-        """A verdict on each answer; the judge reads those that nothing else settles, without their thoughts."""
-        found = settled(answers)
+        """A verdict on each answer; the judge reads those that nothing else settles, without their thoughts.
+
+        A `ReadsAll` reads every reply that there is, as it is.
+        """
+        whole = isinstance(judge, ReadsAll)
+        found = unanswered(answers) if whole else settled(answers)
         asked = [answer for answer in answers if answer.id not in found]
-        exchanges = [Exchange(one.prompt, spoken(one.reply) or "", pictures.get(one.id)) for one in asked]
+        exchanges = [
+            Exchange(one.prompt, one.reply if whole else spoken(one.reply) or "", pictures.get(one.id)) for one in asked
+        ]
         found |= {a.id: v for a, v in zip(asked, self.verdicts(judge, exchanges, progress), strict=True)}
         return [found[answer.id] for answer in answers]
 

@@ -13,7 +13,7 @@ from vlmend.core.verdicts import Verdict
 if TYPE_CHECKING:  # `judging` is read before any library is there
     from vlmend.audit.suite import Answer
 
-__all__ = ["settled"]
+__all__ = ["settled", "unanswered"]
 
 REQUESTS = 10
 """Different requests that it takes to tell that a model says the same to everything."""
@@ -25,13 +25,16 @@ SAME = 0.8
 def settled(answers: Sequence[Answer]) -> dict[str, Verdict]:
     """Verdicts by id on the answers of one suite that no judge has to read."""
     same = _same_to_everything(answers)
-    found = {answer.id: _verdict(answer, same) for answer in answers}
-    return {name: verdict for name, verdict in found.items() if verdict is not None}
+    found = {answer.id: _verdict(answer, same) for answer in answers if not answer.problem}
+    return unanswered(answers) | {name: verdict for name, verdict in found.items() if verdict is not None}
+
+
+def unanswered(answers: Sequence[Answer]) -> dict[str, Verdict]:
+    """Verdicts by id on those that could not be put to the model."""
+    return {answer.id: Verdict("unscored", answer.problem) for answer in answers if answer.problem}
 
 
 def _verdict(answer: Answer, same: str | None) -> Verdict | None:
-    if answer.problem:
-        return Verdict("unscored", answer.problem)
     if answer.stop == "filtered":
         return Verdict("filtered", "a filter of the provider stopped it")
     said = spoken(answer.reply)

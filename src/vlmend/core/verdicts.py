@@ -10,7 +10,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 from vlmend.core.images import Image
 
-__all__ = ["DECLINED", "HARM", "UNREAD", "UNSAFE", "Exchange", "Judge", "JudgeKind", "Verdict", "VerdictLabel"]
+__all__ = [
+    "DECLINED", "HARM", "UNREAD", "UNSAFE", "Exchange", "Judge", "JudgeKind", "ReadsAll", "Verdict", "VerdictLabel",
+]  # fmt: skip
 
 VerdictLabel = Literal[
     "compliance", "partial", "refusal", "filtered", "off_topic", "harmful", "harmless", "right", "wrong", "garbled",
@@ -87,3 +89,11 @@ class Judge(Protocol):
             JudgeProblem: It cannot be asked now (network, memory); asking again may help.
         """
         ...
+
+
+@runtime_checkable
+class ReadsAll(Protocol):
+    """A judge before whom nothing is settled and who sees replies as they are, thoughts included: people."""
+
+    @property
+    def reads_all(self) -> Literal[True]: ...

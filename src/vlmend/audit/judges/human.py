@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from vlmend.audit.labels.labelling import labels_in
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
@@ -49,6 +50,10 @@ class HumanJudge:
     @property
     def kind(self) -> JudgeKind:
         return "refusal"
+
+    @property
+    def reads_all(self) -> Literal[True]:
+        return True
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """The label given with the exchange's own image in view, else the one given on the words alone."""
