@@ -96,3 +96,17 @@ def test_several_sets_are_one_in_turns(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(BadData, match="named twice"):
         read_data(f"{tmp_path / 'a.jsonl'} + {tmp_path / 'a.jsonl'}")
+
+
+def test_joined_sets_keep_the_links_of_what_was_made_of_what(tmp_path: Path) -> None:
+    """A row made of one of its own set, an attacked one that kept the id of a clean one, and one made of a lost row."""
+    shifted = [{"id": "x", "prompt": "a"}, {"id": "x@grey", "prompt": "a", "attributes": {"of": "x"}}]
+    attacked = [
+        {"id": "x", "prompt": "a", "attributes": {"of": "x"}},
+        {"id": "y", "prompt": "b", "attributes": {"of": "gone"}},
+    ]
+    for name, rows in (("clean", shifted), ("adv", attacked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    joined = read_data(f"{tmp_path / 'clean.jsonl'} + {tmp_path / 'adv.jsonl'}")
+    links = {row.id: row.attributes.get("of", "") for row in joined.examples}
+    assert links == {"clean/x": "", "clean/x@grey": "clean/x", "adv/x": "clean/x", "adv/y": "adv/gone"}

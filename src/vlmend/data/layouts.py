@@ -12,7 +12,7 @@ The names and what they need are in `catalogue`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -80,15 +80,27 @@ def _combined(sets: Sequence[Dataset]) -> Dataset:
     doubled = sorted({one.name for one in sets if [other.name for other in sets].count(one.name) > 1})
     if doubled:
         raise BadData(f"The data set {', '.join(doubled)} is named twice.", "Name each once.")
-    named = [[_named(one.name, example) for example in one.examples] for one in sets]
+    ids = {one.name: {example.id for example in one.examples} for one in sets}
+    named = [[_named(one.name, example, ids) for example in one.examples] for one in sets]
     rows = tuple(e for e in chain.from_iterable(zip_longest(*named)) if e is not None)
     notes = tuple(f"{one.name}: {note}" for one in sets for note in one.notes)
     licences = "; ".join(dict.fromkeys(one.licence for one in sets if one.licence))
     return Dataset("+".join(one.name for one in sets), rows, licences, notes, any(one.test_only for one in sets))
 
 
-def _named(name: str, example: Example) -> Example:
-    return replace(example, id=f"{name}/{example.id}", group=f"{name}: {example.group}" if example.group else name)
+def _named(name: str, example: Example, ids: Mapping[str, set[str]]) -> Example:
+    """With the set's name before its id and group; its link to the row that it was made of is kept."""
+    attributes = dict(example.attributes)
+    if "of" in attributes:
+        attributes["of"] = _origin(name, example.id, attributes["of"], ids)
+    group = f"{name}: {example.group}" if example.group else name
+    return replace(example, id=f"{name}/{example.id}", group=group, attributes=attributes)
+
+
+def _origin(name: str, own: str, of: str, ids: Mapping[str, set[str]]) -> str:
+    """The new id of row `of`: of the same set, unless it is the row itself; else of the only other that has it."""
+    others = [other for other, held in ids.items() if other != name and of in held]
+    return f"{others[0]}/{of}" if len(others) == 1 and (of == own or of not in ids[name]) else f"{name}/{of}"
 
 
 def _read(adapter: Adapter, place: str, images: Path | None, fetch: Fetch) -> Dataset:
