@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -106,3 +107,10 @@ def test_ties_and_few_samples_are_tested_too(n: int, old: float, new: float, com
     assert test.p_value == (1.0 if old == new else 2 / 2**n)
     assert test.difference.value == new - old
     assert math.isnan(test.difference.low) or test.difference.low <= test.difference.value <= test.difference.high
+
+
+def test_rows_that_two_judges_told_are_no_pair() -> None:
+    samples = labelled(["yes"] * 6 + ["no"] * 2)
+    ours, theirs = (replace(row("rate", "c", 6 / 8, 8), judge=judge) for judge in ("harmful-1", "refusal-1"))
+    assert len(paired_tests(of(ours, samples), of(ours, samples), seed=0)) == 1
+    assert paired_tests(of(ours, samples), of(theirs, samples), seed=0) == []

@@ -275,3 +275,11 @@ def test_the_headline_is_the_heading_tables_scroll_alone_and_figures_say_what_th
     assert page.count("<svg") == page.count('role="img" aria-label="bias of g"><title>bias of g</title>') == 1
     assert "prefers-color-scheme:dark" in page
     assert "#22303c" not in page.partition("</style>")[2]  # the ink of figures is the page's
+
+
+def test_runs_that_other_judges_read_are_not_compared_and_it_is_said() -> None:
+    base = run([replace(share(0.9, better="higher"), judge="one-1")], samples=answered(45, 50))
+    after = run([replace(share(0.6, better="higher"), judge="two-1")], "after", samples=answered(30, 50))
+    assert comparison(base, after) == []
+    [told] = warnings_of(base, after)
+    assert "told by one-1 in base and by two-1 in after; they are not compared" in told

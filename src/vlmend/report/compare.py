@@ -173,7 +173,13 @@ def warnings_of(before: Run, *afters: Run) -> list[str]:
     found = [f"{run.name}: {caution}" for run in (before, *afters) for caution in cautions(run.card)]
     found += [*_small_gaps(before), *_unscored(before)]
     for after in afters:
-        found += [*_apart(before, after), *_left_over(before, after), *_losses(before, after), *_unscored(after)]
+        found += [
+            *_apart(before, after),
+            *_judged_apart(before, after),
+            *_left_over(before, after),
+            *_losses(before, after),
+            *_unscored(after),
+        ]
     return list(dict.fromkeys(found))
 
 
@@ -193,6 +199,20 @@ def _apart(before: Run, after: Run) -> list[str]:
     if not found and digests[0] != digests[1]:
         found.append(f"{before.name} and {after.name} were made on different data with the same questions.")
     return found
+
+
+def _judged_apart(before: Run, after: Run) -> list[str]:
+    """Suites whose rows another judge told in the second run."""
+    found: dict[str, str] = {}
+    for row in after.card:
+        first = before.value(row.suite, row.name, row.group)
+        if first is not None and first.judge != row.judge:
+            found.setdefault(
+                row.suite,
+                f"{row.suite}: the {_name(row)} is told by {first.judge} in {before.name} and by {row.judge} in "
+                f"{after.name}; they are not compared. Read both by the same judges: vlmend rejudge RUN --judge NAME.",
+            )
+    return list(found.values())
 
 
 def _small_gaps(run: Run) -> list[str]:

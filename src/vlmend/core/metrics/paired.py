@@ -103,7 +103,7 @@ def evidence_of(rows: Sequence[Measure], samples: Mapping[str, Sequence[Observed
 def paired_tests(before: Sequence[Evidence], after: Sequence[Evidence], *, seed: int) -> list[Paired]:
     """Every row that both runs can be compared by, in the order of the first; one family for Holm's adjustment.
 
-    Rows without a common unit are left out.
+    Rows without a common unit, and those that two judges told, are left out.
 
     Args:
         before, after: Evidence of the two runs.
@@ -113,7 +113,7 @@ def paired_tests(before: Sequence[Evidence], after: Sequence[Evidence], *, seed:
     found: list[tuple[Measure, Measure, Interval, int, int, int, float]] = []
     for first in before:
         second = others.get(_name(first.row))
-        if second is None or second.row.compared != first.row.compared:
+        if second is None or (second.row.compared, second.row.judge) != (first.row.compared, first.row.judge):
             continue
         shared = [unit for unit in first.units if unit in second.units]
         old, new = [first.units[unit] for unit in shared], [second.units[unit] for unit in shared]
