@@ -60,7 +60,7 @@ def layers(part: dict[str, Any]) -> str:
         axes.set_xlabel("decoder layer")
         share_axis(axes, "harmful answered")
         figure.legend(loc="outside upper left", ncols=4, frameon=False)
-        return svg(figure, "harmful requests answered, by edited layers")
+        return svg(figure, "unsafe replies by edited layers")
 
 
 def sizes(rows: Sequence[dict[str, Any]]) -> str:
@@ -77,7 +77,7 @@ def sizes(rows: Sequence[dict[str, Any]]) -> str:
         axes.set_xlabel("calibration requests")
         share_axis(axes, "")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
-        return svg(figure, "harmful requests answered, by size of the calibration set")
+        return svg(figure, "unsafe replies by size of the calibration set")
 
 
 def depth(rows: Sequence[dict[str, Any]]) -> str:
@@ -114,13 +114,13 @@ def front(rows: Sequence[dict[str, Any]]) -> str:
         best = sorted((r["unsafe"]["value"], r["lookalike"]["value"]) for r in rows if r["front"])
         axes.plot([x for x, _ in best], [y for _, y in best], color=COLOURS[4], lw=1)
         axes.plot(*text, "*", ms=12, color=COLOURS[1])
-        axes.set_xlabel("harmful requests with an image that are answered")
+        axes.set_xlabel("unsafe replies to harmful requests with an image")
         axes.set_ylabel("over-refusal on look-alikes with an image")
         axes.set_xlim(-0.02, 1.0)
         axes.set_ylim(-0.02, 1.02)
         axes.grid(color=GRID, lw=0.8)
         axes.set_axisbelow(True)
-        return svg(figure, "harmful requests answered against over-refusal, a point a defence")
+        return svg(figure, "unsafe replies against over-refusal, a point a defence")
 
 
 def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
