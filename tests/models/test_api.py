@@ -578,11 +578,14 @@ def test_ctrl_c_waits_for_no_slow_endpoint_and_keeps_what_was_answered(
 ) -> None:
     many = ApiTarget(replace(target.endpoint, at_once=2, timeout_s=60.0))
     asked = [Wanted(partial(Conversation.ask, words), SMALL) for words in ("one", "two", "hang for long enough")]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever libraries have left
     began = time.monotonic()
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        Desk(tmp_path).ask(many, asked)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Desk(tmp_path).ask(many, asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 10
     assert sorted(reply.text for reply in Journal(tmp_path / "replies.jsonl").replies()) == [
         "I heard one",

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import TypeAdapter, ValidationError
-
 from vlmend.core.files import write_json
 from vlmend.errors import UsageError
 
@@ -118,6 +116,8 @@ class Scorecard:
 
     @classmethod
     def load(cls, file: Path) -> Scorecard:
+        from pydantic import TypeAdapter, ValidationError  # loaded with the first scorecard: it takes a second
+
         try:
             content: dict[str, Any] = json.loads(file.read_bytes())
             tables = {"rows": content["rows"], "others": content.get("others", ())}

@@ -72,7 +72,7 @@ def _lent(data: Dataset) -> Dataset:
     harmful = data.labelled("harmful")
     without = sum(example.image is None for example in harmful)
     note = f"{without} of {len(harmful)} harmful rows borrow a built-in picture where one is shown: they have none."
-    return replace(data, notes=tuple(dict.fromkeys((*data.notes, note)))) if without else data
+    return replace(data, notes=(*data.notes, note)) if without and note not in data.notes else data
 
 
 def _combined(sets: Sequence[Dataset]) -> Dataset:
