@@ -283,3 +283,13 @@ def test_runs_that_other_judges_read_are_not_compared_and_it_is_said() -> None:
     assert comparison(base, after) == []
     [told] = warnings_of(base, after)
     assert "told by one-1 in base and by two-1 in after; they are not compared" in told
+
+
+def test_a_caution_of_several_runs_is_said_once() -> None:
+    row = replace(share(0.4), judge="one-1", agreement=0.5)
+    other = replace(row, value=0.7, judge="two-1")
+    base, after = (
+        replace(one, card=replace(one.card, others=(other,))) for one in (run([row]), run([row], "after"))
+    )  # fmt: skip
+    told = [line for line in warnings_of(base, after) if "of the replies alike" in line]
+    assert [line.partition(" is ")[0] for line in told] == ["base, after: privacy/made_up: the leak rate (seen)"]

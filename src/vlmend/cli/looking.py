@@ -85,9 +85,8 @@ def demo(
         return
     show_runs([base, *others])
     out_console.print(headline(base, others))
-    for run in others:
-        for warning in warnings_of(base, run):
-            out_console.print(f"note ({run.name}): {warning}")
+    for warning in warnings_of(base, *others):
+        out_console.print(f"note: {warning}", highlight=False)
     out_console.print(f"report: {page}")
 
 

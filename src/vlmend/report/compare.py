@@ -170,7 +170,11 @@ def headline(before: Run, afters: Sequence[Run]) -> str:
 
 def warnings_of(before: Run, *afters: Run) -> list[str]:
     """Where there is little to mend, what was not asked alike, what mends leave or cost, and what has no score."""
-    found = [f"{run.name}: {caution}" for run in (before, *afters) for caution in cautions(run.card)]
+    cautioned: dict[str, list[str]] = {}
+    for run in (before, *afters):
+        for caution in cautions(run.card):
+            cautioned.setdefault(caution, []).append(run.name)
+    found = [f"{', '.join(names)}: {caution}" for caution, names in cautioned.items()]
     found += [*_small_gaps(before), *_unscored(before)]
     for after in afters:
         found += [
