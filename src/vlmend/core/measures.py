@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from vlmend.core.files import write_json
 from vlmend.errors import UsageError
 
-__all__ = ["Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure"]
+__all__ = [
+    "PUT_RIGHT", "Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure",
+]  # fmt: skip
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
 Better = Literal["lower", "higher", "neither"]
@@ -21,6 +23,9 @@ Unit = Literal["share", "number"]
 Compared = Literal["share", "mean", "none"]
 """How two runs are compared by it, on the samples behind it. share: McNemar on which count. mean: sign flips of the
 means of clusters. none: not at all."""
+
+PUT_RIGHT = ", put right by "
+"""Stands in a measure's `judge` between the judge and the people whose labels its value is put right by."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Measure:
     def of_samples(self) -> float:
         """What the verdicts on its samples give, before people's labels put it right."""
         return self.value if math.isnan(self.judged) else self.judged
+
+    @property
+    def judge_of_samples(self) -> str:
+        """Who gave the verdicts on its samples, whoever put the value right."""
+        return self.judge.partition(PUT_RIGHT)[0]
 
     def said(self, digits: int = 0) -> str:
         """Value and interval as people read them, a share in percent with so many digits."""

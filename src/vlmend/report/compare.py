@@ -210,10 +210,11 @@ def _judged_apart(before: Run, after: Run) -> list[str]:
     found: dict[str, str] = {}
     for row in after.card:
         first = before.value(row.suite, row.name, row.group)
-        if first is not None and first.judge != row.judge:
+        judges = ("", "") if first is None else (first.judge_of_samples, row.judge_of_samples)
+        if len(set(judges)) > 1:
             found.setdefault(
                 row.suite,
-                f"{row.suite}: the {_name(row)} is told by {first.judge} in {before.name} and by {row.judge} in "
+                f"{row.suite}: the {_name(row)} is told by {judges[0]} in {before.name} and by {judges[1]} in "
                 f"{after.name}; they are not compared. Read both by the same judges: vlmend rejudge RUN --judge NAME.",
             )
     return list(found.values())

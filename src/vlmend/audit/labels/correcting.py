@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.audit.labels.report import label_report
-from vlmend.core.measures import Measure
+from vlmend.core.measures import PUT_RIGHT, Measure
 
 __all__ = ["LEAST", "put_right"]
 
@@ -40,4 +40,4 @@ def _put_right(row: Measure, corrected: Sequence[dict[str, Any]]) -> Measure:
     found, who = most["ppi"], most["labeller"].removeprefix("human-")
     if None in found.values():
         return row
-    return replace(row, **found, judged=row.value, judge=f"{row.judge}, put right by {most['labels']} labels of {who}")
+    return replace(row, **found, judged=row.value, judge=f"{row.judge}{PUT_RIGHT}{most['labels']} labels of {who}")

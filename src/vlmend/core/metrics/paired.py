@@ -113,7 +113,7 @@ def paired_tests(before: Sequence[Evidence], after: Sequence[Evidence], *, seed:
     found: list[tuple[Measure, Measure, Interval, int, int, int, float]] = []
     for first in before:
         second = others.get(_name(first.row))
-        if second is None or (second.row.compared, second.row.judge) != (first.row.compared, first.row.judge):
+        if second is None or _told(second.row) != _told(first.row):
             continue
         shared = [unit for unit in first.units if unit in second.units]
         old, new = [first.units[unit] for unit in shared], [second.units[unit] for unit in shared]
@@ -143,6 +143,11 @@ def _means(scored: Sequence[tuple[Observed, float]]) -> dict[str, float]:
 
 def _near(found: float, told: float) -> bool:
     return math.isclose(found, told, rel_tol=NEAR, abs_tol=NEAR)
+
+
+def _told(row: Measure) -> tuple[str, str]:
+    """How it is compared, and who read its samples."""
+    return row.compared, row.judge_of_samples
 
 
 def _name(row: Measure) -> tuple[str, str, str]:
