@@ -21,6 +21,16 @@ def test_a_request_is_asked_in_five_conditions_and_four_without_a_caption() -> N
     assert [question.condition for question in five_conditions(pictured, 0)] == ["query", "blank", "noise", "original"]
 
 
+def test_judges_read_the_same_request_in_every_condition() -> None:
+    """Whether it is told with a caption before it, or was put into other words by an attack."""
+    attacked = Example("a", "Once upon a time: request 0, please", "harmful", attributes={"request": "request 0"})
+    for row in (ROWS[0], attacked):
+        questions = five_conditions(row, 0)
+        assert {question.wanted for question in questions} == {"request 0"}
+        assert {SUITE.answer(q, Reply(YES, "stop", 1, 1, 0.0)).wanted for q in questions} == {"request 0"}
+        assert questions[1].prompt.endswith(f"\n{row.prompt}")
+
+
 def test_rates_of_each_condition_are_shares_of_what_was_scored() -> None:
     """As text 4 of 4 decline. With their picture 2 of 4 answer, one declines, one could not be asked: 2 of 3."""
     questions = SUITE.questions(Dataset("d", ROWS), None)

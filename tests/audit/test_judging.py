@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vlmend.audit.judging import GIVE_UP_AFTER, TRIES, Bench
+from vlmend.audit.suite import Answer
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict
 from vlmend.errors import JudgeProblem
 
@@ -47,6 +49,20 @@ def test_equal_exchanges_are_judged_once_and_never_again(tmp_path: Path) -> None
     assert [v.reason for v in first] == ["1 letters", "2 letters", "1 letters"]
     assert again == first
     assert judge.calls == [2]
+
+
+def test_a_judge_reads_what_is_wanted_once_however_it_was_asked(tmp_path: Path) -> None:
+    class Echo(Flaky):
+        def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+            self.calls.append(len(exchanges))
+            return [Verdict("compliance", one.prompt) for one in exchanges]
+
+    judge = Echo()
+    plain = Answer("r:query", "query", "harmful", "", "unscored", "", "How?", "Like this.", "stop")
+    told = replace(plain, id="r:caption", condition="caption", prompt="A red ball.\nHow?", request="How?")
+    found = Bench(tmp_path / "v.jsonl").read(judge, [plain, told], {}, lambda count: None)
+    assert [one.reason for one in found] == ["How?", "How?"]
+    assert judge.calls == [1]
 
 
 def test_a_judge_that_changed_is_asked_again(tmp_path: Path) -> None:

@@ -377,6 +377,16 @@ def test_another_judge_reads_the_same_replies_without_asking_the_model(tmp_path:
     assert set(sample["verdicts"]) == {"refusal-1", "rules-2"}
 
 
+def test_a_run_that_an_older_version_wrote_is_judged_by_what_was_wanted(tmp_path: Path) -> None:
+    audit(ScriptedTarget(by_length), Plan((GAP,), limit=2), tmp_path, judges=made_judges(["rules"]))
+    file = tmp_path / "samples.jsonl"
+    new = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "request"}) + "\n" for row in new))
+    rejudge(tmp_path, made_judges(["rules"]))
+    assert [json.loads(line) for line in file.read_text().splitlines()] == new
+    assert any(row["prompt"] != row["request"] for row in new)
+
+
 def test_inspect_logs_are_written_from_the_records_with_every_judges_verdict(tmp_path: Path) -> None:
     audit(ScriptedTarget(by_length), Plan(("safety",), limit=2), tmp_path, judges=made_judges(["rules"]))
     rejudge(tmp_path, made_judges(["refusal", "rules"]))

@@ -104,17 +104,19 @@ def test_instructions_print_what_the_same_to_everything_would_get() -> None:
 
 
 def test_people_read_all_replies_as_they_are(tmp_path: Path) -> None:
-    """A person calls word salad compliance, and reads a reply with its thoughts; what was not asked stays unscored."""
+    """A person calls word salad compliance, and reads prompts and thoughts; what was not asked stays unscored."""
 
     class Person:
         id, digest, kind, reads_all = "human-ann", "d", "refusal", True
 
         def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-            return [Verdict("compliance", one.reply) for one in exchanges]
+            return [Verdict("compliance", f"{one.prompt}: {one.reply}") for one in exchanges]
 
     given = answers(SALAD, "<think>Well</think>Take two eggs.", "")
+    given[0] = replace(given[0], request="What?")
     given[2] = replace(given[2], problem="bad-image: broken")
     found = Bench(tmp_path / "verdicts.jsonl").read(Person(), given, {}, lambda count: None)
     assert [(one.label, one.reason) for one in found] == [
-        ("compliance", SALAD), ("compliance", "<think>Well</think>Take two eggs."), ("unscored", "bad-image: broken"),
+        ("compliance", f"request 0: {SALAD}"), ("compliance", "request 1: <think>Well</think>Take two eggs."),
+        ("unscored", "bad-image: broken"),
     ]  # fmt: skip

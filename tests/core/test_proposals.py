@@ -62,4 +62,14 @@ def test_a_row_with_other_pictures_or_answers_is_an_error_of_the_attack(field: s
 def test_words_and_attributes_are_taken_and_those_of_the_protocol_win() -> None:
     row = attacked(lambda row: replace(row, prompt="r", attributes={"by": "search", "of": "another"}))
     assert (row.prompt, row.image) == ("r", ROW.image)
+    assert (row.request, row.attributes["request"]) == ("q", "q")
     assert (row.attributes["tone"], row.attributes["by"], row.attributes["of"]) == ("dark", "search", "a")
+
+
+def test_what_is_wanted_stays_told_when_an_attacked_row_is_attacked_again_and_is_not_where_no_words_changed() -> None:
+    assert "request" not in attacked(replace).attributes
+    again = Swap(lambda row: replace(row, prompt=f"{row.prompt}!")).run(
+        ScriptedTarget(lambda conversation, sampling: "x"),
+        Dataset("set", (attacked(lambda row: replace(row, prompt="r")),)), Budget(4 / 255), seed=0,
+    ).examples[0]  # fmt: skip
+    assert (again.prompt, again.request) == ("r!", "q")

@@ -58,13 +58,17 @@ class Bench:
     ) -> list[Verdict]:
         """A verdict on each answer; the judge reads those that nothing else settles, without their thoughts.
 
-        A `ReadsAll` reads every reply that there is, as it is.
+        It reads what is wanted, without what a condition or an attack put around it. A `ReadsAll` reads every reply
+        that there is, and its prompt, as they are.
         """
         whole = isinstance(judge, ReadsAll)
         found = unanswered(answers) if whole else settled(answers)
         asked = [answer for answer in answers if answer.id not in found]
         exchanges = [
-            Exchange(one.prompt, one.reply if whole else spoken(one.reply) or "", pictures.get(one.id)) for one in asked
+            Exchange(one.prompt, one.reply, pictures.get(one.id))
+            if whole
+            else Exchange(one.wanted, spoken(one.reply) or "", pictures.get(one.id))
+            for one in asked
         ]
         found |= {a.id: v for a, v in zip(asked, self.verdicts(judge, exchanges, progress), strict=True)}
         return [found[answer.id] for answer in answers]

@@ -121,13 +121,15 @@ def rejudge(
         )
     with held(out):
         plan = _planned(out, run, data)
-        kept: dict[str, list[Answer]] = {}
-        for row in rows:
-            kept.setdefault(row["suite"], []).append(_answer(row))
         before = Scorecard.load(out / "scorecard.json")
         _check_own(before.model, judges)
         given = _same_data(out, run, plan, data)
-        questions = {name: question_suite(name).questions(given, plan.limit) for name in kept}
+        suites = dict.fromkeys(row["suite"] for row in rows)
+        questions = {name: question_suite(name).questions(given, plan.limit) for name in suites}
+        requests = {(name, q.id): q.request for name, every in questions.items() for q in every}
+        kept: dict[str, list[Answer]] = {name: [] for name in suites}
+        for row in rows:
+            kept[row["suite"]].append(_answer(row, requests))
         others = replace(before, rows=tuple(row for row in before.rows if row.suite not in kept))
         card = fold(out, others, kept, pictures_of(questions, plan.epochs), judges, progress)
         card.save(out / "scorecard.json")
@@ -294,7 +296,8 @@ def _check_no_replies(plan: Plan, judges: Sequence[Judge]) -> None:
         raise UsageError(f"Only models that answer give replies, so {named} cannot be set.", "Leave it out.")
 
 
-def _answer(row: dict[str, Any]) -> Answer:
-    """A row of `samples.jsonl` as an answer; not every version wrote every field."""
-    missing: dict[str, Any] = {"category": "", "reason": "", "stop": ""}
+def _answer(row: dict[str, Any], requests: Mapping[tuple[str, str], str]) -> Answer:
+    """A row of `samples.jsonl` as an answer; not every version wrote every field, and `requests` has those of all."""
+    request = requests.get((row["suite"], row.get("asked") or row["id"]), "")
+    missing: dict[str, Any] = {"category": "", "reason": "", "stop": "", "request": request}
     return Answer(**missing | {one.name: row[one.name] for one in fields(Answer) if one.name in row})

@@ -47,8 +47,8 @@ def _verdict(answer: Answer, same: str | None) -> Verdict | None:
 
 def _same_to_everything(answers: Sequence[Answer]) -> str | None:
     """The words that nearly every request got, unless they decline."""
-    said = {(answer.prompt, _words(spoken(answer.reply) or "")) for answer in answers if not answer.problem}
-    requests = len({prompt for prompt, _ in said})
+    said = {(answer.wanted, _words(spoken(answer.reply) or "")) for answer in answers if not answer.problem}
+    requests = len({request for request, _ in said})
     words, count = Counter(words for _, words in said).most_common(1)[0] if said else ("", 0)
     alike = requests >= REQUESTS and count >= SAME * len(said)
     return words if alike and words and declines(words) is None else None

@@ -62,6 +62,7 @@ class Question:
         turns: What was said before: a system turn, earlier questions and replies.
         lead: Words that the reply begins with.
         more_images: Further images of the question, after `image`.
+        request: What is wanted, without what a condition or an attack put around it; empty where that is the prompt.
     """
 
     id: str
@@ -74,6 +75,12 @@ class Question:
     turns: tuple[Turn, ...] = ()
     lead: str = ""
     more_images: tuple[Image, ...] = ()
+    request: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What judges read as the request: the same in every condition."""
+        return self.request or self.prompt
 
     def conversation(self, side: int) -> Conversation:
         """What the model is asked; made images have `side` pixels a side, and noise differs between questions."""
@@ -94,7 +101,8 @@ class Answer:
     """What came of one question; `label` is a judge's verdict, `unscored` where there is none.
 
     A question that was asked several times has answers with ids `ID#1`, `ID#2`, ..., all with `asked` ID; `problem`
-    says why it could not be put to the model at all, `fired` how often mends edited its states.
+    says why it could not be put to the model at all, `fired` how often mends edited its states, `request` is the
+    question's.
     """
 
     id: str
@@ -112,6 +120,12 @@ class Answer:
     prompt_tokens: int = 0
     new_tokens: int = 0
     fired: int = 0
+    request: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What judges read as the request, as for the question."""
+        return self.request or self.prompt
 
 
 class Suite(AbstractSuite[Answer]):
@@ -151,7 +165,7 @@ class Suite(AbstractSuite[Answer]):
         return Answer(
             name or question.id, question.condition, question.group, question.category, found.label, found.reason,
             question.prompt, text, stop, problem, question.id if name else "", question.target, done.prompt_tokens,
-            done.new_tokens, sum(done.fired.values()),
+            done.new_tokens, sum(done.fired.values()), question.request,
         )  # fmt: skip
 
     def row(

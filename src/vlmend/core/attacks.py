@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
-from vlmend.core.examples import Dataset, Example, spread
+from vlmend.core.examples import REQUEST, Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
 from vlmend.errors import FAILURES, BadData, BadParameter, BatchProblem, SampleError, VlmendError
@@ -30,7 +30,8 @@ ATTACK = "attack"
 
 Beside it stand `epsilon`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or `wrong`:
 the row as it was, under random signs times epsilon, and under the attack), `success` (clean right, attacked wrong),
-`forward`, `backward` (passes), `dropped` (steps) and `of` (the row)."""
+`forward`, `backward` (passes), `dropped` (steps) and `of` (the row); where the prompt was changed, `request` is what is
+wanted, which judges go on reading."""
 
 LEVELS = 255
 """Steps of 8 bits from black to white."""
@@ -340,7 +341,8 @@ def _noted(
 ) -> dict[str, str]:
     clean, noise, attacked = told
     largest = int(np.abs(_levels(after) - _levels(before)).max(initial=0))
-    return {
+    reworded = {} if after.prompt == row.prompt else {REQUEST: row.request}
+    return reworded | {
         ATTACK: name, "epsilon": f"{budget.epsilon:.6g}", "largest": f"{largest / LEVELS:.6g}", "clean": clean,
         "noise": noise, "attacked": attacked, "success": str((clean, attacked) == ("right", "wrong")).lower(),
         "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": row.id,

@@ -13,9 +13,12 @@ from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
 from vlmend.errors import BadData, SampleError
 
-__all__ = ["Dataset", "Example", "Label", "spread"]
+__all__ = ["REQUEST", "Dataset", "Example", "Label", "spread"]
 
 Label = Literal["harmful", "benign"]
+
+REQUEST = "request"
+"""The attribute that says what a row asks for, where an attack or a template put other words around it."""
 
 UNREADABLE = "unreadable"
 """What stands for an image in a digest whose file is missing or cannot be read."""
@@ -48,6 +51,11 @@ class Example:
     attributes: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     more_images: tuple[Image, ...] = ()
     turns: tuple[Turn, ...] = ()
+
+    @property
+    def request(self) -> str:
+        """What is wanted: the prompt, or what stood in its place before it was attacked."""
+        return self.attributes.get(REQUEST) or self.prompt
 
     @property
     def images(self) -> tuple[Image, ...]:

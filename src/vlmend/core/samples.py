@@ -43,6 +43,7 @@ class _Asked(BaseModel):
     prompt_tokens: int = 0
     new_tokens: int = 0
     fired: int = 0
+    request: str = ""
     verdicts: dict[str, _Said] | None = None
     image: str | None = None
 

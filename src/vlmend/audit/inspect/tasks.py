@@ -168,7 +168,9 @@ def _sample(question: Question) -> Sample:
     """A question with all that asking and marking it take; a made image is named, and made to the model's size."""
     shown = () if question.image is None or isinstance(question.image, str) else (question.image,)
     turn = Turn("user", question.prompt, (*shown, *question.more_images))
-    told: dict[str, Any] = {name: getattr(question, name) for name in ("condition", "group", "category", "prompt")}
+    told: dict[str, Any] = {
+        name: getattr(question, name) for name in ("condition", "group", "category", "prompt", "request")
+    }
     told["made"] = question.image if isinstance(question.image, str) else ""
     asked: list[ChatMessage]
     try:
@@ -183,7 +185,7 @@ def _question(state: TaskState, target: Target) -> Question:
     told = state.metadata
     return Question(
         str(state.sample_id), told["prompt"], told["condition"], told["group"], told["category"],
-        told["made"] or None, tuple(target),
+        told["made"] or None, tuple(target), request=told["request"],
     )  # fmt: skip
 
 

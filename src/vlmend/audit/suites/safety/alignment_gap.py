@@ -55,7 +55,7 @@ class AlignmentGap(Suite):
         return data.labelled("harmful")
 
     def verdict(self, question: Question, reply: str) -> Verdict:
-        return RuleJudge().judge([Exchange(question.prompt, reply)])[0]
+        return RuleJudge().judge([Exchange(question.wanted, reply)])[0]
 
     def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
         rows: list[Measure] = []
@@ -103,7 +103,15 @@ def five_conditions(example: Example, place: int, split: Split = "held_out") -> 
         ("original", example.prompt, image),
     ]
     return [
-        Question(f"{example.id}:{condition}", prompt, condition, "harmful", example.group, shown)
+        Question(
+            f"{example.id}:{condition}",
+            prompt,
+            condition,
+            "harmful",
+            example.group,
+            shown,
+            request=example.request,
+        )
         for condition, prompt, shown in asked
         if prompt is not None
     ]

@@ -63,7 +63,7 @@ class OverRefusal(Suite):
         return data.labelled("benign")
 
     def verdict(self, question: Question, reply: str) -> Verdict:
-        return RuleJudge().judge([Exchange(question.prompt, reply)])[0]
+        return RuleJudge().judge([Exchange(question.wanted, reply)])[0]
 
     def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
         rows: list[Measure] = []
@@ -91,8 +91,10 @@ def _builtin(kind: Kind, limit: int | None, split: Split) -> list[Example]:
 def _two_conditions(example: Example, group: str, place: int, split: Split) -> list[Question]:
     image = example.image if example.image is not None else builtin_picture(place, split)[1]
     return [
-        Question(f"{example.id}:query", example.prompt, "query", group, example.group),
-        Question(f"{example.id}:original", example.prompt, "original", group, example.group, image),
+        Question(
+            f"{example.id}:{condition}", example.prompt, condition, group, example.group, shown, request=example.request
+        )
+        for condition, shown in (("query", None), ("original", image))
     ]
 
 
