@@ -149,7 +149,15 @@ def test_a_gate_that_fails_exits_1_and_tells_the_row(tmp_path: Path) -> None:
     assert "FAILED safety.unsafe_rate[original].high <= 0.1   found 0.4" in failed.stdout
     assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
     assert vlmend("gate", str(tmp_path), f"{bound}0.5").returncode == 0
-    assert vlmend("gate", str(tmp_path), "nonsense").returncode == 2
+    assert vlmend("gate", str(tmp_path), "nonsense", "--junit", str(tmp_path / "gates.xml")).returncode == 2
+    assert 'errors="1"' in (tmp_path / "gates.xml").read_text()
+
+
+def test_a_run_that_did_not_end_is_an_error_in_junit_too(tmp_path: Path) -> None:
+    Scorecard("m", (), 0, {}, (), {}).save(tmp_path / "scorecard.json")
+    file = tmp_path / "gates.xml"
+    assert vlmend("gate", str(tmp_path), "safety.unsafe_rate[original].high <= 1", "--junit", str(file)).returncode == 2
+    assert "did not come to its end" in file.read_text()
 
 
 @pytest.mark.parametrize("verb", ["audit", "mend", "compare", "study", "export", "doctor"])

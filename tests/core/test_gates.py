@@ -77,6 +77,20 @@ def test_junit_and_markdown_tell_the_failing_rows(tmp_path: Path) -> None:
     assert (tmp_path / "summary.md").read_text().count("## vlmend: m") == 2
 
 
+def test_junit_carries_what_must_be_known_before_the_numbers(tmp_path: Path) -> None:
+    """Two judges that count 80 % alike; with 95 % there is nothing to say."""
+    gates = check_gates(CARD, [parse_gate("safety.unsafe_rate[original].high <= 0.2")])
+    said: list[str | None] = []
+    for alike in (0.8, 0.95):
+        parted = replace(ROW, judge="harmful-2", agreement=alike)
+        card = replace(CARD, rows=(parted,), others=(replace(ROW, judge="refusal-1", value=0.4),))
+        write_junit(card, gates, tmp_path / "gates.xml")
+        said.append(ElementTree.parse(tmp_path / "gates.xml").getroot().findtext("system-out"))
+    assert said[0] is not None
+    assert said[0].startswith("Mind: safety/alignment_gap: the unsafe rate (original) is 8% by harmful-2 and 40%")
+    assert said[1] is None
+
+
 def test_a_gate_that_fits_nothing_names_the_nearest_measures() -> None:
     with pytest.raises(UsageError, match=r"Nearest: safety\.unsafe_rate\[original\]"):
         check_gates(CARD, [parse_gate("safety.unsafe_rat[orignal].high <= 0.1")])

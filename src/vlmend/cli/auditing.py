@@ -110,9 +110,16 @@ def gate(
     """Hold a finished run to bounds; exit code 1 where one fails."""
     from vlmend.core.cautions import cautions
     from vlmend.core.measures import Scorecard
+    from vlmend.errors import VlmendError
+    from vlmend.report.gates import write_junit_error
 
-    card = Scorecard.finished(run)
-    results = _held(card, gates, junit, markdown)
+    try:
+        card = Scorecard.finished(run)
+        results = _held(card, gates, junit, markdown)
+    except VlmendError as problem:
+        if junit is not None:
+            write_junit_error(run, problem, junit)
+        raise
     if as_json:
         print_json("gates", {"model": card.model, "cautions": cautions(card), "gates": gate_rows(results)})
     else:

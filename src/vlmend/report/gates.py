@@ -12,8 +12,9 @@ from vlmend.core.files import SHARED, append, write_file
 from vlmend.core.gates import GateResult
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.printable import printable
+from vlmend.errors import VlmendError
 
-__all__ = ["markdown", "write_junit", "write_markdown"]
+__all__ = ["markdown", "write_junit", "write_junit_error", "write_markdown"]
 
 
 def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
@@ -49,7 +50,7 @@ def write_markdown(card: Scorecard, results: Sequence[GateResult], file: Path) -
 
 
 def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> None:
-    """One test case a gate and measure."""
+    """One test case a gate and measure; what must be known before the numbers is the suite's output."""
     failures = sum(not one.passed for one in results)
     suite = ElementTree.Element(
         "testsuite", name=printable(f"vlmend {card.model}"), tests=str(len(results)), failures=str(failures), errors="0"
@@ -61,9 +62,23 @@ def write_junit(card: Scorecard, results: Sequence[GateResult], file: Path) -> N
         if not one.passed:
             text = f"{one.gate.field} is {said(one)} (n = {one.row.n}, unscored = {one.row.unscored})"
             ElementTree.SubElement(case, "failure", message=printable(text))
+    if told := cautions(card):
+        ElementTree.SubElement(suite, "system-out").text = printable("\n".join(f"Mind: {one}" for one in told))
+    _write(suite, file)
+
+
+def write_junit_error(run: Path, problem: VlmendError, file: Path) -> None:
+    """One test case in error, of a run that cannot be held to gates: an older file would tell of another run."""
+    name = printable(f"vlmend {run}")
+    suite = ElementTree.Element("testsuite", name=name, tests="1", failures="0", errors="1")
+    case = ElementTree.SubElement(suite, "testcase", classname="vlmend", name="the run can be held to gates")
+    ElementTree.SubElement(case, "error", message=printable(f"{problem.message} {problem.hint}"))
+    _write(suite, file)
+
+
+def _write(suite: ElementTree.Element, file: Path) -> None:
     ElementTree.indent(suite)
-    text = ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-    write_file(file, text, mode=SHARED)
+    write_file(file, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n", mode=SHARED)
 
 
 def _row(row: Measure) -> str:
