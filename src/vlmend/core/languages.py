@@ -76,4 +76,8 @@ def words_of(text: str) -> list[str]:
 
 def letters_by_script(text: str) -> Counter[str]:
     """How many letters there are of each script, by the first word of their Unicode names."""
-    return Counter(unicodedata.name(letter, "UNKNOWN").split()[0] for letter in text if letter.isalpha())
+    found: Counter[str] = Counter()
+    for letter, count in Counter(text).items():
+        if letter.isalpha():
+            found[unicodedata.name(letter, "UNKNOWN").split()[0]] += count
+    return found
