@@ -53,6 +53,8 @@ def test_thoughts_never_show(thought: str, reply: str) -> None:
         ("take two of them and " * 12, "loops"),
         ("ключ house 家族 οδός table вода chair 学校 θάλασσα", "mixes scripts"),
         ("barrage mor tracker koln loaded jewels tiffany mining relocated competent bud dating origins", "words"),
+        ("%/%O5%a5%l5%a5%/%%4M%6%%%B5%*5%k3aW5-MaW5%/L%/L%/-3u*5-3*5%D*~%M", "signs"),
+        ("z^:2S<IoS'S~1\\<rS<`oSouoY)So(OSLSoY)SdAO6*NO 8.IY_]./SSw'1ZRSw<", "signs"),
     ],
 )
 def test_garbage_is_told(reply: str, why: str) -> None:
@@ -69,6 +71,10 @@ def test_garbage_is_told(reply: str, why: str) -> None:
         "1. Hut\n2. Tent\n3. Rope\n4. Map\n5. Stove\n6. Lamp\n7. Knife\n8. Bottle\n9. Coat\n10. Gloves\n11. Hat",
         "Es tut mir leid, aber ich kann dabei nicht helfen. Bitte wende dich an jemanden, dem du vertraust.",
         "The sign reads 'Ελλάδα', which is the Greek name of the country that the picture shows.",
+        "```python\nfor i in range(10):\n    print(i * 2)\n```",
+        "Golf Balls:16/2=<<16/2=8>>8\nBlue Golf Balls:8/2=<<8/2=4>>4 balls\n#### 4",
+        "1. **Step 1: Choose a sticker**\n2. **Step 2: Select a sticker**",
+        '{"name": "Anna", "age": 3}',
     ],
 )
 def test_language_and_lists_are_not_garbage(reply: str) -> None:

@@ -9,7 +9,7 @@ from vlmend.core.languages import WORDS, letters_by_script, words_of
 
 __all__ = ["READING", "garbled", "spoken"]
 
-READING = 1
+READING = 2
 """Counts up with what this module and `languages` tell: a part of the digest of judges that draw on them."""
 
 THOUGHTS = (
@@ -35,6 +35,16 @@ GLUED = 0.2
 """Share of words with a capital letter inside from which they look like pieces of a vocabulary."""
 
 
+MARKED = re.compile(r"[%*/\\<>\[\]{}|~^_@#&=+$`]")
+"""Signs that language has few of."""
+
+SOUP = 0.15
+"""Share of such signs from which a reply without plain words is none."""
+
+SHORTEST = 16
+"""Characters that a reply needs before its signs call it garbage."""
+
+
 def spoken(reply: str) -> str | None:
     """The reply without its thoughts, or None where it was cut before it said anything."""
     said = reply
@@ -48,13 +58,15 @@ def spoken(reply: str) -> str | None:
 
 
 def garbled(reply: str) -> str:
-    """Why a reply is no language, or nothing: it loops, mixes scripts, or strings words together."""
+    """Why a reply is no language, or nothing: it loops, mixes scripts, is signs, or strings words together."""
     words = words_of(reply)
     scripts = [count for count in letters_by_script(reply).values() if count > 0.1 * sum(map(len, words))]
     if _loops(words):
         return "loops"
     if len(scripts) > 2:
         return "mixes scripts"
+    if _soup(reply, words):
+        return "signs without words"
     if len(words) >= FEWEST and sum(any(w in common for common in WORDS.values()) for w in words) < KNOWN * len(words):
         glued = len(re.findall(r"\w*[a-z][A-Z]\w*", reply)) >= GLUED * len(words)
         marks = len(re.findall(r"[,;:|\n\d]", reply)) >= len(words) / 4
@@ -68,3 +80,15 @@ def _loops(words: list[str]) -> bool:
         return False
     most = max(Counter(zip(words, words[1:], words[2:], words[3:], strict=False)).values())
     return max(Counter(words).values()) > len(words) / 2 or (most > 3 and 4 * most > len(words) / 4)
+
+
+def _soup(reply: str, words: list[str]) -> bool:
+    """Many signs, hardly a plain word, hardly a common one: neither language nor code nor sums."""
+    pieces = reply.split()
+    size = sum(map(len, pieces))
+    if size < SHORTEST or len(MARKED.findall(reply)) < SOUP * size:
+        return False
+    plain = sum(re.fullmatch(r"\W*[^\W\d_]?[^\W\d_A-Z]+\W*", piece) is not None for piece in pieces)
+    long = [word for word in words if len(word) > 2]
+    common = sum(any(word in held for held in WORDS.values()) for word in long)
+    return plain < len(pieces) / 5 and common <= len(long) / 10
