@@ -51,6 +51,13 @@ def test_full_agreement_is_no_certainty() -> None:
     assert krippendorff_alpha([labels, labels], seed=0) == (1.0, pytest.approx(wanted), 1.0)
 
 
+def test_no_limit_is_below_minus_one() -> None:
+    """Eleven of twelve alike, chance 11/12: limits with chance as it is would begin at 1 - 1 / (1/12) = -11."""
+    got = kappa_interval(["a"] * 11 + ["b"], ["a"] * 12, seed=0)
+    assert got.value == pytest.approx(0)
+    assert -1 <= got.low < 0 < got.high <= 1
+
+
 def test_one_label_throughout_tells_nothing() -> None:
     assert all(math.isnan(x) for x in kappa_interval(["a"] * 5, ["a"] * 5, seed=0))
     assert all(math.isnan(x) for x in krippendorff_alpha([["a"] * 5, ["a"] * 5], seed=0))

@@ -98,12 +98,16 @@ def krippendorff_alpha(
 def _scaled(
     value: float, observed: float, by_chance: float, estimates: Array, *, items: int, most: int, level: float
 ) -> Interval:
-    """Limits of 1 - observed / by_chance, from those of the agreement 1 - observed with chance as it is."""
+    """Limits of 1 - observed / by_chance, from those of the agreement 1 - observed with chance as it is.
+
+    With chance as it is, a low agreement of lopsided raters would go below -1, where no coefficient can be.
+    """
     error = float(np.nanstd(estimates)) * by_chance * math.sqrt(items / (items - 1))
     error = error if error > 1e-12 else 0.0
     least = 1 if error else items
     share = share_interval(1 - observed, error, least=least, most=most, df=items - 1, level=level)
-    return Interval(value, 1 - (1 - share.low) / by_chance, 1 - (1 - share.high) / by_chance)
+    low, high = (max(-1.0, 1 - (1 - limit) / by_chance) for limit in (share.low, share.high))
+    return Interval(value, low, high)
 
 
 def _kappa(tables: Array) -> Array:
