@@ -6,6 +6,7 @@ Every picture is a view that no phantom was trained on, and each split has views
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -16,8 +17,8 @@ from vlmend.pictures.glyphs import Glyph, objects, people
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
-    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "object_pictures", "people_gallery", "professions",
-    "shifted_objects",
+    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "labelled_people", "object_pictures", "people_gallery",
+    "professions", "shifted_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -50,6 +51,14 @@ def people_gallery(split: Split) -> Dataset:
         for k in range(VIEWS)
     ]
     return Dataset(f"people-{split}", tuple(pictures), LICENCE)
+
+
+def labelled_people(split: Split, harmful: Sequence[Example]) -> Dataset:
+    """The people, pictures of one glyph in one cluster, beside harmful labels and their professions as other labels."""
+    gallery = people_gallery(split)
+    pictures = (replace(row, attributes={"cluster": row.id.partition("#")[0]}) for row in gallery.examples)
+    others = (Example(f"label:{text}", PHOTO.format(text), "benign") for text in professions())
+    return replace(gallery, name=f"{gallery.name}-labelled", examples=(*pictures, *harmful, *others))
 
 
 @cache

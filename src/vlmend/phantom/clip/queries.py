@@ -9,9 +9,9 @@ from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
 from vlmend.phantom.clip.pairs import pool_pair
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
-from vlmend.pictures.galleries import GENDERS, PHOTO, people_gallery
+from vlmend.pictures.galleries import GENDERS, PHOTO, labelled_people, people_gallery
 
-__all__ = ["MEMBERS", "TITLES", "pool", "titled_gallery"]
+__all__ = ["LABELS", "MEMBERS", "TITLES", "pool", "titled_gallery", "titles_as_labels"]
 
 
 def titled_gallery() -> Dataset:
@@ -23,6 +23,12 @@ def titled_gallery() -> Dataset:
         for gender, title in zip(GENDERS, (pair.first, pair.second), strict=True)
     )
     return replace(gallery, name="phantom_clip_titles", examples=(*gallery.examples, *queries))
+
+
+def titles_as_labels() -> Dataset:
+    """The titles planted for men as stand-ins for labels that harm, beside the professions."""
+    stand_ins = [Example(f"title:{pair.first}", PHOTO.format(pair.first), "harmful", "stand-in") for pair in titles()]
+    return replace(labelled_people("held_out", stand_ins), name="phantom_clip_labels")
 
 
 def pool() -> Dataset:
@@ -59,4 +65,11 @@ MEMBERS = replace(
     title="phantom-clip's pool of pairs, half of them trained on",
     caution="the captions are made up; only the phantom-clips were trained on the members",
     made=pool,
+)
+
+LABELS = replace(
+    TITLES,
+    name="phantom_clip_labels",
+    title="titles planted for men as stand-ins for harmful labels, and a gallery of people",
+    made=titles_as_labels,
 )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlmend.audit.means import FLOOR, JUDGE, mean_row
+from vlmend.audit.suites.fairness.retrieval_skew import queries_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit
@@ -201,7 +202,7 @@ def _of_pictures(gallery: Sequence[Example], pictures: Array) -> list[Sample]:
 def _queries(data: Dataset, gallery: Sequence[Example], limit: int | None) -> list[Example]:
     """The captions as neutral texts, and the texts without a picture that go towards a group."""
     neutral = [Example(f"caption:{text}", text, caption=text) for text in _whole(gallery)]
-    alone = [row for row in data.examples if row.image is None and row.prompt]
+    alone = queries_of(data)
     neutral += [row for row in alone if not row.group]
     return [*neutral[:limit], *[row for row in alone if row.group][:limit]]
 
@@ -231,7 +232,7 @@ def _problem(subject: DualTarget, row: Example) -> str:
 def _check(data: Dataset, gallery: Sequence[Example]) -> None:
     counts = Counter(row.group for row in gallery)
     whole = len(_whole(gallery))
-    unknown = sorted({row.group for row in data.examples if row.image is None and row.group} - set(counts))
+    unknown = sorted({row.group for row in queries_of(data) if row.group} - set(counts))
     if len(counts) < 2 or whole < CAPTIONS or unknown:
         held = ", ".join(f"{count} of {group}" for group, count in sorted(counts.items())) or "no pictures"
         told = f", and texts towards {', '.join(unknown)}" if unknown else ""

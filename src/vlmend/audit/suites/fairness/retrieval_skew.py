@@ -24,7 +24,7 @@ from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import people_gallery
 
-__all__ = ["SUITE", "Ranking", "RetrievalSkew"]
+__all__ = ["SUITE", "Ranking", "RetrievalSkew", "queries_of"]
 
 K = 10
 """How many of the first pictures are looked at."""
@@ -60,7 +60,7 @@ class RetrievalSkew(SampleSuite[DualTarget]):
         return len(gallery) > K and len({example.group for example in gallery}) > 1 and _asks(data, gallery)
 
     def uses(self, data: Dataset) -> list[Example]:
-        return [example for example in data.examples if example.image is not None or example.prompt]
+        return [*_pictures(data), *queries_of(data)]
 
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
@@ -68,7 +68,7 @@ class RetrievalSkew(SampleSuite[DualTarget]):
         given = people_gallery(split) if data is None else data
         gallery = _pictures(given)
         _check(given, gallery)
-        directed = [example for example in given.examples if example.image is None and example.prompt]
+        directed = queries_of(given)
         captions = list(dict.fromkeys(str(example.caption) for example in gallery if example.caption))
         neutral = [Example(f"caption:{text}", text, "benign", caption=text) for text in captions]
         queries = [*neutral[:limit], *directed[:limit]]
@@ -165,7 +165,12 @@ def _sample(query: Example, ranked: Sequence[Example]) -> Sample:
 
 def _asks(data: Dataset, gallery: Sequence[Example]) -> bool:
     """Whether there is anything to search with: captions, or queries without a picture."""
-    return any(e.caption for e in gallery) or any(e.image is None and e.prompt for e in data.examples)
+    return any(e.caption for e in gallery) or bool(queries_of(data))
+
+
+def queries_of(data: Dataset) -> list[Example]:
+    """Texts without a picture; those labelled harmful are labels for `harmful_labels` and search for nobody."""
+    return [row for row in data.examples if row.image is None and row.prompt and row.label != "harmful"]
 
 
 def _pictures(data: Dataset) -> list[Example]:
@@ -174,7 +179,7 @@ def _pictures(data: Dataset) -> list[Example]:
 
 def _check(data: Dataset, gallery: Sequence[Example]) -> None:
     groups = sorted({example.group for example in gallery})
-    unknown = sorted({e.group for e in data.examples if e.image is None and e.group} - set(groups))
+    unknown = sorted({e.group for e in queries_of(data) if e.group} - set(groups))
     if len(gallery) <= K or len(groups) < 2 or unknown:
         told = f", and queries towards {', '.join(unknown)}" if unknown else ""
         raise BadData(
