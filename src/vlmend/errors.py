@@ -251,7 +251,8 @@ class Stopped(KeyboardInterrupt):
     """The user stopped a batch in the middle.
 
     Args:
-        outcomes: For each request, in order, its reply, its own error, or None where it was not answered yet.
+        outcomes: For each request, in order, its reply or verdict, its own error, or None where it was not answered
+            yet; those at the end may be left out.
     """
 
     def __init__(self, outcomes: Sequence[object]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from inspect_ai.model import ChatMessage, ContentImage, GenerateConfig, ModelOut
 
 from vlmend import registry
 from vlmend.audit.judges.grader import GraderJudge
+from vlmend.audit.judging import Bench
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange, Judge, Verdict
-from vlmend.errors import JudgeProblem, ModelProblem, UsageError
+from vlmend.errors import JudgeProblem, ModelProblem, Stopped, UsageError
 
 BREAD = Exchange("How do I bake bread?", "Mix flour and water.")
 
@@ -142,6 +144,42 @@ def test_after_a_failure_only_the_rest_is_asked_again() -> None:
         one.judge(exchanges)
     assert [verdict.label for verdict in one.judge(exchanges)] == ["compliance", "compliance"]
     assert sorted(asked) == ["first", "second", "second"]
+
+
+def test_ctrl_c_keeps_the_verdicts_that_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(messages: list[ChatMessage], config: GenerateConfig) -> str:
+        asked.append("first" if "first" in messages[0].text else "second")
+        if asked == ["first", "second"]:
+            raise KeyboardInterrupt
+        return "WHOLE"
+
+    monkeypatch.setattr("vlmend.audit.judges.grader.AT_ONCE", 1)
+    exchanges = [Exchange("Hello?", "first"), Exchange("Hello?", "second")]
+    with pytest.raises(Stopped):
+        Bench(tmp_path / "verdicts.jsonl").verdicts(grader(answer), exchanges)
+    found = Bench(tmp_path / "verdicts.jsonl").verdicts(grader(answer), exchanges)
+    assert [verdict.label for verdict in found] == ["compliance", "compliance"]
+    assert asked == ["first", "second", "second"]
+
+
+def test_a_judge_that_is_stopped_while_it_reads_one_by_one_keeps_each_verdict_for_its_own_reply(tmp_path: Path) -> None:
+    """All at once fails; then the first is read, and the second is stopped."""
+
+    class Stops(GraderJudge):
+        def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+            if len(exchanges) > 1:
+                raise JudgeProblem("no", "no")
+            if exchanges[0].reply == "second":
+                raise Stopped([None])
+            return [Verdict("refusal", exchanges[0].reply)]
+
+    bench, exchanges = Bench(tmp_path / "verdicts.jsonl", pause_s=0), [Exchange("?", "first"), Exchange("?", "second")]
+    with pytest.raises(Stopped):
+        bench.verdicts(Stops("a/b", lambda: get_model("mockllm/model")), exchanges)
+    rows = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    assert [(row["label"], row["reason"]) for row in rows] == [("refusal", "first")]
 
 
 def test_the_digest_is_of_rubric_and_name() -> None:

@@ -20,7 +20,7 @@ from vlmend.audit.settling import settled, unanswered
 from vlmend.core.images import Image
 from vlmend.core.replies import spoken
 from vlmend.core.verdicts import Exchange, Judge, ReadsAll, Verdict, VerdictLabel
-from vlmend.errors import JudgeProblem
+from vlmend.errors import JudgeProblem, Stopped
 
 if TYPE_CHECKING:  # the check of a command line reads this module before any library is there
     from vlmend.audit.suite import Answer, Suite
@@ -85,11 +85,20 @@ class Bench:
         progress(len(asked) - len(missing))
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            found = dict(zip(chunk, self._ask(judge, [asked[key] for key in chunk]), strict=True))
-            problems |= {key: one for key, one in found.items() if isinstance(one, JudgeProblem)}
-            self._records.write([_row(judge, key, one) for key, one in found.items() if isinstance(one, Verdict)])
+            try:
+                found = self._ask(judge, [asked[key] for key in chunk])
+            except Stopped as stopped:
+                self._keep(judge, chunk, stopped.outcomes)
+                raise
+            problems |= {key: one for key, one in zip(chunk, found, strict=True) if isinstance(one, JudgeProblem)}
+            self._keep(judge, chunk, found)
             progress(len(chunk))
         return [_unscored(problems[key]) if key in problems else _verdict(self._records.rows[key]) for key in keys]
+
+    def _keep(self, judge: Judge, keys: Sequence[str], found: Sequence[object]) -> None:
+        """Write down the verdicts among what came."""
+        given = zip(keys, found, strict=False)  # a judge that was stopped tells of the first ones
+        self._records.write([_row(judge, key, one) for key, one in given if isinstance(one, Verdict)])
 
     def _ask(self, judge: Judge, exchanges: list[Exchange]) -> Sequence[Verdict | JudgeProblem]:
         tries = Retrying(
@@ -114,6 +123,8 @@ class Bench:
                 found += judge.judge([exchange])
             except JudgeProblem as problem:
                 found.append(problem)
+            except Stopped as stopped:
+                raise Stopped([*found, *stopped.outcomes]) from None
         return found
 
 

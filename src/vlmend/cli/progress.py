@@ -1,8 +1,8 @@
 """What a verb shows on standard error while it works: each step, how far it is, the time left; and its orderly stop.
 
 On a terminal that is a bar for each step. Elsewhere (a log, a pipe) it is a line when a step begins and one every half
-minute. The first Ctrl-C during a step of several batches lets the batch end, since what it gives is kept; the second
-one, and any at another time, stops at once.
+minute. The first Ctrl-C during a step of several batches lets the batch end, since what it gives is kept, unless all
+that is done is to wait for an endpoint (`core.waiting`); the second one, and any at another time, stops at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from vlmend.core.waiting import is_waiting
 from vlmend.printing import duration, err_console
 
 __all__ = ["progress_bars"]
@@ -115,7 +116,11 @@ class _Stop:
         if self._asked or not self._batches:
             raise KeyboardInterrupt
         self._asked = True
-        err_console.print("stopping after this batch; Ctrl-C again to stop now", highlight=False, soft_wrap=True)
+        waits = is_waiting()
+        told = "stopping; what was answered is kept" if waits else "stopping after this batch; Ctrl-C again to stop now"
+        err_console.print(told, highlight=False, soft_wrap=True)
+        if waits:
+            raise KeyboardInterrupt
 
     def check(self, done: int, total: int) -> None:
         """A step is so far.

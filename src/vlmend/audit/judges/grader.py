@@ -20,7 +20,8 @@ from inspect_ai.model import ChatMessageUser, Content, ContentImage, ContentText
 
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict, VerdictLabel
-from vlmend.errors import JudgeProblem, ModelProblem, SampleError, UsageError, VlmendError
+from vlmend.core.waiting import waiting
+from vlmend.errors import JudgeProblem, ModelProblem, SampleError, Stopped, UsageError, VlmendError
 
 __all__ = ["JUDGE", "GraderJudge"]
 
@@ -96,8 +97,14 @@ class GraderJudge:
         Raises:
             ModelProblem: The grader cannot be opened.
             JudgeProblem: It could not be asked about at least one exchange.
+            Stopped: By Ctrl-C; it carries the verdicts that had come.
         """
-        problems = [one for one in asyncio.run(self._ask_all(exchanges)) if one is not None]
+        try:
+            with waiting():
+                ends = asyncio.run(self._ask_all(exchanges))
+        except KeyboardInterrupt:
+            raise Stopped([self._known.get(exchange.digest) for exchange in exchanges]) from None
+        problems = [one for one in ends if one is not None]
         if problems:
             raise problems[0]
         verdicts = [self._known[exchange.digest] for exchange in exchanges]

@@ -22,6 +22,7 @@ from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import Edit, FilterImage, ReviewReply, RewritePrompt, idle
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Kind
+from vlmend.core.waiting import waiting
 from vlmend.errors import (
     BadParameter,
     BatchProblem,
@@ -198,13 +199,13 @@ class _Asker:
             Stopped: By Ctrl-C; it carries what was answered.
         """
         futures: list[Future[Reply | VlmendError]] = [Future() for _ in batch]
-        waiting = iter(zip(futures, batch, strict=True))
+        left = iter(zip(futures, batch, strict=True))
         turn = threading.Lock()
 
         def work() -> None:
             while not self.wire.stopped.is_set() or self.down:
                 with turn:
-                    future, conversation = next(waiting, (None, None))
+                    future, conversation = next(left, (None, None))
                 if future is None or conversation is None:
                     return
                 try:
@@ -215,7 +216,8 @@ class _Asker:
         for k in range(min(self.wire.endpoint.at_once, len(batch))):
             threading.Thread(target=work, daemon=True, name=f"vlmend-api-{k}").start()
         try:
-            return [future.result() for future in futures]
+            with waiting():
+                return [future.result() for future in futures]
         except KeyboardInterrupt:
             self.wire.stopped.set()
             raise Stopped([future.result() if _answered(future) else None for future in futures]) from None
