@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from vlmend.core.edits import AddVector
 from vlmend.core.mend import Mend, MendCard
+from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.core.targets import key_of
 from vlmend.errors import MendMismatch
@@ -121,3 +125,48 @@ def test_a_tokenizer_that_tidies_or_cuts_otherwise_is_another() -> None:
     tidy.processor.tokenizer.clean_up_tokenization_spaces = True
     short.processor.tokenizer.model_max_length = 8
     assert len({vlm.identity["tokenizer"] for vlm in (plain, tidy, short)}) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_one_changed_value_anywhere_is_another_model(place: int) -> None:
+    """Any of the tensors, any of its values, by the smallest step that bfloat16 has."""
+    vlm = tiny_vlm(dtype=torch.bfloat16)
+    tensors = list(vlm.model.state_dict().values())
+    values = tensors[place % len(tensors)].reshape(-1).view(torch.int16)
+    values[place % len(values)] += 1
+    assert fingerprint(vlm.model) != vlm.model_digest
+    values[place % len(values)] -= 1
+    assert fingerprint(vlm.model) == vlm.model_digest
+
+
+def test_bits_that_bfloat16_has_not_are_another_way_of_decoding_and_no_other_base() -> None:
+    """Replies depend on them, so no cache may take one for the other; a mend fits both."""
+    one, other = tiny_vlm(), tiny_vlm()
+    weight = other.model.lm_head.weight.data
+    weight.view(torch.int32)[0, 0] ^= 1
+    assert fingerprint(other.model) == one.model_digest
+    assert {part for part in one.identity if one.identity[part] != other.identity[part]} == {"decoding"}
+    assert key_of(one) != key_of(other)
+    card = MendCard("m", {}, one.name, one.model_digest, "d", "", 0, {}, {}, "s", identity=one.identity)
+    other.with_mend(Mend((), card))
+
+
+def test_tensors_that_are_read_in_pieces_have_one_fingerprint(tiny: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmend.core.provenance.PIECE", 7)
+    assert fingerprint(tiny.model) == tiny.model_digest
+
+
+def test_a_checkpoint_with_one_changed_weight_takes_no_mend_and_no_run_of_the_other(tiny: VLM, tmp_path: Path) -> None:
+    tiny.model.save_pretrained(tmp_path / "a")
+    tiny.processor.save_pretrained(tmp_path / "a")
+    fitted = load(tmp_path / "a", name="m")
+    card = MendCard("m", {}, "m", fitted.model_digest, "d", "", 0, {}, {}, "s", identity=fitted.identity)
+    file = tmp_path / "a" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[sorted(tensors)[0]].reshape(-1)[5] += 1.0
+    save_file(tensors, file, {"format": "pt"})
+    edited = load(tmp_path / "a", name="m")
+    assert key_of(edited) != key_of(fitted)
+    with pytest.raises(MendMismatch, match="earlier vlmend, which read only some of the weights"):
+        edited.with_mend(Mend((), card))

@@ -105,9 +105,10 @@ class Mend:
         """
         again = f"Fit it on this model: vlmend mend {self.card.method} --model {model} --out DIR."
         if model_digest != self.card.model_digest:
+            same = " It may be of an earlier vlmend, which read only some of the weights." * (model == self.card.model)
             raise MendMismatch(
                 f"This mend ({self.card.method}) was fitted on {self.card.model} "
-                f"(fingerprint {self.card.model_digest[:12]}), not on {model} ({model_digest[:12]}).",
+                f"(fingerprint {self.card.model_digest[:12]}), not on {model} ({model_digest[:12]}).{same}",
                 again,
             )
         there = identity or {}

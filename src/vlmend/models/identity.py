@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 import transformers
 
+from vlmend.core.provenance import bits_digest
+
 __all__ = [
     "DECODING",
     "REPLIES_ONLY",
@@ -78,11 +80,12 @@ def config_digest(config: Any) -> str:
 def decoding_part(model: Any) -> str:
     """How replies are computed: our version, that of transformers, dtype and kind of device.
 
-    Whether our own loop may be used is found by a trial, whose outcome these decide.
+    Bits of weights that their fingerprint rounds off count here: replies depend on them, and no mend does. Whether our
+    own loop may be used is found by a trial, whose outcome these decide.
     """
     quantised = str(getattr(model.config, "quantization_config", None) is not None)
     dtype, device = str(model.dtype), torch.device(model.device).type
-    return digest_of([DECODING, transformers.__version__, dtype, device, quantised])
+    return digest_of([DECODING, transformers.__version__, dtype, device, quantised, bits_digest(model)])
 
 
 def _lasting(value: Any) -> Any:
