@@ -65,6 +65,20 @@ def test_a_stopped_run_asks_for_the_rest_only_and_comes_out_alike(tmp_path: Path
     assert found.data.digest == run_attack(Slow(), target, DATA, FOUR).data.digest
 
 
+def test_a_row_that_was_changed_since_it_was_kept_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "adv"
+    with pytest.raises(KeyboardInterrupt):
+        run_attack(Slow(stop=4), tiny_clip(), DATA, FOUR, out=out)
+    kept = tmp_path / "adv.unfinished.jsonl"
+    whole = kept.read_text()
+    kept.write_text(whole.replace('"success": "', '"success": "un', 1))
+    assert kept.read_text() != whole
+    again = Slow()
+    found = run_attack(again, tiny_clip(), DATA, FOUR, out=out)
+    assert len(again.asked) == 3
+    assert found.data.digest == run_attack(Slow(), tiny_clip(), DATA, FOUR).data.digest
+
+
 def test_a_finished_run_asks_nothing(tmp_path: Path) -> None:
     first = run_attack(Slow(), tiny_clip(), DATA, FOUR, out=tmp_path / "adv")
     again = Slow()

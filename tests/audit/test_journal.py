@@ -13,6 +13,7 @@ from vlmend.audit.labels.labelling import judged_samples
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.measures import Scorecard
 from vlmend.errors import UsageError
 from vlmend.report.compare import read_run
 from vlmend.testing import ScriptedTarget
@@ -113,3 +114,34 @@ def test_a_verdict_that_is_none_is_given_again(tmp_path: Path) -> None:
         del row["sum"]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert audit(target, plan, tmp_path, judges=judges).rows == card.rows
+
+
+def test_an_edited_or_stale_scorecard_is_told_and_the_same_command_puts_it_right(tmp_path: Path) -> None:
+    """First a number of the scorecard is edited, then a verdict of the samples that it was made from."""
+    target = ScriptedTarget(lambda conversation, mended: "I'm sorry, but I can't help with that.")
+    plan, judges = Plan(("safety/alignment_gap",), limit=2), made_judges(["rules"])
+    card = audit(target, plan, tmp_path, judges=judges)
+    edits = {
+        "scorecard.json": ('"value": 0.0', '"value": 0.5', "changed since it was written"),
+        "samples.jsonl": ('"label": "refusal"', '"label": "compliance"', "was not made from the samples.jsonl"),
+    }
+    for name, (before, after, said) in edits.items():
+        held = (tmp_path / name).read_text()
+        assert before in held
+        (tmp_path / name).write_text(held.replace(before, after, 1))
+        for read in (read_run, Scorecard.finished, lambda run: rejudge(run, judges)):
+            with pytest.raises(UsageError, match=said):
+                read(tmp_path)
+        assert audit(target, plan, tmp_path, judges=judges).rows == card.rows
+        assert [row.said() for row in read_run(tmp_path).card] == [row.said() for row in card]
+    assert len(target.asked.conversations) == 10
+
+
+def test_lines_that_were_changed_are_said_before_they_are_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "replies.jsonl"
+    Journal(file).write({Journal.key("model", one, SAMPLING): Reply("yes", "stop", 3, 2, 0.1) for one in ASKED})
+    file.write_text(file.read_text().replace("yes", "yet", 1))
+    assert Journal(file).reused == len(ASKED) - 1
+    assert f"1 of {len(ASKED)} lines were cut off or changed since; they are made again." in caplog.messages[0]

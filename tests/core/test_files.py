@@ -10,8 +10,12 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vlmend.core.files import (
     SHARED,
@@ -139,3 +143,35 @@ def test_a_folder_is_held_once_and_let_go_of(tmp_path: Path) -> None:
     with held(tmp_path / "run"), held(tmp_path / "run", ".ann.jsonl.lock"):
         pass
     assert mode(tmp_path / "run" / ".lock") == 0o600
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text().filter(lambda name: name != "sum"), VALUES, max_size=4), st.data())
+def test_a_flipped_bit_never_gives_other_values(content: dict[str, Any], data: st.DataObject) -> None:
+    """It is noticed, or it was in the name of the sum or between values."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "a.json"
+        write_json(file, content)
+        assert read_json(file) == content
+        held = bytearray(file.read_bytes())
+        held[data.draw(st.integers(0, len(held) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        file.write_bytes(held)
+        found = read_json(file)
+        assert found is None or content.items() <= found.items()
+
+
+def test_what_was_changed_since_it_was_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_json(tmp_path / "a.json", {"n": 1})
+    assert read_json(tmp_path / "a.json") == {"n": 1}
+    assert read_json(tmp_path / "nowhere.json") is None
+    assert caplog.messages == []
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text().replace("1,", "7,"))
+    assert read_json(tmp_path / "a.json") is None
+    assert "a.json was cut off or changed since it was written" in caplog.messages[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlmend.errors import EnvironmentProblem
-from vlmend.phantom.cache import kept_folder
+from vlmend.phantom.cache import _whole, kept_folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,19 @@ def test_a_full_disk_is_told_with_what_is_needed_and_where() -> None:
         kept_folder("one", full, "600 MB")
     assert "600 MB" in problem.value.hint
     assert "VLMEND_CACHE" in problem.value.hint
+
+
+def test_a_folder_in_which_a_bit_was_flipped_is_made_again_and_that_is_said(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(folder: Path) -> Path:
+        (folder / "weights").write_bytes(b"0123")
+        return folder
+
+    folder = kept_folder("one", make, "1 MB")
+    (folder / "weights").write_bytes(b"0133")
+    _whole.cache_clear()  # as in a new process
+    assert (kept_folder("one", make, "1 MB") / "weights").read_bytes() == b"0123"
+    assert "was changed since it was put together (weights)" in caplog.messages[0]
+    _whole.cache_clear()
+    kept_folder("one", lambda folder: pytest.fail("made again"), "1 MB")

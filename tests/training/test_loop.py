@@ -78,3 +78,23 @@ def test_weights_decay_only_when_told() -> None:
         ends.append(weight.item())
     assert ends[0] == 1.0
     assert 0.3 < ends[1] < 0.6  # about exp(-0.5 * the sum of the rates)
+
+
+def test_a_state_in_which_a_bit_was_flipped_is_said_and_not_gone_on_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def trained() -> tuple[float, list[float]]:
+        weight = nn.Parameter(torch.full((64,), 1.0))
+        told = train([weight], lambda step: weight.square().sum(), LoopSettings(4, 0.1), tmp_path, lambda *_: None)
+        return weight.sum().item(), told
+
+    first = trained()
+    file = tmp_path / "state.pt"
+    held = bytearray(file.read_bytes())
+    held[held.index(b"data/0") + 200] ^= 1  # in the weights, which follow their name
+    file.write_bytes(held)
+    assert trained() == first
+    assert "state.pt was cut off or changed since it was written; the training begins anew." in caplog.messages[0]
+    caplog.clear()
+    assert trained() == first
+    assert caplog.messages == []

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from vlmend.core.attacks import AbstractAttack, Budget, attributes_of_attack, silent
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import append
+from vlmend.core.jsontext import summed, unsummed
 from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.targets import Target, check_access, key_of
 from vlmend.data.jsonrow import JsonRow, example_of, row_of
@@ -126,7 +125,8 @@ class _Journal:
         """
         if not rows:
             return
-        texts = [row_of(row, lambda image: image.to_data_uri()).model_dump_json(exclude_defaults=True) for row in rows]
+        held = [row_of(row, lambda image: image.to_data_uri()) for row in rows]
+        texts = [json.dumps(summed(row.model_dump(mode="json", exclude_defaults=True))) for row in held]
         # A line that was cut off by a kill ends here and is skipped when the file is read.
         before = "\n" if _begun(self._file) else json.dumps({"key": self._key}) + "\n"
         append(self._file, before + "".join(text + "\n" for text in texts))
@@ -143,9 +143,11 @@ def _begun(file: Path) -> bool:
 
 
 def _read(line: str) -> Example | None:
+    """The row of a line; None where it was cut off or changed since."""
     try:
-        return example_of(JsonRow.model_validate_json(line), "", Path())[0] if line else None
-    except ValidationError:
+        row = unsummed(json.loads(line))
+        return None if row is None else example_of(JsonRow.model_validate(row), "", Path())[0]
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 

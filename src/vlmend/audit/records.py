@@ -6,17 +6,18 @@ is dropped when the file is read, and computed again: each row carries a sum ove
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlmend.core.files import append, write_file
+from vlmend.core.jsontext import SUM, sum_of
 
 __all__ = ["Records"]
 
-SUM = "sum"
+log = logging.getLogger(__name__)
 
 
 class Records:
@@ -42,6 +43,10 @@ class Records:
         lines = [line for line in file.read_bytes().split(b"\n") if line]
         kept = [line for line in lines if self._read(line)]
         if len(kept) != len(lines) and not foreign:
+            lost = len(lines) - len(kept)
+            log.warning(
+                "%s: %d of %d lines were cut off or changed since; they are made again.", file, lost, len(lines)
+            )
             write_file(file, b"".join(line + b"\n" for line in kept))
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +55,7 @@ class Records:
         Raises:
             RunProblem: The disk is full or gone; what was written before stays good.
         """
-        append(self._file, "".join(json.dumps(row | {SUM: _sum(row)}) + "\n" for row in rows))
+        append(self._file, "".join(json.dumps(row | {SUM: sum_of(row)}) + "\n" for row in rows))
         for row in rows:
             self._keep(dict(row))
 
@@ -62,7 +67,7 @@ class Records:
         if not isinstance(row, dict):
             return False
         told = row.pop(SUM, None)
-        if told is not None and told != _sum(row):  # rows of before have none
+        if told is not None and told != sum_of(row):  # rows of before have none
             return False
         needed = {"key", *self._fields}
         if not needed <= {*map(str, row)} <= needed | self._optional:
@@ -74,7 +79,3 @@ class Records:
 
     def _keep(self, row: dict[str, Any]) -> None:
         self.rows[row.pop("key")] = row
-
-
-def _sum(row: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]

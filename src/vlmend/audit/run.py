@@ -33,7 +33,7 @@ from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json
 from vlmend.core.images import Image
-from vlmend.core.measures import Measure, Scorecard
+from vlmend.core.measures import Measure, Scorecard, samples_digests
 from vlmend.core.samples import is_measured, read_samples
 from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.typed import made
@@ -91,7 +91,7 @@ def audit(
             answers = _asked(subject, asking, questions, plan, Desk(out, batch, reuse), out, progress, note)
             card = fold(out, card, answers, pictures_of(questions, plan.epochs), readers, progress)
             _keep_states(subject, out)
-        card = replace(card, complete=True)
+        card = replace(card, complete=True, made_from=samples_digests(out))
         card.save(out / "scorecard.json")
         if isinstance(subject, ChatTarget):
             write_logs(out)
@@ -121,7 +121,7 @@ def rejudge(
         )
     with held(out):
         plan = _planned(out, run, data)
-        before = Scorecard.load(out / "scorecard.json")
+        before = Scorecard.finished(out)
         _check_own(before.model, judges)
         given = _same_data(out, run, plan, data)
         suites = dict.fromkeys(row["suite"] for row in rows)
@@ -132,6 +132,7 @@ def rejudge(
             kept[row["suite"]].append(_answer(row, requests))
         others = replace(before, rows=tuple(row for row in before.rows if row.suite not in kept))
         card = fold(out, others, kept, pictures_of(questions, plan.epochs), judges, progress)
+        card = replace(card, made_from=samples_digests(out))
         card.save(out / "scorecard.json")
         write_logs(out)
     return card
@@ -233,7 +234,7 @@ def _measured(
 
 def _keep_states(target: ChatTarget, out: Path) -> None:
     """Where the states of a mended model lie, if they can be read; once."""
-    if target.mends and isinstance(target, ChatStates) and not (out / "states.json").exists():
+    if target.mends and isinstance(target, ChatStates) and read_json(out / "states.json") is None:
         write_states(target, out / "states.json")
 
 

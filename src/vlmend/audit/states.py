@@ -6,7 +6,6 @@ projected. Refitting on the mended set would make any method look good (arXiv 24
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sklearn.decomposition import PCA
 
 from vlmend.audit.suite import builtin_picture, chosen
 from vlmend.core.conversation import Conversation
-from vlmend.core.files import write_file
+from vlmend.core.files import write_json
 from vlmend.core.sites import Site
 from vlmend.core.targets import ChatStates
 
@@ -36,7 +35,7 @@ def write_states(mended: ChatStates, file: Path, count: int = COUNT) -> None:
     sets = {"text": _states(base, text, sites), "image": _states(base, seen, sites)}
     sets["mended"] = _states(mended, seen, sites)
     layers = [_layer(site, {kind: states[site] for kind, states in sets.items()}) for site in sites]
-    write_file(file, json.dumps({"count": len(text), "layers": layers}) + "\n")
+    write_json(file, {"count": len(text), "layers": layers})
 
 
 def centre_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -8,22 +8,25 @@ so only their owner may read what is written, unless it is meant for others.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
-from vlmend.core.jsontext import to_json
+from vlmend.core.jsontext import summed, to_json, unsummed
 from vlmend.errors import RunProblem
 
 __all__ = [
     "SHARED", "append", "held", "make_folder", "read_json", "replacing", "write_file", "write_json", "write_together",
 ]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 PRIVATE, FOLDER = 0o600, 0o700
 """Who may read and write a file or a folder: the owner alone."""
@@ -84,12 +87,13 @@ def write_file(file: Path, content: str | bytes, *, mode: int = PRIVATE, sync: b
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON values, null for numbers that JSON has not.
+    """Write JSON values, null for numbers that JSON has not; values by name with a sum of all.
 
     Raises:
         RunProblem: It cannot be written; what was there is as it was.
     """
-    write_file(file, to_json(content, indent=2) + "\n")
+    held = summed(cast("dict[str, Any]", content)) if isinstance(content, dict) else content
+    write_file(file, to_json(held, indent=2) + "\n")
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -159,14 +163,20 @@ def append(file: Path, text: str, *, mode: int = PRIVATE, sync: bool = True) -> 
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds; None where it is not there, was cut off or is garbled.
+    """What a JSON file holds; None where it is not there, or is not as `write_json` left it, which is said.
 
     For files that can be made again from what else there is.
     """
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        held = json.loads(file.read_bytes())
+    except OSError:
         return None
+    except (ValueError, RecursionError):
+        held = None
+    found = unsummed(cast("dict[str, Any]", held)) if isinstance(held, dict) else held
+    if found is None:
+        log.warning("%s was cut off or changed since it was written; it is not used.", file)
+    return found
 
 
 @contextmanager

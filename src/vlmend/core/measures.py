@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from vlmend.core.files import write_json
+from vlmend.core.jsontext import unsummed
 from vlmend.errors import UsageError
 
 __all__ = [
     "PUT_RIGHT", "Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure",
+    "samples_digests",
 ]  # fmt: skip
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
@@ -23,6 +26,10 @@ Unit = Literal["share", "number"]
 Compared = Literal["share", "mean", "none"]
 """How two runs are compared by it, on the samples behind it. share: McNemar on which count. mean: sign flips of the
 means of clusters. none: not at all."""
+
+AGAIN = "Run the same `vlmend audit ... --out` again: finished replies are kept."
+SAMPLES = ("samples.jsonl", "measured.jsonl")
+"""What the measures of a run are computed from."""
 
 PUT_RIGHT = ", put right by "
 """Stands in a measure's `judge` between the judge and the people whose labels its value is put right by."""
@@ -104,6 +111,7 @@ class Scorecard:
         others: The same measures by each further judge.
         judges: How far the judges agree, pair by pair and suite by suite.
         complete: The audit came to its end: every request has a reply, or is unscored by name.
+        made_from: SHA-256 of each file of samples that the measures were computed from, by its name.
     """
 
     model: str
@@ -115,6 +123,7 @@ class Scorecard:
     others: tuple[Measure, ...] = ()
     judges: tuple[dict[str, Any], ...] = ()
     complete: bool = False
+    made_from: dict[str, str] = field(default_factory=dict[str, str])
 
     def save(self, file: Path) -> None:
         """Write it.
@@ -129,7 +138,9 @@ class Scorecard:
         from pydantic import TypeAdapter, ValidationError  # loaded with the first scorecard: it takes a second
 
         try:
-            content: dict[str, Any] = json.loads(file.read_bytes())
+            content = unsummed(json.loads(file.read_bytes()))
+            if content is None:
+                raise _unreadable(file, "it was changed since it was written")
             tables = {"rows": content["rows"], "others": content.get("others", ())}
             content |= {name: [_filled(row) for row in table] for name, table in tables.items()}
             return TypeAdapter(cls).validate_python(content)
@@ -144,18 +155,28 @@ class Scorecard:
         """The scorecard of a run folder, for whoever takes its numbers for the model's.
 
         Raises:
-            UsageError: There is none that can be read, or the audit did not come to its end.
+            UsageError: There is none that can be read, the audit did not come to its end, or the samples in the
+                folder are not those that it was computed from.
         """
         card = cls.load(run / "scorecard.json")
         if not card.complete:
             raise UsageError(
                 f"The audit in {run} did not come to its end, or was made by an earlier vlmend.",
-                "Run the same `vlmend audit ... --out` again: finished replies are kept.",
+                AGAIN,
             )
+        others = sorted(card.made_from.items() - samples_digests(run).items())
+        if others:
+            raise UsageError(f"The scorecard in {run} was not made from the {others[0][0]} that is there now.", AGAIN)
         return card
 
     def __iter__(self) -> Iterator[Measure]:
         return iter(self.rows)
+
+
+def samples_digests(run: Path) -> dict[str, str]:
+    """SHA-256 of the files of samples that a run folder has, by name."""
+    files = [run / name for name in SAMPLES if (run / name).is_file()]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure | None:
@@ -190,5 +211,6 @@ def _filled(row: dict[str, Any]) -> dict[str, Any]:
 
 def _unreadable(file: Path, what: str) -> UsageError:
     return UsageError(
-        f"{file} is no scorecard that can be read ({what}).", "Pass a run folder that `vlmend audit ... --out` wrote."
+        f"{file} is no scorecard that can be read ({what}).",
+        f"Pass a run folder that `vlmend audit ... --out` wrote. {AGAIN}",
     )

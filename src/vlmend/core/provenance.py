@@ -57,7 +57,7 @@ def _digest(
         flat = (tensor.dequantize() if wrapped else tensor).detach().reshape(-1)
         digest = hashlib.sha256(f"{name}:{tuple(tensor.shape)}:".encode())
         for piece in flat.split(PIECE):
-            digest.update(seen(piece).cpu().view(torch.uint8).numpy())
+            digest.update(seen(piece).cpu().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     with ThreadPoolExecutor() as threads:  # neither hashing nor copying holds the interpreter

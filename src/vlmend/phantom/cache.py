@@ -1,17 +1,26 @@
-"""Where phantoms are kept: one folder for each, made once, in the user's cache."""
+"""Where phantoms are kept: one folder for each, made once, in the user's cache, with the digests of its files."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
+from vlmend.core.files import read_json, write_json
 from vlmend.errors import EnvironmentProblem
 
 __all__ = ["cache_folder", "kept_folder"]
+
+log = logging.getLogger(__name__)
+
+DIGESTS = "digests.json"
+"""SHA-256 of every other file of the folder, by name."""
 
 
 def cache_folder() -> Path:
@@ -24,6 +33,8 @@ def cache_folder() -> Path:
 def kept_folder(name: str, make: Callable[[Path], Path], room: str) -> Path:
     """The folder of that name in the cache, made on first use; who asks meanwhile waits for it.
 
+    One whose files are not those that were written is made anew, which is said.
+
     Args:
         name: Of the folder; it holds a digest of all that the folder is made from.
         make: Fills the folder that it is given and returns it or one inside it, which is kept. It gets the same
@@ -34,14 +45,19 @@ def kept_folder(name: str, make: Callable[[Path], Path], room: str) -> Path:
         EnvironmentProblem: It cannot be written.
     """
     folder = cache_folder() / name
-    if folder.exists():
+    if folder.exists() and _whole(folder):
         return folder
     building = folder.with_name(f"{name}.building")
     try:
         building.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{name}.lock")):
+            if folder.exists() and not _whole(folder):
+                shutil.rmtree(folder)
             if not folder.exists():
-                make(building).replace(folder)
+                made = make(building)
+                write_json(made / DIGESTS, _digests(made))
+                made.replace(folder)
+                _whole.cache_clear()
             shutil.rmtree(building, ignore_errors=True)
     except OSError as problem:
         raise EnvironmentProblem(
@@ -49,3 +65,25 @@ def kept_folder(name: str, make: Callable[[Path], Path], room: str) -> Path:
             f"It needs {room} there; set VLMEND_CACHE to a folder with room. What was begun is in {building}.",
         ) from problem
     return folder
+
+
+@cache
+def _whole(folder: Path) -> bool:
+    """Whether the files of a folder are as they were written, looked up once; of folders of before it is not known."""
+    told = read_json(folder / DIGESTS)
+    if told is None:
+        return not (folder / DIGESTS).exists()
+    found = _digests(folder)
+    changed = sorted(name for name, digest in told.items() if found.get(name) != digest)
+    if changed:
+        log.warning("%s was changed since it was put together (%s); it is put together again.", folder, changed[0])
+    return not changed
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name != DIGESTS:
+            with file.open("rb") as held:
+                found[file.name] = hashlib.file_digest(held, "sha256").hexdigest()
+    return found

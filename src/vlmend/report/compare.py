@@ -105,10 +105,11 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "scorecard.json").exists():
         raise UsageError(f"{folder} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends.")
+    samples = tuple(read_samples(folder))
     return Run(
         folder.name,
         Scorecard.finished(folder),
-        tuple(read_samples(folder)),
+        samples,
         read_cost(folder),
         read_json(folder / "states.json"),
         {row.get("suite", row["key"]): row["samples"] for row in read_measured(folder)},

@@ -116,7 +116,8 @@ def _times(
 ) -> dict[str, float]:
     """Seconds a request with its image, interleaved over all defences; kept once measured."""
     key = sorted(f"{name}:{mend.digest}" for name, mends in views.items() for mend in mends)
-    if (held := read_json(file)) is not None and held["key"] == key:
+    held = read_json(file)
+    if isinstance(held, dict) and held.get("key") == key:
         return held["seconds"]
     questions = harmful.only("original").questions[:TIMED]
     batch = [question.conversation(target.image_side) for question in questions]

@@ -46,12 +46,18 @@ def fitted(target: Target, method: AbstractMethod[Any], data: Dataset, folder: P
         same = (card.method, dict(card.identity), card.data_digest, card.parameters, card.seed)
         wanted = json.loads(json.dumps(method.parameters))
         if same == (method.name, dict(target.identity), data.digest, wanted, seed):
-            return mend, read_json(clock) or 0.0
+            return mend, _seconds(clock)
     except UsageError:
         pass  # nothing there yet, or cut off while it was written
     began = time.monotonic()
     mend = method.fit(target, data, seed=seed)
     seconds = time.monotonic() - began
     mend.save(folder)
-    write_json(clock, round(seconds, 2))
+    write_json(clock, {"seconds": round(seconds, 2)})
     return mend, seconds
+
+
+def _seconds(clock: Path) -> float:
+    """How long a fit took; 0 where that is not known any more."""
+    held = read_json(clock)
+    return held.get("seconds", 0.0) if isinstance(held, dict) else 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from vlmend.core.files import append
 
 __all__ = ["LoopSettings", "StepHook", "train", "train_at_once"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def train(
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps, pct_start=0.08)
     state_file = folder / "state.pt"
-    losses = _resumed(state_file, parameters, optimiser, schedule) if state_file.exists() else []
+    losses = _resumed(state_file, parameters, optimiser, schedule) if _whole(state_file) else []
     for step in range(len(losses), settings.steps):
         began = time.monotonic()
         losses.append(_step(step, parameters, loss_of_step, optimiser, settings.clip, hooks))
@@ -124,6 +128,20 @@ def _step(
     for hook in hooks:
         hook.after_step(step, parameters)
     return loss.item()
+
+
+def _whole(file: Path) -> bool:
+    """Whether a state is there as it was saved; one that a fault of the disk changed is said and not used."""
+    if not file.exists():
+        return False
+    try:
+        with zipfile.ZipFile(file) as held:
+            whole = held.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        whole = False
+    if not whole:
+        log.warning("%s was cut off or changed since it was written; the training begins anew.", file)
+    return whole
 
 
 def _resumed(
