@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from tests.faults.mutating import changed, damaged
+from tests.faults.mutating import changed, damaged, other
 from tests.faults.table import Tally
-from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.dual_edits import AcceptAbove, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
@@ -39,7 +38,7 @@ from vlmend.core.edits import (
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.sites import Site
-from vlmend.errors import BatchProblem, SampleError
+from vlmend.errors import BatchProblem, ModelProblem, SampleError
 from vlmend.testing import tiny_clip, tiny_vlm
 
 SITE, WIDTH, TOKENS = Site("language", 2), 32, 3
@@ -81,7 +80,7 @@ def _used(folder: Path, target: Any) -> Any:
     if target.kind == "chat":
         try:
             return view.generate(ASKED, Sampling(TOKENS))
-        except (SampleError, BatchProblem) as problem:  # blamed on the requests, which are good
+        except (SampleError, BatchProblem, ModelProblem) as problem:  # blamed on requests or model, which are good
             raise AssertionError(problem.message) from problem
     images = [noise_image(16, k) for k in range(3)]
     return view.logits(images, ["a cat"]), view.accepts(images), view.retrieve(["a cat"], images)
@@ -116,7 +115,7 @@ def _change(mend: Path, how: str, rng: random.Random) -> None:
             held = load(tensors.read_bytes())
             if held:
                 name = rng.choice(sorted(held))
-                held[name] = _other(held[name], rng)
+                held[name] = other(held[name], rng)
             tensors.write_bytes(save(held))
             del manifest["tensors"]
             card.write_text(json.dumps(manifest))
@@ -125,20 +124,3 @@ def _change(mend: Path, how: str, rng: random.Random) -> None:
             while (after := damaged(before, rng)) == before:
                 pass
             tensors.write_bytes(after)
-
-
-def _other(tensor: Tensor, rng: random.Random) -> Tensor:
-    """Of another shape or kind, or with numbers that are none."""
-    match rng.randrange(6):
-        case 0:
-            return tensor.reshape(-1)[:-1].clone()
-        case 1:
-            return tensor[None].contiguous()
-        case 2:
-            return torch.full_like(tensor.float(), rng.choice((float("nan"), float("inf"))))
-        case 3:
-            return tensor.to(torch.int64)
-        case 4:
-            return tensor.to(torch.bfloat16)
-        case _:
-            return tensor.new_zeros((0,) * tensor.ndim)

@@ -7,6 +7,9 @@ import json
 import random
 from typing import Any
 
+import torch
+from torch import Tensor
+
 STRANGE: list[Any] = [
     None, True, -1, 0, 1, 3, 99, 10**30, 0.5, -2.5, float("nan"), float("inf"), "", "x", "language.99.resid_post",
     "a" * 300, "\x1b[2J", "{prompt}{0.a}", "{", [], {}, [[]], [1, "a"], {"$tensor": "none"},
@@ -58,6 +61,23 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
         case _:
             start = rng.randrange(size + 1)
             return content[:start] + rng.randbytes(rng.randrange(1, 40)) + content[start:]
+
+
+def other(tensor: Tensor, rng: random.Random) -> Tensor:
+    """Of another shape or kind, or with numbers that are none."""
+    match rng.randrange(6):
+        case 0:
+            return tensor.reshape(-1)[:-1].clone()
+        case 1:
+            return tensor[None].contiguous()
+        case 2:
+            return torch.full_like(tensor.float(), rng.choice((float("nan"), float("inf"))))
+        case 3:
+            return tensor.to(torch.int64)
+        case 4:
+            return tensor.to(torch.bfloat16)
+        case _:
+            return tensor.new_zeros((0,) * tensor.ndim)
 
 
 def _places(content: Any) -> Any:

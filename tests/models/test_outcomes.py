@@ -1,4 +1,4 @@
-"""One request never ends a batch, a run or a fit; what is wrong with the model is raised as it is."""
+"""One request never ends a batch, a run or a fit; what is wrong with the model is one problem of the model."""
 
 from __future__ import annotations
 
@@ -101,15 +101,19 @@ def test_what_hits_every_request_of_a_kind_is_raised_as_it_is() -> None:
     assert "Compile each block on its own" in problem.value.hint
 
 
-def test_a_model_that_fails_throughout_raises_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_throughout_is_told_with_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     vlm = tiny_vlm()
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr(type(vlm.model), "forward", broken)
-    with pytest.raises(RuntimeError, match="the device is gone"):
+    told = r"The model answers not even a harmless request \(RuntimeError: the device is gone\)"
+    with pytest.raises(ModelProblem, match=told) as problem:
         vlm.generate(FINE, GREEDY)
+    assert isinstance(problem.value.__cause__, RuntimeError)
+    with pytest.raises(ModelProblem, match=told):
+        vlm.check_request(Example("any", "one"))
 
 
 def test_check_request_tells_a_bad_row_from_a_good_one(tiny: VLM) -> None:

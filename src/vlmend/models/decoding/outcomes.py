@@ -1,7 +1,7 @@
 """Whose fault is it that a batch has no replies? A request that fails alone gets an error of its own.
 
 A batch that fails is asked again by halves, so that what is wrong ends with the requests that it is wrong with. Where
-a harmless request of the same kind fails too, nothing is wrong with the request: the failure is raised as it is.
+a harmless request of the same kind fails too, nothing is wrong with the request: the failure is the model's.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def answered(
     Raises:
         BatchProblem: Some requests have no reply.
         SampleError: The only request has none.
+        ModelProblem: Not even a harmless request is answered.
     """
     trial = _Trial(sampling, ask)
     outcomes = by_halves([*zip(views, batch, strict=True)], trial.again, lambda p: isinstance(p, FAILED), trial.alone)
@@ -58,7 +59,11 @@ def answered(
 
 
 def problem_of(view: View, conversation: Conversation) -> SampleError | None:
-    """Why a request alone cannot be put to a model; None where it can, or where no request can."""
+    """Why a request alone cannot be put to a model; None where it can.
+
+    Raises:
+        ModelProblem: No request can.
+    """
     try:
         view.reader.check_context(view.reader.inputs(view.rewritten([conversation])))
         view.logits([conversation])
@@ -68,7 +73,7 @@ def problem_of(view: View, conversation: Conversation) -> SampleError | None:
         try:
             view.logits([_harmless(view, conversation)])
         except FAILED:
-            return None
+            raise _of_model(problem) from problem
         return _own(problem)
     return None
 
@@ -86,11 +91,11 @@ class _Trial(Generic[V]):
         return [*self._ask([view for view, _ in rows], [asked for _, asked in rows], self._sampling)]
 
     def alone(self, row: tuple[V, Conversation], problem: Exception) -> SampleError:
-        """Why a request has no reply; the failure is raised where a harmless one has none either."""
+        """Why a request has no reply; where a harmless one has none either, the failure is raised as the model's."""
         if isinstance(problem, SampleError):
             return problem
         if not self._works(*row):
-            raise problem
+            raise _of_model(problem) from problem
         return _own(problem)
 
     def _works(self, view: V, like: Conversation) -> bool:
@@ -106,6 +111,17 @@ class _Trial(Generic[V]):
 
 def _harmless(view: View, like: Conversation) -> Conversation:
     return Conversation.ask(HARMLESS, blank_image(view.image_side) if like.has_image else None)
+
+
+def _of_model(problem: Exception) -> VlmendError:
+    """What is wrong with a model, or with what a mend makes of it, as one message."""
+    if isinstance(problem, VlmendError):
+        return problem
+    return ModelProblem(
+        f"The model answers not even a harmless request ({type(problem).__name__}: {cause_of(problem)}).",
+        "Its config, processor and weights may not fit together: fetch all files of the checkpoint from one place, and "
+        "see what vlmend doctor says of it. --debug shows where it fails.",
+    )
 
 
 def _own(problem: Exception) -> SampleError:

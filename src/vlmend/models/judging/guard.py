@@ -23,6 +23,7 @@ from vlmend.core.provenance import fingerprint
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import JudgeProblem, ModelProblem
 from vlmend.models.judging.families import HEADER_ENDS, Family
+from vlmend.models.reading.templates import written
 
 __all__ = ["GAP", "Guard", "Reading"]
 
@@ -161,9 +162,8 @@ class Guard:
 
     def _rendered(self, form: _Form, request: str, reply: str, seen: bool, guideline: str) -> str:
         policy = {"guideline": guideline} if guideline else {}
-        return self._processor.apply_chat_template(
-            _messages(request, reply, seen, form.parts), tokenize=False, add_generation_prompt=form.opened, **policy
-        )
+        messages = _messages(request, reply, seen, form.parts)
+        return written(self._processor, messages, add_generation_prompt=form.opened, **policy)
 
     def _choose_form(self) -> _Form:
         """How the template wants its words; a template of another kind of model fits no form."""

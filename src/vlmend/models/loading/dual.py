@@ -58,8 +58,9 @@ def load_dual(
         with explained(model, options.revision, WHAT):
             folder = _from_hub(str(model).removeprefix(HUB), options.revision) if on_hub else folder
             return checked(open_clip_towers(folder, device, dtype), named)
-    loaded, processor = _of_transformers(model, options, device, dtype, config)
-    return dual_of(loaded, processor, named)
+    with explained(model, options.revision, WHAT):  # values of other kinds in a config fail wherever they are looked at
+        loaded, processor = _of_transformers(model, options, device, dtype, config)
+        return dual_of(loaded, processor, named)
 
 
 def is_open_clip(model: str | Path) -> bool:
@@ -84,7 +85,7 @@ def _of_transformers(
     model: str | Path, options: LoadOptions, device: str, dtype: str, config: PreTrainedConfig | None
 ) -> tuple[Any, Any]:
     revision = options.revision
-    with explained(model, revision, WHAT), quiet():
+    with quiet():
         config = config or AutoConfig.from_pretrained(model, revision=revision)
     kind = _class_of(model, config)
     with processor_explained(model, revision), quiet():
@@ -92,7 +93,7 @@ def _of_transformers(
     if (tensors := header_tensors(model, revision)) is not None:
         check_fits(str(model), tensors, options, device, 0, free_bytes(device))
     asked: dict[str, Any] = {"attn_implementation": options.attention} if options.attention != "auto" else {}
-    with explained(model, revision, WHAT), quiet():
+    with quiet():
         loaded, info = kind.from_pretrained(
             model, dtype=dtype if dtype == "auto" else getattr(torch, dtype), revision=revision,
             use_safetensors=None if options.allow_pickle else True, output_loading_info=True, **asked,

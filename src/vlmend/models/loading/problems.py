@@ -25,6 +25,7 @@ from transformers import (
 
 from vlmend.errors import FAILURES, ModelProblem, VlmendError, cause_of
 from vlmend.models.anatomy.find import Anatomy
+from vlmend.models.reading.templates import written
 
 __all__ = [
     "another_kind",
@@ -110,9 +111,9 @@ def check_template(model: str | Path, processor: Any) -> None:
         )
     parts = [{"type": "image"}, {"type": "text", "text": PROBE}]
     try:
-        written = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
-        wrong = "" if PROBE in written and "'type'" not in written else "it takes a message for plain text"
-    except (TemplateError, *FAILURES) as problem:
+        text = written(processor, [{"role": "user", "content": parts}], add_generation_prompt=True)
+        wrong = "" if PROBE in text and "'type'" not in text else "it takes a message for plain text"
+    except (TemplateError, MemoryError, *FAILURES) as problem:
         wrong = f"it fails with {type(problem).__name__}: {cause_of(problem)}"
     if wrong:
         raise ModelProblem(
@@ -246,6 +247,11 @@ def _told_by_words(model: str, problem: Exception, chain: Sequence[BaseException
         return _first_line(problem), "Install what the message names."
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return "memory ran out.", "Use --dtype bfloat16, --quantize 4bit or a smaller model."
+    if isinstance(problem, TypeError | LookupError | ArithmeticError):
+        return (
+            f"a value in its files is not what it should be ({type(problem).__name__}: {_first_line(problem)}).",
+            "Fetch its config, processor and tokenizer files again.",
+        )
     if "attention implementation" in text or "attn_implementation" in text:
         return _first_line(problem), "Pass --attention eager, which every model has."
     return (

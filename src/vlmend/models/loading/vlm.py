@@ -86,21 +86,22 @@ def load(
     device = device_of(options)
     place = options.device_map or device
     config = config or config_of(model, options)
-    auto = _auto_class(model, config)
-    processor = _processor(model, options)
-    if (tensors := header_tensors(model, options.revision)) is not None:
-        vocabulary = int(getattr(config.get_text_config(decoder=True), "vocab_size", 0))
-        check_fits(str(model), tensors, options, place, vocabulary, free_bytes(place))
-    with explained(model, options.revision), quiet():
-        loaded, info = auto.from_pretrained(model, **_arguments(options, device), output_loading_info=True)
+    with explained(model, options.revision):  # values of other kinds in a config fail wherever they are looked at
+        auto = _auto_class(model, config)
+        processor = _processor(model, options)
+        if (tensors := header_tensors(model, options.revision)) is not None:
+            vocabulary = int(getattr(config.get_text_config(decoder=True), "vocab_size", 0))
+            check_fits(str(model), tensors, options, place, vocabulary, free_bytes(place))
+        with quiet():
+            loaded, info = auto.from_pretrained(model, **_arguments(options, device), output_loading_info=True)
         loaded = loaded if options.device_map or options.quantize else loaded.to(device)
-    loaded.eval()
-    _check_here(model, loaded)
-    anatomy = find_anatomy(loaded, options.blocks or None)
-    check_complete(model, list(info["missing_keys"]), anatomy)
-    check_used(model, list(info["unexpected_keys"]), anatomy)
-    check_numbers(model, loaded.named_parameters())
-    return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
+        loaded.eval()
+        _check_here(model, loaded)
+        anatomy = find_anatomy(loaded, options.blocks or None)
+        check_complete(model, list(info["missing_keys"]), anatomy)
+        check_used(model, list(info["unexpected_keys"]), anatomy)
+        check_numbers(model, loaded.named_parameters())
+        return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
 
 
 @contextmanager

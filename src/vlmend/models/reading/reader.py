@@ -18,6 +18,7 @@ from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.reading.rowwise import needs_images, rowwise, writes_placeholders
 from vlmend.models.reading.states import Rows, capturing, check_finite
+from vlmend.models.reading.templates import written
 from vlmend.models.reading.words import Words, words_of
 
 __all__ = ["Reader"]
@@ -70,13 +71,13 @@ class Reader:
 
         Raises:
             SampleError: One spells what stands for a picture, or a control token that cannot be read as words.
-            ModelProblem: The template has no place for one of the turns.
+            ModelProblem: The template has no place for one of the turns, or comes to no end.
         """
         asked = [self.words.as_text(conversation) for conversation in batch]
         try:
             texts = [
-                self.processor.apply_chat_template(_messages(c), add_generation_prompt=True, tokenize=False) + c.lead
-                for c in asked
+                written(self.processor, _messages(conversation), add_generation_prompt=True) + conversation.lead
+                for conversation in asked
             ]
         except TemplateError as problem:
             raise ModelProblem(
