@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from types import FrameType
 from typing import TypeVar
 
 from vlmend.errors import VlmendError
 
 Given = TypeVar("Given")
+
+LONGEST_S = 30.0
+"""An attempt that takes longer hangs."""
+
+
+class Hangs(BaseException):
+    """An attempt took too long; no `except Exception` stops it."""
+
+
+@contextmanager
+def bounded(seconds: float = LONGEST_S) -> Generator[None]:
+    """
+    Raises:
+        Hangs: The block took longer.
+    """
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass
@@ -39,8 +68,13 @@ class Tally:
         """What an attempt gives; None where it ends in an error, which is counted unless it is one of ours."""
         self.attempts += 1
         try:
-            return attempt()
+            with bounded():
+                return attempt()
         except VlmendError:
+            return None
+        except Hangs:
+            self.hangs += 1
+            self.note(f"{told}: hangs")
             return None
         except Exception as problem:
             self.tracebacks += 1

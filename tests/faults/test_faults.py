@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.faults.answers import faulty_answers
 from tests.faults.folders import damaged_folders
 from tests.faults.kills import killed_audits
 from tests.faults.mends import mutated_mends
+from tests.faults.models import mutated_models
+from tests.faults.rows import mutated_rows
 from tests.faults.table import Tally
 
 from vlmend.errors import UsageError
@@ -18,6 +21,18 @@ def held_up(tally: Tally) -> None:
 
 def test_mutated_mends(tmp_path: Path) -> None:
     held_up(mutated_mends(200, 0, tmp_path))
+
+
+def test_mutated_model_folders(tmp_path: Path) -> None:
+    held_up(mutated_models(60, 0, tmp_path))
+
+
+def test_mutated_data_files(tmp_path: Path) -> None:
+    held_up(mutated_rows(300, 0, tmp_path))
+
+
+def test_damaged_answers_of_an_api(tmp_path: Path) -> None:
+    held_up(faulty_answers(48, 0, tmp_path))
 
 
 def test_damaged_run_folders(tmp_path: Path) -> None:
