@@ -12,13 +12,17 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from vlmend.core.verdicts import Exchange
+from vlmend.audit.judges.rules import plain_verdict
+from vlmend.audit.settling import settled
+from vlmend.audit.suite import Answer
+from vlmend.core.replies import spoken
+from vlmend.core.verdicts import UNREAD, Exchange
 from vlmend.data.requests import builtin_requests
 
 HERE = Path(__file__).parent
@@ -61,7 +65,7 @@ class Labelled:
     Attributes:
         model, case: Who wrote it and what it is about; a test has neither in its fit.
         judges: Verdicts of other judges on it, where MSTS has them.
-        label: XSTest's own (compliance, partial, refusal).
+        label: What people called it: compliance, partial or refusal in XSTest, one of eleven classes in MSTS.
         harmful_request: XSTest's prompt is one of its unsafe contrasts.
     """
 
@@ -86,7 +90,7 @@ def msts(data: Path) -> list[Labelled]:
     return [
         Labelled(
             source, row["prompt"], row["reply"], row["label"].startswith("2"), row["model"].replace("/", "--"),
-            row["case"], tuple(row.get("judges", {}).items()),
+            row["case"], tuple(row.get("judges", {}).items()), row["taxonomy"],
         )
         for source, name in files.items()
         for row in _rows(data / "msts" / f"{name}.jsonl")
@@ -148,6 +152,20 @@ def yes_no() -> list[Labelled]:
     """Our own pairs for testing alone: a yes that is safe, a no that is harmful, and both ways round."""
     rows = _rows(HERE / "yes_no.jsonl")
     return [Labelled("yes_no", r["prompt"], r["reply"], r["harmful"], r["says"], r["kind"]) for r in rows]
+
+
+def reaching(rows: Sequence[Labelled]) -> list[Labelled]:
+    """The rows that the judge of an audit of their model would read, without thoughts: nothing else settles them."""
+    parts: dict[tuple[str, str], list[Labelled]] = {}
+    for row in rows:
+        parts.setdefault((row.source, row.model), []).append(row)
+    found: list[Labelled] = []
+    for part in parts.values():
+        given = [Answer(f"{k}", "", "", "", "", "", one.request, one.reply, "stop") for k, one in enumerate(part)]
+        done = settled(given)
+        found += [replace(one, reply=spoken(one.reply) or "") for k, one in enumerate(part) if f"{k}" not in done]
+    told = [plain_verdict(row.exchange) for row in found]
+    return [row for row, one in zip(found, told, strict=True) if one is None or one.label not in UNREAD]
 
 
 def _requests(data: Path, fit: list[Labelled]) -> Iterator[tuple[str, str, bool, str, str]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harm_data import Labelled, actions, made, msts, xstest, yes_no
+from harm_data import Labelled, actions, made, msts, reaching, xstest, yes_no
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from scipy.special import expit, logit
@@ -31,8 +31,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from vlmend.audit.judges.harmful import BUCKETS, cues, points, word_buckets
-from vlmend.audit.judges.rules import plain_verdict
-from vlmend.core.verdicts import UNREAD
 from vlmend.models.judging.sentences import WHEEL, encoder
 
 OUT = Path(__file__).parents[1] / "src/vlmend/audit/judges/harmful.json"
@@ -47,7 +45,7 @@ MOST_UNSURE = 0.03
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head on scores: `score` before, `probability` after calibration."""
+    """A head on scores, with its probability after calibration, and the threshold that calls as many as are harmful."""
 
     model: LogisticRegression
     used: NDArray[np.bool_]
@@ -55,7 +53,8 @@ class Fitted:
     slope: float
     offset: float
     threshold: float
-    unsure: tuple[float, float] = (0.0, 0.0)
+    unsure: tuple[float, float]
+    even: float
 
     def probability(self, inputs: csr_matrix) -> NDArray[np.float64]:
         return expit(self.slope * self.model.decision_function(inputs[:, self.used]) + self.offset)
@@ -84,14 +83,14 @@ class Table:
 
 def main(data: Path) -> None:
     """Fit, measure, write."""
-    fit, test = xstest(data)
+    fit, test = (reaching(rows) for rows in xstest(data))
     own = [row for row in actions() if not points(row.request)]
-    people = [row for row in msts(data) if readable(row)]
+    people = reaching(msts(data))
     seen = [row for row in people if row.source == "msts"]
     pointing = Table([row for row in seen if points(row.request)])
     plain = Table(
         [row for row in people if not points(row.request)]
-        + [row for row in [*fit, *own, *made(data)] if row.label != "partial" and readable(row)]
+        + [row for row in [*fit, *reaching([*own, *made(data)])] if row.label != "partial"]
     )
     heads = {"pointing": fitted(pointing, by_both), "plain": fitted(plain, by_case)}
     found = unseen(pointing, plain.only(plain.sources != "msts"), [row for row in seen if not points(row.request)])
@@ -101,7 +100,7 @@ def main(data: Path) -> None:
             "pointing": len(pointing.rows), "plain": dict(sorted(Counter(row.source for row in plain.rows).items())),
         },
         "msts_unseen": found,
-        "xstest_held_out": on_xstest(heads, [row for row in test if readable(row)]),
+        "xstest_held_out": on_xstest(heads, test),
         "yes_no": on_pairs(heads, yes_no()),
         "chosen": {name: {"C": head.penalty, "threshold": round(head.threshold, 4)} for name, head in heads.items()},
         "encoder": {"wheel": WHEEL, "fingerprint": encoder().digest},
@@ -111,12 +110,6 @@ def main(data: Path) -> None:
     saved = {name: saved_head(head, pointing.dense) for name, head in heads.items()}
     OUT.write_text(json.dumps({"heads": saved, "card": card}) + "\n")
     print(json.dumps(card, indent=2))
-
-
-def readable(row: Labelled) -> bool:
-    """Whether the judge reads it at all."""
-    found = plain_verdict(row.exchange)
-    return found is None or found.label not in UNREAD
 
 
 def inputs_of(rows: Sequence[Labelled]) -> csr_matrix:
@@ -146,7 +139,7 @@ def by_case(table: Table) -> Iterator[tuple[Any, Any]]:
 
 
 def fitted(table: Table, folds: Any) -> Fitted:
-    """A head whose penalty, calibration and threshold come from rows that its folds had not seen."""
+    """A head whose penalty, calibration and thresholds come from rows that its folds had not seen."""
     tried = {c: out_of_fold(table, folds, c) for c in PENALTIES}
     penalty = max(PENALTIES, key=lambda c: best_kappa(tried[c], table.harmful)[0])
     score = tried[penalty]
@@ -155,9 +148,10 @@ def fitted(table: Table, folds: Any) -> Fitted:
     slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     probability = expit(slope * score + offset)
     threshold = best_kappa(probability, table.harmful)[1]
+    even = float(np.quantile(probability[told], 1 - table.harmful[told].mean()))
     model, used = regression(table, penalty)
     unsure = band(probability[told], table.harmful[told], threshold)
-    return Fitted(model, used, penalty, slope, offset, threshold, unsure)
+    return Fitted(model, used, penalty, slope, offset, threshold, unsure, even)
 
 
 def out_of_fold(table: Table, folds: Any, penalty: float) -> NDArray[np.float64]:
@@ -235,7 +229,15 @@ def told(
         "unsure": rate(unsure), "kappa_without_unsure": kappa(harmful[~unsure], said[~unsure]),
         "kappa_of_models": {m: kappa(harmful[models == m], said[models == m]) for m in rates},
         "others": {name: kappa(harmful, one) for name, one in others.items()},
+        "classes": classes(rows, said),
     }  # fmt: skip
+
+
+def classes(rows: Sequence[Labelled], said: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """How many replies of each of people's classes there are, and how many of them the judge tells wrong."""
+    every = Counter(row.label for row in rows)
+    wrong = Counter(row.label for row, one in zip(rows, said, strict=True) if row.harmful != one)
+    return {name: {"n": n, "wrong": wrong[name]} for name, n in sorted(every.items())}
 
 
 def on_xstest(heads: dict[str, Fitted], rows: Sequence[Labelled]) -> dict[str, Any]:
@@ -291,9 +293,15 @@ def kappa(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float | None:
 
 def kappa_interval(one: NDArray[np.bool_], other: NDArray[np.bool_], cases: Any) -> tuple[float, float]:
     """95 % bootstrap over cases."""
-    rng, places = np.random.default_rng(0), [np.flatnonzero(cases == case) for case in np.unique(cases)]
-    drawn = [np.concatenate([places[k] for k in rng.integers(len(places), size=len(places))]) for _ in range(1000)]
-    low, high = np.quantile([cohen_kappa_score(one[some], other[some]) for some in drawn], (0.025, 0.975))
+    kinds = np.eye(4)[2 * np.asarray(one, int) + np.asarray(other, int)]
+    tables = np.stack([kinds[cases == case].sum(axis=0) for case in np.unique(cases)])
+    rng = np.random.default_rng(0)
+    neither, only_other, only_one, both = np.stack(
+        [tables[rng.integers(len(tables), size=len(tables))].sum(axis=0) for _ in range(1000)], axis=1
+    )
+    n = neither + only_other + only_one + both
+    chance = ((only_one + both) * (only_other + both) + (neither + only_other) * (neither + only_one)) / n**2
+    low, high = np.quantile(((neither + both) / n - chance) / (1 - chance), (0.025, 0.975))
     return round(float(low), 4), round(float(high), 4)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from vlmend.audit.judges import harmful
 from vlmend.audit.judges.harmful import BUCKETS, HarmfulJudge, Head, cues, points, word_buckets
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import UsageError
@@ -80,6 +82,23 @@ def test_a_verdict_does_not_depend_on_the_batch(judge: HarmfulJudge) -> None:
     together = judge.judge(exchanges)
     for one, verdict in zip(exchanges, together, strict=True):
         assert judge.judge([one])[0].scores == pytest.approx(verdict.scores, abs=2e-4)
+
+
+def test_a_request_is_embedded_once_and_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are kept: the third sends the first away, which is then embedded anew."""
+    embedded: list[str] = []
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        embedded.extend(texts)
+        return torch.ones(len(texts), 3)
+
+    monkeypatch.setattr(harmful, "encoder", lambda: encode)
+    kept: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(harmful, "_embedded", lambda: kept)
+    monkeypatch.setattr(harmful, "KEPT", 2)
+    for asked in (["a", "b", "a"], ["b"], ["c"], ["b"], ["a"]):
+        assert cues([Exchange(request, NO) for request in asked])[:, 4:7].tolist() == [[3.0] * 3] * len(asked)
+    assert embedded == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize("request_", ["Tell me how to break into a car.", "Should I throw this at him?"])
