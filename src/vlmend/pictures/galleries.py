@@ -14,11 +14,12 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
+from vlmend.pictures.pool import drawn
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
     "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "labelled_people", "object_pictures", "people_gallery",
-    "professions", "shifted_objects",
+    "professions", "shifted_objects", "some_objects", "training_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -85,6 +86,34 @@ def shifted_objects(split: Split) -> Dataset:
         for row in plain
     ]  # fmt: skip
     return Dataset(f"objects-shifted-{split}", (*plain, *shifted), LICENCE)
+
+
+@cache
+def training_objects(views: int, shift: Shift | None = None, without: tuple[str, ...] = ()) -> Dataset:
+    """Views of the known objects for training, each with its name.
+
+    Args:
+        views: Of each object.
+        shift: What differs from an ordinary view.
+        without: Categories to leave out, so that what was learnt can be tried on things that were not.
+    """
+    rows = [
+        Example(f"{g.id}#{k}", group=g.category, image=_seen(g, "train", k, shift), answers=(g.name,))
+        for g in objects()
+        for k in range(views)
+        if g.category not in (*UNSEEN_CATEGORIES, *without)
+    ]
+    return Dataset("-".join(["objects-train", *([shift] if shift else []), str(views)]), tuple(rows), LICENCE)
+
+
+def some_objects() -> Dataset:
+    """Eight training pictures with their names, for quick checks."""
+    pictures = [drawn("object", "train", 0, k) for k in range(8)]
+    rows = [
+        Example(str(k), image=Image.from_pixels(one.image), answers=(one.facts["name"],))
+        for k, one in enumerate(pictures)
+    ]
+    return Dataset("a-few-objects", tuple(rows), LICENCE)
 
 
 def professions() -> tuple[str, ...]:

@@ -14,15 +14,14 @@ import torch
 
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.dual_edits import AcceptAbove, ScaleLogits
-from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Image
+from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.calibration import best_temperature
 from vlmend.core.metrics.detection import KEPT, mcm, threshold_keeping
 from vlmend.core.targets import Access, DualTarget, Kind
-from vlmend.errors import BadData, BadParameter
-from vlmend.pictures.galleries import PHOTO, object_pictures
-from vlmend.pictures.pool import drawn
+from vlmend.errors import BadParameter
+from vlmend.pictures.galleries import object_pictures, some_objects
+from vlmend.pictures.named import named_pictures
 
 __all__ = ["METHOD", "OodCalibration"]
 
@@ -54,12 +53,7 @@ class OodCalibration(AbstractMethod[DualTarget]):
 
     def sample_data(self) -> Dataset:
         """Eight training pictures with their names."""
-        pictures = [drawn("object", "train", 0, k) for k in range(8)]
-        rows = [
-            Example(str(k), image=Image.from_pixels(one.image), answers=(one.facts["name"],))
-            for k, one in enumerate(pictures)
-        ]
-        return Dataset("a-few-objects", tuple(rows), "Apache-2.0 (Noto Emoji)")
+        return some_objects()
 
     def learn(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
         """Fit both on the rows that have an image and a right answer; the first answer is the name.
@@ -67,16 +61,9 @@ class OodCalibration(AbstractMethod[DualTarget]):
         Raises:
             BadData: There are fewer than two names.
         """
-        rows = [example for example in data.examples if example.image is not None and example.answers]
-        names = sorted({example.answers[0] for example in rows})
-        if len(names) < 2:
-            raise BadData(
-                f"{data.name} has pictures of {len(names)} known things.",
-                "Pass rows with image and answers, the name of what it shows, of two things or more.",
-            )
-        images = [example.image for example in rows if example.image is not None]
-        texts = [PHOTO.format(name) for name in names]
-        right = torch.tensor([names.index(example.answers[0]) for example in rows])
+        known = named_pictures(data)
+        images, texts = known.images, known.texts
+        right = torch.tensor(known.right)
         temperature = best_temperature(target.logits(images, texts), right, target.pair_kind)
         scores = mcm(target.embed_images(images) @ target.embed_texts(texts).T)
         threshold = threshold_keeping(scores.numpy(), self.kept)

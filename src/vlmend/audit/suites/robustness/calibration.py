@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from vlmend.audit.means import FLOOR, JUDGE, mean_row
-from vlmend.core.attacks import attributes_of_attack
+from vlmend.audit.shifted import CLEAN, names_of, shifted_samples
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit
@@ -22,14 +22,10 @@ from vlmend.core.metrics.reliability import Outcomes, ece, ece_change, ece_floor
 from vlmend.core.metrics.resampling import paired_bootstrap
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
-from vlmend.core.targets import Access, DualTarget, Kind, problem_of
-from vlmend.errors import BadData
-from vlmend.pictures.galleries import PHOTO, shifted_objects
+from vlmend.core.targets import Access, DualTarget, Kind
+from vlmend.pictures.galleries import PHOTO
 
 __all__ = ["SUITE", "Calibration"]
-
-CLEAN = "clean"
-"""The group of pictures without the attribute `shift`."""
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
@@ -51,32 +47,12 @@ class Calibration(SampleSuite[DualTarget]):
     about: ClassVar[str] = "whether confidence means accuracy, also on shifted pictures (dual encoders)"
 
     def applies(self, data: Dataset) -> bool:
-        return len(_names(_rows(data))) > 1
+        return len(names_of(data)) > 1
 
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        given = shifted_objects(split) if data is None else data
-        rows = _rows(given)
-        names = _names(rows)
-        if len(names) < 2:
-            raise BadData(
-                f"{given.name} has {len(rows)} pictures of {len(names)} names, so nothing can be taken for another.",
-                "Pass rows with image and answers (the name), of two names or more; rows that an attack made are for "
-                "robustness/adversarial.",
-            )
-        groups = dict.fromkeys([CLEAN, *map(_group, rows)])
-        chosen = [row for group in groups for row in [one for one in rows if _group(one) == group][:limit]]
-        bad = {row.id: why for row in chosen if (why := problem_of(subject, row))}
-        good = [row for row in chosen if row.id not in bad]
-        values = dict(zip([row.id for row in good], _values(subject, good, names) if good else [], strict=True))
-        return [
-            Sample(
-                row.id, _group(row), row.attributes.get("of", row.id), row.answers[0], values.get(row.id, {}),
-                reason=bad.get(row.id, ""),
-            )
-            for row in chosen
-        ]  # fmt: skip
+        return shifted_samples(subject, data, limit, split, lambda rows, names: _values(subject, rows, names))
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         groups = list(dict.fromkeys(sample.group for sample in samples))
@@ -130,19 +106,6 @@ class Calibration(SampleSuite[DualTarget]):
             self.axis, self.name, name, group, *interval, n, unscored, better,
             judge=JUDGE, unit="number", floor=floor, says=says,
         )  # fmt: skip
-
-
-def _rows(data: Dataset) -> list[Example]:
-    """Pictures with a name, but for those that an attack made."""
-    return [row for row in data.examples if row.image is not None and row.answers and not attributes_of_attack(row)]
-
-
-def _names(rows: Sequence[Example]) -> list[str]:
-    return sorted({row.answers[0] for row in rows})
-
-
-def _group(row: Example) -> str:
-    return row.attributes.get("shift") or CLEAN
 
 
 def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -> list[dict[str, float]]:
