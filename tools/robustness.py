@@ -1,0 +1,158 @@
+"""What fitted mends make of phantom-clip, and the tables of their pages, which are written from it.
+
+    python -m tools.robustness measure MEND_FOLDER ... [--epsilons 4,5]   # adds rows to docs/methods/robustness.json
+    python -m tools.robustness pages                                      # writes the tables anew
+
+A mend folder is what `vlmend mend NAME phantom-clip --out FOLDER` wrote; FOLDER@0.5 is half as strong, and `none` the
+base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vlmend.attacks.running import own_pictures
+from vlmend.audit.suites.robustness.calibration import SUITE
+from vlmend.core.attacks import Budget, attributes_of_attack
+from vlmend.core.examples import Dataset
+from vlmend.core.mend import Mend
+from vlmend.core.metrics.detection import detection
+from vlmend.core.metrics.stats import wilson
+from vlmend.core.targets import DualGradients
+from vlmend.models.loading.dual import load_dual
+from vlmend.phantom.clip.load import phantom_clip
+from vlmend.pictures.galleries import PHOTO, object_pictures, shifted_objects
+from vlmend.registry import make_attack, make_method
+
+__all__ = ["RUNS", "measured", "page_of", "table"]
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "docs" / "methods" / "robustness.json"
+
+SHIFTED = "rotation, blur, style"
+"""Shifts that no mend here is trained on, taken together."""
+THINGS = 267
+"""Things that are shown, half of all, clean and under each shift."""
+STEPS = 20
+PICTURES = 150
+"""Of PGD, and pictures that it attacks."""
+
+COLUMNS = {
+    "clean": "accuracy clean", "attacked 4/255": "attacked 4/255", "attacked 5/255": "attacked 5/255",
+    "ground": "accuracy ground", SHIFTED: f"accuracy {SHIFTED}", "ECE, clean": "ece clean",
+    f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc",
+}  # fmt: skip
+"""Headings of a table, and the values below them."""
+
+Number = tuple[float, float, float, int]
+"""Value, low, high and n."""
+Values = Mapping[str, Number]
+
+
+def measured(view: DualGradients, epsilons: Sequence[int]) -> Values:
+    """The numbers of one view of phantom-clip, on held-out pictures among all known names."""
+    rows = shifted_objects("held_out").examples
+    spread = Dataset("every second thing first", (*rows[::2], *rows[1::2]))
+    samples = [
+        replace(one, group=one.group if one.group in ("clean", "ground") else SHIFTED)
+        for one in SUITE.samples(view, spread, THINGS, seed=0)
+    ]
+    found = {
+        f"{row.name} {row.group}": (row.value, row.low, row.high, row.n)
+        for row in SUITE.measures(samples, 0)
+        if row.name in ("accuracy", "ece")
+    }
+    attacks = {f"attacked {epsilon}/255": _attacked(view, epsilon) for epsilon in epsilons}
+    return found | attacks | {"auroc": _auroc(view)}
+
+
+def _attacked(view: DualGradients, epsilon: int) -> Number:
+    """Share that is named right under PGD."""
+    budget = Budget(epsilon / 255, STEPS)
+    made = make_attack("pgd", {}).run(view, own_pictures(), budget, seed=0, limit=PICTURES)
+    right = sum(attributes_of_attack(row)["attacked"] == "right" for row in made.examples)
+    value, low, high = wilson(right, len(made.examples))
+    return value, low, high, len(made.examples)
+
+
+def _auroc(view: DualGradients) -> Number:
+    """How often the largest logit of a known thing is above that of an unknown one."""
+    rows = object_pictures("held_out").examples
+    texts = [PHOTO.format(name) for name in sorted({row.answers[0] for row in rows if row.answers})]
+    largest = view.logits([row.image for row in rows if row.image is not None], texts).amax(1).tolist()
+    known, other = (
+        [score for score, row in zip(largest, rows, strict=True) if bool(row.answers) is named]
+        for named in (True, False)
+    )
+    value, low, high = detection(known, other, seed=0).auroc
+    return value, low, high, len(rows)
+
+
+def table(runs: Sequence[Mapping[str, Any]], method: str) -> str:
+    """The base and every run of a method, a line each, as Markdown; only columns in which a run has a number."""
+    rows = [run for name in ("none", method) for run in runs if run["method"] == name]
+    columns = {head: name for head, name in COLUMNS.items() if any(name in run["values"] for run in rows[1:])}
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines += [[_named(run), *(_told(run["values"].get(name)) for name in columns.values())] for run in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _named(run: Mapping[str, Any]) -> str:
+    if run["method"] == "none":
+        return "base"
+    told = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in run["set"].items()
+    ]
+    return ", ".join([*told, f"seed {run['seed']}"])
+
+
+def _told(value: Sequence[float] | None) -> str:
+    return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]" if value else ""
+
+
+def page_of(text: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """A page with its tables written anew, each between `<!-- runs: METHOD -->` and `<!-- end -->`."""
+    return re.sub(
+        r"(<!-- runs: (\w+) -->\n).*?(?=<!-- end -->)",
+        lambda found: f"{found[1]}{table(runs, found[2])}\n",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _add(folders: Sequence[str], epsilons: Sequence[int]) -> None:
+    base = load_dual(phantom_clip(), name="phantom-clip")
+    for folder in folders:
+        runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
+        told: dict[str, Any] = {"method": "none", "seed": 0, "set": {}}
+        view = base
+        if folder != "none":
+            path, _, strength = folder.partition("@")
+            mend = Mend.load(Path(path))
+            if strength:
+                mend = mend.scaled(float(strength))
+            view, card = base.with_mend(mend), mend.card
+            usual = make_method(card.method, {}).parameters
+            changed = {name: value for name, value in card.parameters.items() if usual.get(name) != value}
+            told = {"method": card.method, "seed": card.seed, "set": changed, "notes": list(card.notes)}
+        runs.append({**told, "values": measured(view, epsilons)})
+        RUNS.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("measure", "pages"))
+    parser.add_argument("folders", nargs="*")
+    parser.add_argument("--epsilons", default="5")
+    asked = parser.parse_args()
+    if asked.what == "measure":
+        _add(asked.folders, [int(one) for one in asked.epsilons.split(",") if one])
+    else:
+        for page in sorted((ROOT / "docs" / "methods").glob("*.md")):
+            page.write_text(page_of(page.read_text(), json.loads(RUNS.read_text())))
