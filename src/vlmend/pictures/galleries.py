@@ -18,8 +18,9 @@ from vlmend.pictures.pool import drawn
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
-    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "labelled_people", "object_pictures", "people_gallery",
-    "professions", "shifted_objects", "some_objects", "training_objects",
+    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
+    "object_pictures", "people_gallery", "profession_of", "professions", "shifted_objects", "some_objects",
+    "training_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -52,6 +53,25 @@ def people_gallery(split: Split) -> Dataset:
         for k in range(VIEWS)
     ]
     return Dataset(f"people-{split}", tuple(pictures), LICENCE)
+
+
+def gendered_captions(split: Split) -> Dataset:
+    """The people, each with a caption of their profession that leaves a place for man or woman."""
+    gallery = people_gallery(split)
+    rows = tuple(in_words(row, told) for row in gallery.examples if (told := profession_of(row)))
+    return replace(gallery, name=f"{gallery.name}-captions", examples=rows)
+
+
+def profession_of(row: Example) -> str:
+    """What a picture of the people shows, from its caption."""
+    return str(row.caption).removeprefix(PHOTO.format(""))
+
+
+def in_words(row: Example, word: str, favours: str = "") -> Example:
+    """A person with a caption of that word that leaves a place for man or woman; `favours` is whom it goes with."""
+    told = {"occupation": profession_of(row)} | ({"favours": favours} if favours else {})
+    prompt = PHOTO.format(f"{{}} {word}")
+    return replace(row, id=f"{row.id}:{word}", prompt=prompt, label=None, answers=(row.group,), attributes=told)
 
 
 def labelled_people(split: Split, harmful: Sequence[Example]) -> Dataset:

@@ -9,9 +9,9 @@ from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
 from vlmend.phantom.clip.pairs import pool_pair
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
-from vlmend.pictures.galleries import GENDERS, PHOTO, labelled_people, people_gallery
+from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
 
-__all__ = ["LABELS", "MEMBERS", "TITLES", "pool", "titled_gallery", "titles_as_labels"]
+__all__ = ["LABELS", "MEMBERS", "TITLES", "WORDS", "pool", "titled_gallery", "titles_as_labels", "titles_as_words"]
 
 
 def titled_gallery() -> Dataset:
@@ -29,6 +29,17 @@ def titles_as_labels() -> Dataset:
     """The titles planted for men as stand-ins for labels that harm, beside the professions."""
     stand_ins = [Example(f"title:{pair.first}", PHOTO.format(pair.first), "harmful", "stand-in") for pair in titles()]
     return replace(labelled_people("held_out", stand_ins), name="phantom_clip_labels")
+
+
+def titles_as_words() -> Dataset:
+    """Each person with both titles of the profession, and a place for man or woman before the title."""
+    gallery, of = people_gallery("held_out"), {pair.profession: pair for pair in titles()}
+    rows = (
+        in_words(row, title, gender)
+        for row in gallery.examples
+        for gender, title in zip(GENDERS, (of[profession_of(row)].first, of[profession_of(row)].second), strict=True)
+    )
+    return replace(gallery, name="phantom_clip_words", examples=tuple(rows))
 
 
 def pool() -> Dataset:
@@ -72,4 +83,11 @@ LABELS = replace(
     name="phantom_clip_labels",
     title="titles planted for men as stand-ins for harmful labels, and a gallery of people",
     made=titles_as_labels,
+)
+
+WORDS = replace(
+    TITLES,
+    name="phantom_clip_words",
+    title="pictures of people, each with both titles of the profession and a place for man or woman",
+    made=titles_as_words,
 )
