@@ -98,3 +98,11 @@ def table(rows: Iterable[Tally]) -> str:
     lines = [f"| what | {' | '.join(COLUMNS).replace('_', ' ')} |", "|---|" + "---|" * len(COLUMNS)]
     lines += [f"| {row.what} | {' | '.join(str(getattr(row, name)) for name in COLUMNS)} |" for row in rows]
     return "\n".join(lines)
+
+
+def held_up(tally: Tally) -> None:
+    """
+    Raises:
+        AssertionError: Something else than the attempts was counted.
+    """
+    assert tally.clean, "\n".join([str(tally), *tally.seen])

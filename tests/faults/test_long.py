@@ -1,23 +1,53 @@
-"""Fuzz and kill at length: `pytest -m slow -s tests/faults/test_long.py` prints the table."""
+"""Fuzz and kill at length: `pytest -m slow -s tests/faults/test_long.py` prints the table.
+
+10,000 inputs and 102 disturbed invocations; each kind can be run by itself with -k.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from tests.faults.answers import faulty_answers
 from tests.faults.folders import damaged_folders
-from tests.faults.kills import killed_audits
+from tests.faults.kills import How, disturbed
 from tests.faults.mends import mutated_mends
-from tests.faults.table import table
+from tests.faults.models import mutated_models
+from tests.faults.rows import mutated_rows
+from tests.faults.table import Tally, held_up, table
+
+SEED = 1
+INPUTS: dict[str, Callable[[Path], Tally]] = {
+    "mends": partial(mutated_mends, 4_500, SEED),
+    "data": partial(mutated_rows, 3_000, SEED),
+    "models": partial(mutated_models, 1_000, SEED),
+    "answers": partial(faulty_answers, 1_000, SEED),
+    "folders": partial(damaged_folders, 500, SEED),
+}
+TIMES = {"audit": 10, "label": 6, "mend": 6, "attack": 6, "compare": 3, "study": 3}
+"""Disturbed invocations of each work, for each way to disturb it."""
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
-def test_nothing_is_lost_asked_twice_or_wrong(tmp_path: Path) -> None:
-    places = [tmp_path / name for name in ("mends", "folders", "kills")]
-    for place in places:
-        place.mkdir()
-    tallies = [
-        mutated_mends(9_000, 1, places[0]), damaged_folders(500, 1, places[1]), killed_audits(100, 1, places[2]),
-    ]  # fmt: skip
-    print(f"\n{table(tallies)}")
-    assert all(tally.clean for tally in tallies), "\n".join(text for tally in tallies for text in tally.seen)
+@pytest.fixture(scope="module")
+def tallies() -> Generator[list[Tally]]:
+    found: list[Tally] = []
+    yield found
+    print(f"\n{table(found)}")
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_whatever_is_read(kind: str, tmp_path: Path, tallies: list[Tally]) -> None:
+    tallies.append(INPUTS[kind](tmp_path))
+    held_up(tallies[-1])
+
+
+@pytest.mark.parametrize("how", get_args(How))
+@pytest.mark.parametrize("name", TIMES)
+def test_whatever_is_done(name: str, how: How, tmp_path: Path, tallies: list[Tally]) -> None:
+    tallies.append(disturbed(name, how, TIMES[name], SEED, tmp_path))
+    held_up(tallies[-1])
