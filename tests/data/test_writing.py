@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from vlmend.core.contracts import Changed, DataEdit, Dropped
 from vlmend.core.conversation import Turn
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Image, blank_image
+from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.data.layouts import read_data
+from vlmend.data.sources import read_jsonl
 from vlmend.data.writing import write_data
 from vlmend.errors import BadData, RunProblem, UsageError
 
@@ -159,3 +160,31 @@ def test_further_images_without_a_first_and_attributes_that_are_no_text_are_refu
     with pytest.raises(BadData, match=r"a: more_images without an image.*; b: attributes\.age: .*valid string"):
         write_data(Dataset("set", rows), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["data.jsonl", "images"])
+def test_what_was_changed_since_it_was_written_is_told_and_put_right_by_writing_it_again(
+    tmp_path: Path, part: str
+) -> None:
+    data = Dataset("own", (Example("1", "look", "benign", image=noise_image(8, 3)),))
+    write_data(data, tmp_path / "out")
+    file = tmp_path / "out" / part
+    file = next(file.iterdir()) if file.is_dir() else file
+    held = bytearray(file.read_bytes())
+    place = held.index(b"look") if part == "data.jsonl" else len(held) // 2
+    held[place] ^= 1
+    file.write_bytes(held)
+    with pytest.raises(BadData, match=f"{part}.* in .*out is not as it was written"):
+        read_jsonl(tmp_path / "out")
+    write_data(data, tmp_path / "out")
+    assert read_jsonl(tmp_path / "out").digest == data.digest
+
+
+def test_a_set_written_before_its_words_had_a_digest_is_the_same_set(tmp_path: Path) -> None:
+    data = Dataset("own", (Example("1", "look", "benign"),))
+    write_data(data, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "data.json").read_text())
+    del said["words"]
+    (tmp_path / "out" / "data.json").write_text(json.dumps(said))
+    write_data(data, tmp_path / "out")
+    assert read_jsonl(tmp_path / "out").digest == data.digest

@@ -25,7 +25,6 @@ from vlmend.report.html import write_report
 from vlmend.report.view import write_view
 from vlmend.testing import ScriptedTarget
 
-FILES = ("run.json", "replies.jsonl", "verdicts.jsonl", "samples.jsonl", "scorecard.json", "cost.json")
 PLAN = Plan(("safety/alignment_gap",), limit=2)
 SAID = {True: "Sure, here is a plan in three parts.", False: "I'm sorry, but I can't help with that."}
 
@@ -45,16 +44,18 @@ def damaged_folders(count: int, seed: int, folder: Path) -> Tally:
     readers = made_judges(["rules"])
     truth = scores(audit(ScriptedTarget(script), PLAN, whole, judges=readers))
     keys = set(Journal(whole / "replies.jsonl").keys)
+    files = sorted(str(file.relative_to(whole)) for file in whole.rglob("*") if file.is_file() and file.name != ".lock")
+    files += [name for name in files if "/" not in name] * 5  # pictures and logs are many, and made again
     for k in range(count):
         rng, out = random.Random(f"folder:{seed}:{k}"), folder / "run"
         shutil.copytree(whole, out)
-        name = rng.choice(FILES)
-        _damage(out / name, rng)
+        name = rng.choice(files)
+        damage(out / name, rng)
         told, reads = _reads(out, folder)[k % 4]
         tally.tried(reads, f"{k} {name} {told}")
         shutil.rmtree(out)
         shutil.copytree(whole, out)
-        _damage(out / name, random.Random(f"folder:{seed}:{k}"))
+        damage(out / name, random.Random(f"folder:{seed}:{k}"))
         kept, target = len(keys & set(Journal(out / "replies.jsonl", foreign=True).keys)), ScriptedTarget(script)
         card = tally.tried(partial(audit, target, PLAN, out, judges=readers), f"{k} {name} audit")
         tally.asked_twice += max(0, len(target.asked.conversations) - (len(keys) - kept))
@@ -76,15 +77,15 @@ def _reads(out: Path, folder: Path) -> list[tuple[str, Callable[[], object]]]:
     ]
 
 
-def _damage(file: Path, rng: random.Random) -> None:
-    """Its bytes, or one value of it: of one line where it has lines."""
+def damage(file: Path, rng: random.Random) -> None:
+    """Change its bytes, or one value of it: of one line where it has lines."""
     content = file.read_bytes()
-    if rng.random() < 0.5:
+    if file.suffix not in (".json", ".jsonl") or rng.random() < 0.5:
         file.write_bytes(damaged(content, rng))
     elif file.suffix == ".json":
         file.write_text(json.dumps(changed(json.loads(content), rng)))
     else:
-        lines = content.decode().splitlines()
+        lines = [line for line in content.decode().split("\n") if line]
         place = rng.randrange(len(lines))
         lines[place] = json.dumps(changed(json.loads(lines[place]), rng))
         file.write_text("\n".join(lines) + "\n")

@@ -10,6 +10,7 @@ from tests.faults.folders import damaged_folders
 from tests.faults.kills import How, disturbed
 from tests.faults.mends import mutated_mends
 from tests.faults.models import mutated_models
+from tests.faults.redone import damaged_work
 from tests.faults.rows import mutated_rows
 from tests.faults.table import Hangs, Tally, bounded, held_up
 
@@ -34,6 +35,10 @@ def test_damaged_answers_of_an_api(tmp_path: Path) -> None:
 
 def test_damaged_run_folders(tmp_path: Path) -> None:
     held_up(damaged_folders(16, 0, tmp_path))
+
+
+def test_damaged_folders_of_other_work(tmp_path: Path) -> None:
+    held_up(damaged_work(5, 0, tmp_path))
 
 
 @pytest.mark.parametrize(

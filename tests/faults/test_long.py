@@ -16,6 +16,7 @@ from tests.faults.folders import damaged_folders
 from tests.faults.kills import How, disturbed
 from tests.faults.mends import mutated_mends
 from tests.faults.models import mutated_models
+from tests.faults.redone import damaged_work
 from tests.faults.rows import mutated_rows
 from tests.faults.table import Tally, held_up, table
 
@@ -25,7 +26,8 @@ INPUTS: dict[str, Callable[[Path], Tally]] = {
     "data": partial(mutated_rows, 3_000, SEED),
     "models": partial(mutated_models, 1_000, SEED),
     "answers": partial(faulty_answers, 1_000, SEED),
-    "folders": partial(damaged_folders, 500, SEED),
+    "folders": partial(damaged_folders, 400, SEED),
+    "work": partial(damaged_work, 100, SEED),
 }
 TIMES = {"audit": 10, "label": 6, "mend": 6, "attack": 6, "compare": 3, "study": 3}
 """Disturbed invocations of each work, for each way to disturb it."""

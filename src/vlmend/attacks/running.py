@@ -102,7 +102,7 @@ class _Journal:
             if out.exists() and (not out.is_dir() or any(out.iterdir())):
                 raise UsageError(f"{out} holds something else.", "Choose another --out, or remove that folder first.")
             return
-        first, *lines = file.read_text("utf-8").split("\n")
+        first, *lines = file.read_bytes().decode(errors="replace").split("\n")
         if first != json.dumps({"key": key}):
             raise UsageError(
                 f"{file} is of another attack: model, mends, data, parameters, budget or seed differ.",

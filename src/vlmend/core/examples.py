@@ -58,6 +58,11 @@ class Example:
         return self.attributes.get(REQUEST) or self.prompt
 
     @property
+    def every_image(self) -> tuple[Image, ...]:
+        """Every image of the last turn, then those of earlier ones."""
+        return (*self.images, *(image for turn in self.turns for image in turn.images))
+
+    @property
     def images(self) -> tuple[Image, ...]:
         """Every image of the last turn."""
         return (*(() if self.image is None else (self.image,)), *self.more_images)
@@ -104,7 +109,7 @@ class Dataset:
     @property
     def digest(self) -> str:
         """SHA-256 over every field of every row, image bytes included; an image that cannot be read counts as such."""
-        return _digest([[*_words(example), *map(_image, _every_image(example))] for example in self.examples])
+        return _digest([[*_words(example), *map(_image, example.every_image)] for example in self.examples])
 
 
 def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]:
@@ -121,10 +126,6 @@ def _words(example: Example) -> list[object]:
         example.id, example.prompt, example.label, example.group, example.caption, list(example.answers),
         sorted(example.attributes.items()), turns, example.image is not None, len(example.more_images),
     ]  # fmt: skip
-
-
-def _every_image(example: Example) -> tuple[Image, ...]:
-    return (*example.images, *(image for turn in example.turns for image in turn.images))
 
 
 def _image(image: Image) -> str:

@@ -1,7 +1,8 @@
 """Readers of data files: JSONL rows to a `Dataset`, with every bad row named at once.
 
 A folder that `writing.write_data` made holds such a file, `data.jsonl`, and beside it `data.json`, which says what the
-set is called, its licence, its notes, and whether it is for testing only.
+set is called, its licence, its notes, whether it is for testing only, and the digest of its words. Its pictures are
+named by theirs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from vlmend.core.splits import Split
 from vlmend.data.jsonrow import JsonRow, Problem, example_of, problems_of
 from vlmend.data.requests import Kind, builtin_requests
 from vlmend.data.rows import read_text
-from vlmend.errors import BadData
+from vlmend.errors import BadData, SampleError
 
-__all__ = ["DESCRIPTION", "ROWS", "Description", "builtin_dataset", "read_jsonl"]
+__all__ = ["DESCRIPTION", "DIGITS", "IMAGES", "ROWS", "Description", "builtin_dataset", "read_jsonl"]
 
 ROWS = "data.jsonl"
 """The rows in a folder of ours."""
@@ -26,12 +27,19 @@ ROWS = "data.jsonl"
 DESCRIPTION = "data.json"
 """What is said of all of them."""
 
+IMAGES = "images"
+"""Folder of its pictures."""
+
+DIGITS = 32
+"""Of a picture's digest that its name holds."""
+
 SHOWN = 5
 """Bad rows that an error lists in full."""
 
 
 class Description(BaseModel):
-    """What `data.json` says of the rows beside it; `digest` is that of the set as it was written."""
+    """What `data.json` says of the rows beside it; `digest` is that of the set as it was written, `words` without
+    pictures, which may come later."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -39,6 +47,7 @@ class Description(BaseModel):
     licence: str = ""
     notes: tuple[str, ...] = ()
     digest: str = ""
+    words: str = ""
     test_only: bool = False
 
 
@@ -110,4 +119,25 @@ def _described(data: Dataset, file: Path) -> Dataset:
             f"{beside} does not say what the rows beside it are ({problem}).",
             "Restore it, or move the rows to a folder of their own to read them without name and terms.",
         ) from problem
-    return Dataset(said.name, data.examples, said.licence, said.notes, said.test_only)
+    found = Dataset(said.name, data.examples, said.licence, said.notes, said.test_only)
+    changed = ROWS if said.words not in ("", found.digest_of_words) else _changed_picture(found)
+    if changed:
+        raise BadData(
+            f"{changed} in {file.parent} is not as it was written.",
+            f"The command that made the set puts it right. To read the rows as they are, take {DESCRIPTION} away.",
+        )
+    return found
+
+
+def _changed_picture(data: Dataset) -> str:
+    """The first picture under a name that holds the digest of another; one that is not there may still come."""
+    for image in (image for example in data.examples for image in example.every_image):
+        path = image.source
+        if isinstance(path, Path) and path.parent.name == IMAGES and len(path.stem) == DIGITS:
+            try:
+                same = image.digest.startswith(path.stem)
+            except SampleError:
+                continue
+            if not same:
+                return f"{IMAGES}/{path.name}"
+    return ""

@@ -24,12 +24,11 @@ from vlmend.core.jsontext import to_json
 from vlmend.core.picture_files import opened
 from vlmend.data.editing import report_page, report_values
 from vlmend.data.jsonrow import Problem, example_of, problems_of, row_of
-from vlmend.data.sources import DESCRIPTION, ROWS, SHOWN, Description
+from vlmend.data.sources import DESCRIPTION, DIGITS, IMAGES, ROWS, SHOWN, Description, read_jsonl
 from vlmend.errors import BadData, RunProblem, SampleError, UsageError
 
-__all__ = ["IMAGES", "PAGE", "REPORT", "write_data"]
+__all__ = ["PAGE", "REPORT", "write_data"]
 
-IMAGES = "images"
 REPORT = "report.json"
 PAGE = "report.md"
 
@@ -38,7 +37,8 @@ def write_data(dataset: Dataset, folder: Path, edit: DataEdit | None = None) -> 
     """Write a data set; with an edit also the report of what a step did.
 
     All or nothing: everything is written beside the folder, which then gets its name. A folder that holds this very set
-    gets the report alone. A picture that cannot be read keeps its old path, so that it can still come.
+    gets the report alone, and what a fault changed in it is put right. A picture that cannot be read keeps its old
+    path, so that it can still come.
 
     Raises:
         UsageError: The folder holds something else.
@@ -48,11 +48,13 @@ def write_data(dataset: Dataset, folder: Path, edit: DataEdit | None = None) -> 
     _check(dataset)
     said = Description(
         name=dataset.name, licence=dataset.licence, notes=dataset.notes, digest=dataset.digest,
-        test_only=dataset.test_only,
+        words=dataset.digest_of_words, test_only=dataset.test_only,
     )  # fmt: skip
     texts = {} if edit is None else {REPORT: to_json(report_values(edit), indent=2) + "\n", PAGE: report_page(edit)}
     try:
         if _holds(folder, said):
+            if not _intact(folder):
+                _fill(dataset, folder, {})
             _add(folder, texts)
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,11 +111,21 @@ def _holds(folder: Path, said: Description) -> bool:
         return False
     file = folder / DESCRIPTION
     try:
-        same = Description.model_validate_json(file.read_text("utf-8")) == said and (folder / ROWS).is_file()
+        held = Description.model_validate_json(file.read_text("utf-8"))
+        same = held.model_copy(update={"words": said.words}) == said and (folder / ROWS).is_file()
     except (OSError, ValueError):
         same = False
     if not same:
         raise UsageError(f"{folder} holds other data.", "Choose another --out, or remove that folder first.")
+    return True
+
+
+def _intact(folder: Path) -> bool:
+    """Whether the set that a folder says it holds can be read."""
+    try:
+        read_jsonl(folder)
+    except BadData:
+        return False
     return True
 
 
@@ -146,7 +158,7 @@ class _Shelf:
         except SampleError:
             return str(Path(os.fsdecode(image.source)).absolute())
         if digest not in self._names:
-            self._names[digest] = f"{IMAGES}/{digest[:32]}{_suffix(image, content)}"
+            self._names[digest] = f"{IMAGES}/{digest[:DIGITS]}{_suffix(image, content)}"
             file = self._folder / self._names[digest]
             write_file(file, content, sync=False)
         return self._names[digest]
