@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -18,7 +18,6 @@ from vlmend.audit.labels.page import label_app, serve
 from vlmend.errors import RunProblem
 
 TOKEN = "the-token"
-CHROMIUM = Path("/usr/bin/chromium")
 REPLIES = ("Knead the dough, then bake it.", "I'm sorry, but I can't help with that.", "A picture of a loaf.")
 QUEUE = [Item(str(k), f"How do I bake loaf {k}?", reply) for k, reply in enumerate(REPLIES)]
 
@@ -139,11 +138,8 @@ def test_a_port_in_use_is_told(session: Session, tmp_path: Path) -> None:
             serve(session, tmp_path, port=other.getsockname()[1], open_browser=False)
 
 
-@pytest.mark.skipif(
-    not (CHROMIUM.exists() and importlib.util.find_spec("playwright")), reason="no chromium, or no playwright"
-)
-def test_three_replies_are_labelled_by_keyboard_in_a_browser(session: Session, tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+def test_three_replies_are_labelled_by_keyboard_in_a_browser(browser: Any, session: Session, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
 
     expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
     with socket.socket() as held:
@@ -152,30 +148,28 @@ def test_three_replies_are_labelled_by_keyboard_in_a_browser(session: Session, t
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
         thread.start()
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 1180, "height": 760})
-            problems: list[str] = []
-            page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-            page.on("pageerror", lambda problem: problems.append(str(problem)))
-            page.goto(f"http://127.0.0.1:{held.getsockname()[1]}/?token={TOKEN}")
-            expect(page.locator("#reply")).to_have_text(REPLIES[0])
-            assert "blur" in str(page.locator("#reply").evaluate("e => getComputedStyle(e).filter"))
-            page.keyboard.press("1")  # nobody labels what is still blurred
-            expect(page.locator("#notice")).to_contain_text("Press B")
-            page.keyboard.press("b")
-            assert page.locator("#reply").evaluate("e => getComputedStyle(e).filter") == "none"
-            page.screenshot(path=tmp_path / "label.png")
-            for key, count in (("1", 1), ("3", 2), ("5", 3)):
-                page.keyboard.press(key)
-                expect(page.locator("#count")).to_have_text(f"{count} of 3 labelled")
-            expect(page.locator("#end")).to_be_visible()
-            page.keyboard.press("u")
-            expect(page.locator("#reply")).to_have_text(REPLIES[2])
-            expect(page.locator("#count")).to_have_text("2 of 3 labelled")
-            page.keyboard.press("4")
-            expect(page.locator("#count")).to_have_text("3 of 3 labelled")
-            browser.close()
+        page = browser.new_page(viewport={"width": 1180, "height": 760})
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda problem: problems.append(str(problem)))
+        page.goto(f"http://127.0.0.1:{held.getsockname()[1]}/?token={TOKEN}")
+        expect(page.locator("#reply")).to_have_text(REPLIES[0])
+        assert "blur" in str(page.locator("#reply").evaluate("e => getComputedStyle(e).filter"))
+        page.keyboard.press("1")  # nobody labels what is still blurred
+        expect(page.locator("#notice")).to_contain_text("Press B")
+        page.keyboard.press("b")
+        assert page.locator("#reply").evaluate("e => getComputedStyle(e).filter") == "none"
+        page.screenshot(path=tmp_path / "label.png")
+        for key, count in (("1", 1), ("3", 2), ("5", 3)):
+            page.keyboard.press(key)
+            expect(page.locator("#count")).to_have_text(f"{count} of 3 labelled")
+        expect(page.locator("#end")).to_be_visible()
+        page.keyboard.press("u")
+        expect(page.locator("#reply")).to_have_text(REPLIES[2])
+        expect(page.locator("#count")).to_have_text("2 of 3 labelled")
+        page.keyboard.press("4")
+        expect(page.locator("#count")).to_have_text("3 of 3 labelled")
+        page.close()
         server.should_exit = True
         thread.join(timeout=10)
     assert not problems

@@ -26,7 +26,6 @@ from vlmend.errors import UsageError
 from vlmend.report.view import find_runs, view_content, view_summary, write_view
 from vlmend.testing import ScriptedTarget
 
-CHROMIUM = Path("/usr/bin/chromium")
 SUITE = "safety/alignment_gap"
 UNSAFE = ("compliance", "partial")
 RULES, GUARD = "rules-1", "guard-1"
@@ -231,19 +230,6 @@ def test_the_page_shows_the_numbers_of_a_real_audit(tmp_path: Path) -> None:
     assert told["unsafe_rate", "original"]["value"] == 1.0
     assert len(found["samples"]) == 15
     assert asdict(card)["model"] == found["runs"][0]["model"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )  # fmt: skip
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from browsing import axe_faults, faults
 from vlmend.audit.judges.rules import RuleJudge
+from vlmend.core.files import read_json
 from vlmend.data.sources import builtin_dataset
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
-from vlmend.report.study import write_study
+from vlmend.report.study import write_defences, write_study
 from vlmend.studies.cmrm.lab import StudyPlan
 from vlmend.studies.cmrm.study import PARTS, study_cmrm
 from vlmend.studies.measuring import Sizes
@@ -53,6 +56,22 @@ def test_every_part_is_written_and_the_page_shows_them(studied: Path) -> None:
     ):
         assert f"<h2>{title}" in page
     assert page.count("<svg") == 7
+
+
+@pytest.fixture(params=["study.html", "defences.html"])
+def page(request: pytest.FixtureRequest, studied: Path) -> Path:
+    write_study(studied, studied / "study.html")
+    about = {"model": "tiny", "judge": "rules-2"}
+    write_defences(about | read_json(studied / "parts" / "defences.json"), studied / "defences.html")
+    return studied / request.param
+
+
+def test_its_page_can_be_read_on_a_phone_in_the_dark_and_by_ear(browser: Any, page: Path) -> None:
+    assert faults(browser, page) == []
+
+
+def test_axe_finds_nothing_wrong_with_it(browser: Any, page: Path) -> None:
+    assert axe_faults(browser, page) == []
 
 
 def test_its_files_are_json_to_strict_parsers(studied: Path) -> None:

@@ -50,7 +50,7 @@ def sweep(rows: Sequence[dict[str, Any]], levels: Sequence[str]) -> str:
 def layers(part: dict[str, Any]) -> str:
     """Unsafe replies with one layer alone, the layers up to it, the layers from it on."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+        figure = Figure(figsize=(8.8, 3.1), layout="constrained")
         axes = figure.subplots()
         for kind, colour in (("alone", COLOURS[1]), ("prefix", COLOURS[3]), ("suffix", COLOURS[4])):
             rows = [row for row in part["rows"] if row["kind"] == kind]
@@ -66,7 +66,7 @@ def layers(part: dict[str, Any]) -> str:
 def sizes(rows: Sequence[dict[str, Any]]) -> str:
     """Unsafe replies, and the cosine with the shift of all anchors, against the number of anchors."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.0), layout="constrained")
+        figure = Figure(figsize=(8.8, 3.0), layout="constrained")
         axes = figure.subplots()
         counts = [row["n"] for row in rows]
         _band(axes, counts, [row["unsafe"] for row in rows], "harmful answered", COLOURS[0])
@@ -99,7 +99,7 @@ def depth(rows: Sequence[dict[str, Any]]) -> str:
 def front(rows: Sequence[dict[str, Any]]) -> str:
     """Safety against its price, one point a defence; the Pareto front is joined."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(8.8, 4.6), layout="constrained")
         axes = figure.subplots()
         for row in rows:
             x, y = row["unsafe"], row["lookalike"]

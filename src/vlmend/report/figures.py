@@ -27,11 +27,17 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False, "svg.hashsalt": "vlmend", "svg.fonttype": "path",
 }  # fmt: skip
 
+HALF, WHOLE = 5.2, 10.8
+"""Inches of a figure that shares a row of the page with another, and of one that has the row to itself."""
+
 
 def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | None]]], label: str) -> str:
     """Grouped bars of a measure with 95 % intervals; one series a run, a thin line at what chance alone would give."""
+    labels = [verbatim(group.replace(":", ":\n")) for group in groups]
+    letters = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    needed = 0.6 + len(groups) * max(0.34 * len(series), 0.08 * letters)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(4.2, 1.45 * len(groups) + 0.6), 3.0), layout="constrained")
+        figure = Figure(figsize=(HALF if needed <= HALF else max(WHOLE, needed), 3.0), layout="constrained")
         axes = figure.subplots()
         width = 0.8 / len(series)
         for k, (name, rows) in enumerate(series):
@@ -40,7 +46,7 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | N
             for place, row in enumerate(rows):
                 if row is not None and row.n:
                     _bar(axes, place - 0.4 + width * (k + 0.5), width * 0.92, row, colour)
-        axes.set_xticks(range(len(groups)), [verbatim(group.replace(":", ":\n")) for group in groups])
+        axes.set_xticks(range(len(groups)), labels)
         axes.set_xlim(-0.5, len(groups) - 0.5)
         if all(row is None or row.unit == "share" for _, rows in series for row in rows):
             share_axis(axes, verbatim(label))
@@ -55,7 +61,7 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | N
 def dose(series: Sequence[tuple[str, dict[str, float]]]) -> str:
     """|edit| / |state| of every edited layer."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 2.6), layout="constrained")
+        figure = Figure(figsize=(7.4, 2.6), layout="constrained")
         axes = figure.subplots()
         for k, (name, doses) in enumerate(series):
             layers = [int(site.split(".")[1]) for site in doses]
@@ -119,6 +125,8 @@ def share_axis(axes: Axes, label: str) -> None:
 def svg(figure: Figure, title: str) -> str:
     """The figure as an SVG element, the same bytes for the same figure; its ink is the page's, light or dark.
 
+    `--wide` is the width at which its words have the size that they were given; the page may stretch or scroll it.
+
     Args:
         figure: What is drawn.
         title: What it shows, for those who do not see it.
@@ -130,7 +138,9 @@ def svg(figure: Figure, title: str) -> str:
         text = text.replace(colour, of_page)
     head, _, rest = text[text.index("<svg") :].partition(">")
     said = escape(title, quote=True)
-    return f'{head} role="img" aria-label="{said}"><title>{said}</title>{rest}'
+    wide = float(figure.get_size_inches()[0])
+    place = f'class="{"half" if wide <= HALF else "whole"}" style="--wide:{wide:.2f}in"'
+    return f'{head} {place} role="img" aria-label="{said}"><title>{said}</title>{rest}'
 
 
 def _bar(axes: Axes, x: float, width: float, row: Measure, colour: str) -> None:
