@@ -39,7 +39,7 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import LEVELS
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
-from vlmend.testing.laws import Laws, bound, held, refused, require, settle
+from vlmend.testing.laws import Laws, bound, check_page, held, refused, require, settle
 from vlmend.testing.stages import stage_of
 
 __all__ = ["ExporterTrial", "check_exporter", "laws_of_exporter", "one_of_each"]
@@ -52,10 +52,12 @@ class ExporterTrial:
     Attributes:
         exporter: The exporter.
         full: Its registered name; empty where it was handed over itself.
+        docs: The folder of its page, or None.
     """
 
     exporter: AbstractExporter
     full: str
+    docs: Path | None = None
 
     @property
     def views(self) -> dict[str, Any]:
@@ -68,23 +70,25 @@ class ExporterTrial:
         return {type(edit).__name__: base.with_mend(Mend((edit,), card)) for edit in edits}
 
 
-def check_exporter(plugin: str | AbstractExporter) -> None:
+def check_exporter(plugin: str | AbstractExporter, docs: Path | None = None) -> None:
     """Hold an exporter to its contract; that what it writes equals the view is for tests of its own.
 
     Args:
         plugin: Its registered name, or the exporter.
+        docs: The folder that holds `exporters/NAME.md`; without one no page is asked for.
 
     Raises:
         AssertionError: It breaks laws; all of them are named, with what was seen.
     """
-    settle(laws_of_exporter(plugin))
+    settle(laws_of_exporter(plugin, docs))
 
 
-def laws_of_exporter(plugin: str | AbstractExporter) -> Laws:
+def laws_of_exporter(plugin: str | AbstractExporter, docs: Path | None = None) -> Laws:
     """The laws that hold for this exporter, by name, as `check_exporter` runs them."""
     exporter, full = held("exporters", plugin)
     laws = [says_what_it_is, refusals_have_a_way_out, what_is_refused_is_not_written]
-    return bound(full or exporter.name, ExporterTrial(exporter, full), laws)
+    asked = laws if docs is None else [*laws, the_page_says_it]
+    return bound(full or exporter.name, ExporterTrial(exporter, full, docs), asked)
 
 
 @cache
@@ -143,3 +147,11 @@ def what_is_refused_is_not_written(trial: ExporterTrial) -> None:
             silent = [reason for reason in reasons if reason not in problem.message]
             require(not silent, f"{kind}: the error does not say {silent}")
             require(not any(Path(folder).iterdir()), f"{kind} is refused, and something was written")
+
+
+def the_page_says_it(trial: ExporterTrial) -> None:
+    """docs/exporters/NAME.md: what it does, what it refuses, what it costs, how it is tested."""
+    assert trial.docs is not None
+    name = trial.exporter.name
+    sections = ("What it does", "When it refuses", "Cost", "How it is tested", "Source")
+    check_page(trial.docs / "exporters" / f"{name}.md", name, sections)
