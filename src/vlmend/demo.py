@@ -18,8 +18,8 @@ from vlmend.data.sources import builtin_dataset
 from vlmend.models.loading.options import LoadOptions
 from vlmend.models.loading.target import open_target
 from vlmend.models.vlm import VLM
-from vlmend.report.compare import read_run
 from vlmend.report.html import write_report
+from vlmend.report.shared import read_runs
 from vlmend.studies.fitting import fitted
 from vlmend.studies.remembering import remembering
 
@@ -74,5 +74,5 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     folders.append(run("cmrm", [cmrm]))
     if not quick:
         folders.append(run("random", [mend("random_vector", "mend-random")], ("safety/alignment_gap",)))
-    write_report([read_run(folder) for folder in folders], out / "report.html")
+    write_report(read_runs(folders), out / "report.html")
     return out / "report.html"

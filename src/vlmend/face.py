@@ -22,7 +22,7 @@ from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
-from vlmend.core.targets import Kind, Target, check_access, check_kind
+from vlmend.core.targets import ChatTarget, DualTarget, Kind, Target, check_access, check_kind
 from vlmend.core.verdicts import Judge
 from vlmend.data.layouts import PLUS, read_data
 from vlmend.data.sources import builtin_dataset
@@ -32,9 +32,10 @@ from vlmend.models.loading.target import open_target as load_target
 from vlmend.models.vlm import VLM
 from vlmend.report.study import write_defences
 from vlmend.steps.running import apply_step as run_step
+from vlmend.studies.audits import compare_audits
 from vlmend.studies.auto import choose_mend as run_choice
 from vlmend.studies.defences import compare as run_compare
-from vlmend.studies.defences import parse_defences
+from vlmend.studies.defences import fitting_defences, parse_defences
 from vlmend.studies.measuring import Sizes, panels
 
 __all__ = ["apply_step", "attack", "audit", "choose_mend", "compare", "fit", "open_target"]
@@ -224,40 +225,66 @@ def apply_step(
 def compare(
     target: Target | str, methods: str = "all", out: str | Path = "runs/compare", *,
     mends: Sequence[str | Path] | Mapping[str, Mend] = (), data: Data | None = None, test: Data | None = None,
-    judges: Sequence[Judge | str] | None = None, limit: int | None = None, max_new_tokens: int = 24, seed: int = 0,
-    options: LoadOptions = LoadOptions(), progress: Progress = silent,
+    suites: str | Sequence[str] = (), judges: Sequence[Judge | str] | None = None, limit: int | None = None,
+    max_new_tokens: int = 24, seed: int = 0, options: LoadOptions = LoadOptions(), api_base: str | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
-    """Compare defences on the same samples: safety, price, sight, time and what each needs.
+    """Compare mends on the same samples, and give what `defences.json` holds.
+
+    Of a model that answers: safety, price, sight, time and what each mend needs (behind an API: of mends that need
+    replies alone, and no time). Of a dual encoder: an audit of each, paired with that of the bare model.
 
     Args:
-        target: What they defend.
-        methods: Names with commas between, or all; settings as `cmrm:alpha=0.6:anchors=all`.
-        out: Folder for mends, replies, `defences.json` and the page `defences.html`.
+        target: What they mend.
+        methods: Names with commas between, or all that fit; settings as `cmrm:alpha=0.6:anchors=all`.
+        out: Folder for mends, replies or runs, `defences.json` and the page `defences.html`.
         mends: Fitted ones: folders, or mends by the name of their row.
-        data: What to fit on; the built-in calibration set unless given.
-        test: What to ask; the built-in held-out requests unless given.
-        judges: Judges of the replies; `JUDGES` unless given. One must tell refusals.
-        limit: Requests of each kind, or all.
+        data: What to fit on; the built-in calibration set, or each method's own data, unless given.
+        test: What to ask; the built-in held-out data unless given.
+        suites: Of a dual encoder: suites or axes, as in `audit`.
+        judges: Of a model that answers: `JUDGES` unless given. One must tell refusals.
+        limit: Requests or rows of each kind, as in `audit`, or all.
         max_new_tokens: Longest reply.
         seed: Of the fits.
         options: How to load a target that is named.
+        api_base: Address of an API model that is named.
         progress: Called with (step, done, total).
 
-    Returns:
-        What `defences.json` holds.
+    Raises:
+        UsageError, NeedsAccess: A method, the suites or the judges do not fit the target.
     """
-    wanted, readers = parse_defences(methods), _readers(judges)
+    named, readers, check = parse_defences(methods), _readers(judges), _comparable(target, suites, judges)
     given = mends if isinstance(mends, Mapping) else {Path(folder).name: Mend.load(Path(folder)) for folder in mends}
+    fit_on = None if data is None else _read(data)
+    opened = _opened(target, options, api_base, progress, check)
+    check(opened.kind)
+    wanted = fitting_defences(opened, named)
+    if isinstance(opened, DualTarget):
+        plan = Plan(names_in(suites) or names_in(DEFAULT_SUITES["dual"]), _asked(test), limit, seed=seed)
+        return compare_audits(opened, wanted, given, fit_on, plan, Path(out), seed=seed, progress=progress)
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", None if test is None else _read(test))
-    anchors = _anchors() if data is None else _read(data)
-    opened = _opened(target, options, None, progress, _fitting("compare", "chat", target))
     content = run_compare(
-        _inside(opened, "compare"), wanted, dict(given), anchors, asked, sizes,
-        Path(out), judges=readers, seed=seed, progress=progress,
+        cast("ChatTarget", opened), wanted, dict(given), fit_on or _anchors(), asked, sizes, Path(out), judges=readers,
+        seed=seed, progress=progress,
     )  # fmt: skip
     write_defences(content, Path(out) / "defences.html")
     return content
+
+
+def _comparable(
+    target: Target | str, suites: str | Sequence[str], judges: Sequence[Judge | str] | None
+) -> Callable[[Kind], None]:
+    """Refuses what `compare` cannot do with a target as soon as its kind is known."""
+
+    def check(kind: Kind) -> None:
+        _fitting("compare", ("chat", "dual"), target)(kind)
+        if kind == "dual" and judges is not None:
+            raise UsageError("A dual encoder gives no replies, so nobody judges them.", "Leave the judges out.")
+        if kind == "chat" and suites:
+            raise UsageError("A model that answers is compared by suites of its own.", "Leave the suites out.")
+
+    return check
 
 
 def _subject(

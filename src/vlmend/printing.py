@@ -201,7 +201,8 @@ def show_defences(content: dict[str, Any]) -> None:
         cells = [
             f"{row[c]['value']:.0%} [{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
         ]
-        table.add_row("*" if row["front"] else "", row["name"], *cells, f"{row['latency']:.2f}x")
+        time = "" if math.isnan(row["latency"]) else f"{row['latency']:.2f}x"
+        table.add_row("*" if row["front"] else "", row["name"], *cells, time)
     _print_table(table)
     alone = [f"{_title(base[key])} {base[key]['value']:.0%}" for key in measured if key.endswith(ON_TEXT)]
     out_console.print(

@@ -47,32 +47,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "base", folder / "cmrm"]
 
 
-def asked_of(prompts: Sequence[str], folder: Path) -> Run:
-    rows = tuple(Example(f"row-{k}", prompt, "harmful") for k, prompt in enumerate(prompts))
-    audit(ScriptedTarget(script), Plan(("safety/alignment_gap",), data=Dataset("d", rows)), folder)
-    return read_run(folder)
-
-
-def test_runs_of_other_requests_are_not_paired_and_it_is_said(tmp_path: Path) -> None:
-    """Five conditions a request, the same ids; of three requests two, one and none are the same."""
-    first = asked_of(["one", "two", "three"], tmp_path / "a")
-    part = asked_of(["one", "two"], tmp_path / "b")
-    other = asked_of(["four", "five", "six"], tmp_path / "c")
-    told = "safety/alignment_gap: {} samples of a (15) and {} are the same; {}, and".format
-    assert any(told(10, "b (10)", "paired tests are on these 10 only") in line for line in warnings_of(first, part))
-    assert any(told(0, "c (15)", "nothing can be paired") in line for line in warnings_of(first, other))
-    assert not any("the same" in line for line in warnings_of(first, first))
-    assert {test.n for test in comparison(first, part)} == {2}
-    assert comparison(first, other) == []
-
-
 def test_other_data_under_the_same_questions_are_said(tmp_path: Path) -> None:
-    first = asked_of(["one"], tmp_path / "a")
-    data = Dataset("d", (Example("row-0", "one", "harmful", "fraud"),))
-    audit(ScriptedTarget(script), Plan(("safety/alignment_gap",), data=data), tmp_path / "b")
-    assert "a and b were made on different data with the same questions." in warnings_of(
-        first, read_run(tmp_path / "b")
-    )
+    for name, group in (("a", ""), ("b", "fraud")):
+        data = Dataset("d", (Example("row-0", "one", "harmful", group),))
+        audit(ScriptedTarget(script), Plan(("safety/alignment_gap",), data=data), tmp_path / name)
+    told = warnings_of(*(read_run(tmp_path / name) for name in ("a", "b")))
+    assert "a and b were made on different data with the same questions." in told
 
 
 def share(
@@ -269,7 +249,7 @@ def test_the_headline_is_the_heading_tables_scroll_alone_and_figures_say_what_th
     assert page.count("<h1>") == 1
     assert "<h1>toy has a bias of 0.75, 0.25 by chance.</h1>" in page
     assert page.count("<table>") == page.count(
-        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+        '<div class="scroll" tabindex="0" role="group" aria-label="table"><table>'
     )
     assert page.count("</table></div>") == page.count("</table>")
     assert page.count("<svg") == page.count('role="img" aria-label="bias of g"><title>bias of g</title>') == 1

@@ -18,8 +18,7 @@ from vlmend.core.conversation import Conversation, Reply, Turn
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
-from vlmend.core.metrics.resampling import cluster_bootstrap
-from vlmend.core.metrics.stats import wilson
+from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.splits import SPLITS, Split, word_fraction
 from vlmend.core.targets import Access, Kind
 from vlmend.core.verdicts import UNREAD, JudgeKind, Verdict
@@ -228,10 +227,7 @@ def share(
     scored = [answer for answer in every if answer.label not in UNREAD]
     hits = [float(answer.label in hit) for answer in scored]
     asked = [answer.asked or answer.id for answer in scored]
-    if len(set(asked)) < len(asked):
-        value, low, high = cluster_bootstrap(hits, asked, seed=seed)
-    else:
-        value, low, high = wilson(int(sum(hits)), len(hits))
+    value, low, high = mean_interval(hits, asked, seed=seed)
     unscored = len(every) - len(scored)
     return Measure(axis, suite, name, group, value, low, high, len(scored), unscored, better, tuple(sorted(hit)))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmend.cli.mending import pairs
-from vlmend.cli.options import Json, LoadOptions, Model, app, with_loading
+from vlmend.cli.options import Json, Limit, LoadOptions, Model, app, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import BadParameter
 from vlmend.printing import out_console, print_json
@@ -41,7 +41,7 @@ def attack(
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows, evenly spread.")] = None,
+    limit: Limit = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
@@ -57,7 +57,8 @@ def attack(
 
     made, most = make_attack(name, pairs(parameters or [])), epsilon_of(epsilon)
     given = read_data(data) if data else own_pictures()
-    given = replace(given, examples=spread([row for row in given.examples if made.wants(row)], limit))
+    rows = [row for row in given.examples if made.wants(row)]
+    given = replace(given, examples=tuple(rows[:limit]) if data else spread(rows, limit))
     with progress_bars() as report:
         found = face.attack(
             made, model, given, epsilon=most, steps=steps, out=out, mends=mend or (), seed=seed, options=loading,

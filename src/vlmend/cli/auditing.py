@@ -15,6 +15,7 @@ from vlmend.cli.options import (
     Json,
     Judges,
     JUnit,
+    Limit,
     LoadOptions,
     Markdown,
     Model,
@@ -56,7 +57,7 @@ def audit(
     model: Model,
     suite: Suites = "",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
+    limit: Limit = None,
     data: Annotated[
         list[str] | None,
         typer.Option(help="FILE.jsonl, a folder of data or a public set (vlmend list data); may be given again."),
@@ -111,6 +112,7 @@ def gate(
     from vlmend.core.cautions import cautions
     from vlmend.core.measures import Scorecard
     from vlmend.errors import VlmendError
+    from vlmend.report.compare import sentence
     from vlmend.report.gates import write_junit_error
 
     try:
@@ -121,8 +123,10 @@ def gate(
             write_junit_error(run, problem, junit)
         raise
     if as_json:
-        print_json("gates", {"model": card.model, "cautions": cautions(card), "gates": gate_rows(results)})
+        told = {"model": card.model, "headline": sentence(card), "cautions": cautions(card)}
+        print_json("gates", told | {"gates": gate_rows(results)})
     else:
+        out_console.print(sentence(card), highlight=False, markup=False, soft_wrap=True)
         show_cautions(card)
         show_gates(results)
     _leave(results)

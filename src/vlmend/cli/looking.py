@@ -28,10 +28,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page about runs."""
-    from vlmend.report.compare import headline, read_run, warnings_of
+    from vlmend.report.compare import headline, warnings_of
     from vlmend.report.html import write_report
+    from vlmend.report.shared import read_runs
 
-    base, *others = read = [read_run(run) for run in runs]
+    base, *others = read = read_runs(runs)
     write_report(read, out, show_text=show_text)
     told, warned = headline(base, others), warnings_of(base, *others)
     if as_json:
@@ -73,12 +74,14 @@ def demo(
 ) -> None:
     """Audit, mend and prove it on the embedded model."""
     from vlmend.demo import demo as run_demo
-    from vlmend.report.compare import headline, read_run, warnings_of
+    from vlmend.report.compare import headline, warnings_of
+    from vlmend.report.shared import read_runs
 
     out = out.with_name(f"{out.name}-quick") if quick else out
     with progress_bars() as progress:
         page = run_demo(out, model=model, quick=quick, progress=progress)
-    base, *others = [read_run(out / n) for n in ("base", "cmrm", "random") if (out / n / "scorecard.json").exists()]
+    folders = [out / name for name in ("base", "cmrm", "random")]
+    base, *others = read_runs([folder for folder in folders if (folder / "scorecard.json").exists()])
     if as_json:
         warned = warnings_of(base, *others)
         print_json("report", {"page": str(page), "headline": headline(base, others), "warnings": warned})

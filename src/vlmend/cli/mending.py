@@ -12,6 +12,7 @@ from vlmend.cli.options import (
     ApiBase,
     Json,
     Judges,
+    Limit,
     LoadOptions,
     Model,
     ModelOrOption,
@@ -24,7 +25,7 @@ from vlmend.cli.options import (
 from vlmend.cli.progress import progress_bars
 from vlmend.core.files import read_json
 from vlmend.errors import UsageError
-from vlmend.printing import out_console, print_json, show_defences
+from vlmend.printing import out_console, print_json, show_defences, show_runs
 
 if TYPE_CHECKING:
     from vlmend.core.mend import Mend
@@ -87,14 +88,16 @@ def mend(
 def compare(
     model: Model,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas, or all; settings as cmrm:alpha=0.6:anchors=all.")
+        str,
+        typer.Option(help="Methods, separated by commas, or all that fit the model; settings as cmrm:alpha=0.6."),
     ] = "all",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="JSONL to fit on; the built-in calibration set unless given.")
     ] = None,
     test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Requests of each kind.")] = None,
+    suite: Annotated[str, typer.Option(help="Of a dual encoder: suites or axes to audit each mend by.")] = "",
+    limit: Limit = None,
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
         "runs/compare"
     ),
@@ -102,28 +105,32 @@ def compare(
     judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
+    api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
-    """Compare defences on the same samples: safety, price, sight, time and what each needs."""
+    """Compare mends on the same samples: what each helps, what it costs and what it needs."""
     with progress_bars(model) as report:
+        from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
         from vlmend.core.mend import Mend
         from vlmend.registry import make_judge
+        from vlmend.studies.defences import parse_defences
 
         check_names_of(
             model, [] if test is None else [test], *(partial(Mend.load, folder) for folder in mend or ()),
-            *(partial(make_judge, name) for name in judge or ()),
+            *(partial(make_judge, name) for name in judge or ()), lambda: parse_defences(methods),
+            lambda: check_names(names_in(suite)),
         )  # fmt: skip
         from vlmend import face
 
         content = face.compare(
-            model, methods, out, mends=mend or (), data=data, test=test, judges=judge, limit=limit,
-            max_new_tokens=max_new_tokens, seed=seed, options=loading, progress=report,
+            model, methods, out, mends=mend or (), data=data, test=test, suites=suite, judges=judge, limit=limit,
+            max_new_tokens=max_new_tokens, seed=seed, options=loading, api_base=api_base, progress=report,
         )  # fmt: skip
     if as_json:
         print_json("defences", content)
         return
-    show_defences(content)
+    show_defences(content) if "judge" in content else _show_audits(content)
     out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
 
 
@@ -167,6 +174,18 @@ def study(
         print_json("study", {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))})
         return
     out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+def _show_audits(content: dict[str, Any]) -> None:
+    """A comparison of audits: what a report of them says first, and the measures by which they are compared."""
+    from vlmend.report.compare import headline
+    from vlmend.report.shared import read_runs
+
+    base, *others = read_runs([Path(row["run"]) for row in content["rows"]])
+    out_console.print(headline(base, others), highlight=False, markup=False, soft_wrap=True)
+    show_runs([base, *others])
+    for name, why in content["left_out"].items():
+        out_console.print(f"left out: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell(fitted: Mend, method: str, model: str, out: Path) -> None:

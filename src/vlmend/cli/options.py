@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vlmend.models.vlm import VLM
 
 __all__ = [
-    "ApiBase", "Gates", "JUnit", "Json", "Judges", "LoadOptions", "Markdown", "Model", "ModelOrOption", "OldModel",
-    "app", "one_model", "opened", "opened_chat", "with_loading",
+    "ApiBase", "Gates", "JUnit", "Json", "Judges", "Limit", "LoadOptions", "Markdown", "Model", "ModelOrOption",
+    "OldModel", "app", "one_model", "opened", "opened_chat", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -41,6 +41,13 @@ Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="A judge of the replies: harmful, refusal, rules unless given. May be given again."),
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="At most so many of each kind (requests, texts, pictures of a group): the first of your data, some "
+        "of each topic of the built-in data. All unless given.",
+    ),
+]  # fmt: skip
 Gates = Annotated[
     list[str] | None, typer.Option("--gate", help='Bound, as "safety.unsafe_rate[original].high <= 0.10".')
 ]

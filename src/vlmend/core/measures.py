@@ -54,6 +54,7 @@ class Measure:
         says: What it says in the first sentence about a run, with {value} in it ("answered {value} of the harmful
             requests"); empty for most measures.
         judged: What the judge alone gave, where `value` is put right by people's labels; else NaN.
+        ceiling: The largest value that it can take; NaN where that is 1 (of a share) or not known (of a number).
         against: The group of the same measure that it is held against in the same run (with an image against text
             alone); empty where there is none.
     """
@@ -77,6 +78,12 @@ class Measure:
     says: str = ""
     against: str = ""
     judged: float = math.nan
+    ceiling: float = math.nan
+
+    @property
+    def largest(self) -> float:
+        """The largest value that it can take; NaN where that is not known."""
+        return 1.0 if self.unit == "share" and math.isnan(self.ceiling) else self.ceiling
 
     @property
     def of_samples(self) -> float:

@@ -18,6 +18,7 @@ from vlmend.core.files import read_json
 from vlmend.core.measures import Measure, Scorecard, find_measure
 from vlmend.core.metrics.paired import Evidence, Observed, Paired, evidence_of, paired_tests
 from vlmend.core.samples import read_cost, read_measured, read_samples
+from vlmend.core.severity import leading
 from vlmend.errors import UsageError
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "changes",
     "comparison",
     "headline",
-    "leading",
     "moves",
     "observed",
     "read_run",
@@ -60,6 +60,7 @@ class Run:
     Attributes:
         samples: Rows of `samples.jsonl`: questions, replies and verdicts.
         measured: Samples of each suite that measures by itself, from `measured.jsonl`.
+        notes: What a reader of this run and those beside it must know.
         cost, states: What `cost.json` and `states.json` hold, if they are there.
     """
 
@@ -69,6 +70,7 @@ class Run:
     cost: dict[str, Any]
     states: dict[str, Any] | None
     measured: dict[str, list[dict[str, Any]]]
+    notes: tuple[str, ...] = ()
 
     def value(self, suite: str, name: str, group: str) -> Measure | None:
         return find_measure(self.card, suite, name, group)
@@ -144,14 +146,9 @@ def observed(row: Mapping[str, Any]) -> Observed:
     )
 
 
-def leading(card: Scorecard) -> list[Measure]:
-    """The rows of the first sentence: those that are held against another first, then what stands by itself."""
-    return sorted((row for row in card if row.says), key=lambda row: not row.against)
-
-
-def sentence(card: Scorecard) -> str:
-    """What a scorecard says first of all."""
-    rows = leading(card)
+def sentence(card: Scorecard, *others: Scorecard) -> str:
+    """What a scorecard says first of all: of each axis its worst suite, here or in the others, the worst axis first."""
+    rows = leading(card, *others)
     return (
         f"{card.model} {', and '.join(_phrases(rows))}." if rows else f"{card.model}: no headline measure in this run."
     )
@@ -159,7 +156,8 @@ def sentence(card: Scorecard) -> str:
 
 def headline(before: Run, afters: Sequence[Run]) -> str:
     """What a busy person takes home, in one or two sentences."""
-    rows, told = leading(before.card), sentence(before.card)
+    cards = [run.card for run in (before, *afters)]
+    rows, told = leading(*cards), sentence(*cards)
     held = {(row.suite, row.name, row.against) for row in rows if row.against}
     shown = [row for row in rows if (row.suite, row.name, row.group) not in held]
     for run in afters:
@@ -176,7 +174,7 @@ def warnings_of(before: Run, *afters: Run) -> list[str]:
         for caution in cautions(run.card):
             cautioned.setdefault(caution, []).append(run.name)
     found = [f"{', '.join(names)}: {caution}" for caution, names in cautioned.items()]
-    found += [*_small_gaps(before), *_unscored(before)]
+    found += [*before.notes, *_small_gaps(before), *_unscored(before)]
     for after in afters:
         found += [
             *_apart(before, after),
@@ -189,21 +187,11 @@ def warnings_of(before: Run, *afters: Run) -> list[str]:
 
 
 def _apart(before: Run, after: Run) -> list[str]:
-    """Suites in which two runs were not asked the same, and data that differ under the same questions."""
-    found: list[str] = []
-    for suite, first in before.asked.items():
-        second = after.asked.get(suite, frozenset())
-        same = len(first & second)
-        if second and same < max(len(first), len(second)):
-            tested = f"paired tests are on these {same} only" if same else "nothing can be paired"
-            found.append(
-                f"{suite}: {same} samples of {before.name} ({len(first)}) and {after.name} ({len(second)}) are the "
-                f"same; {tested}, and every other number is of all samples of its run."
-            )
+    """That the data of two runs differ, where their questions do not."""
     digests = [(run.card.provenance.get("data") or {}).get("digest") for run in (before, after)]
-    if not found and digests[0] != digests[1]:
-        found.append(f"{before.name} and {after.name} were made on different data with the same questions.")
-    return found
+    if before.notes or digests[0] == digests[1]:
+        return []
+    return [f"{before.name} and {after.name} were made on different data with the same questions."]
 
 
 def _judged_apart(before: Run, after: Run) -> list[str]:

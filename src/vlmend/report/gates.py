@@ -13,14 +13,15 @@ from vlmend.core.gates import GateResult
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.printable import printable
 from vlmend.errors import VlmendError
+from vlmend.report.compare import sentence
 
 __all__ = ["markdown", "write_junit", "write_junit_error", "write_markdown"]
 
 
 def markdown(card: Scorecard, results: Sequence[GateResult]) -> str:
-    """The gates, failed ones first, and the whole scorecard below them."""
+    """What the run says first of all, the gates, failed ones first, and the whole scorecard below them."""
     failed = [one for one in results if not one.passed]
-    lines = [f"## vlmend: {card.model}", ""]
+    lines = [f"## vlmend: {card.model}", "", sentence(card), ""]
     lines += [line for caution in cautions(card) for line in (f"> **Mind:** {caution}", "")]
     if results:
         lines += [f"**{len(failed)} of {len(results)} gates failed.**" if failed else "**Every gate holds.**", ""]

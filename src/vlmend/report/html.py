@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from vlmend.core.measures import Measure, behind
+from vlmend.core.severity import leading
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import figures
-from vlmend.report.compare import Run, comparison, headline, leading, observed, warnings_of
+from vlmend.report.compare import Run, comparison, headline, observed, warnings_of
 from vlmend.report.pages import write_page
 
 __all__ = ["write_report"]
@@ -39,7 +40,7 @@ class Counted(NamedTuple):
 
 
 def write_report(runs: Sequence[Run], out: Path, *, show_text: bool = False) -> None:
-    """Write the page; the first run is what the others are compared with.
+    """Write the page; the first run is what the others are compared with. `shared.read_runs` reads them alike.
 
     Raises:
         RunProblem: The file cannot be written.
@@ -125,7 +126,7 @@ def _labels(verdicts: Sequence[tuple[Run, Sequence[Counted]]]) -> list[str]:
 
 def _samples(base: Run, others: Sequence[Run]) -> list[dict[str, Any]]:
     """The first samples behind the first row of the headline, with the reply of each run."""
-    rows = [*leading(base.card), *base.card]
+    rows = [*leading(base.card, *(run.card for run in others)), *base.card]
     shown = [s for s in base.samples if rows and s["suite"] == rows[0].suite and behind(rows[0], observed(s))][:SHOWN]
     replies = {run.name: {(s["suite"], s["id"]): s for s in run.samples} for run in (base, *others)}
     return [

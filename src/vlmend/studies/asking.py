@@ -18,7 +18,7 @@ from vlmend.core.conversation import Sampling
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.stats import PairedTest, mcnemar
-from vlmend.core.targets import ChatStates
+from vlmend.core.targets import ChatTarget
 from vlmend.core.verdicts import UNREAD, Judge, JudgeKind
 from vlmend.errors import UsageError
 
@@ -58,7 +58,7 @@ class Asker:
 
     def __init__(
         self,
-        target: ChatStates,
+        target: ChatTarget,
         folder: Path,
         max_new_tokens: int,
         judges: Sequence[Judge],

@@ -6,15 +6,17 @@ asked the same held-out questions; each row has paired tests against the undefen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vlmend import registry
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json, write_json
 from vlmend.core.mend import Mend
+from vlmend.core.targets import ChatTarget, Target, check_access, levels_of
 from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
@@ -24,7 +26,7 @@ from vlmend.studies.measuring import Panels, Sizes, front, measure, table_row
 from vlmend.studies.overhead import answer_times
 from vlmend.studies.remembering import remembering
 
-__all__ = ["compare", "compared", "every_defence", "parse_defences"]
+__all__ = ["compare", "compared", "fitting_defences", "parse_defences"]
 
 TIMED = 8
 ROUNDS = 2
@@ -33,17 +35,18 @@ Progress = Callable[[str, int, int], None]
 
 
 def compare(
-    target: VLM, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
+    target: ChatTarget, defences: Sequence[Defence], given: dict[str, Mend], data: Dataset, asked: Panels, sizes: Sizes,
     out: Path, *, judges: Sequence[Judge], seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fit, ask and time every defence; writes and gives `defences.json`.
+    """Fit, ask and time every defence; writes and gives `defences.json`. Of a model behind an API no time is told.
 
     Args:
         given: Mends that are there already, by the name of their row.
         judges: Who reads the replies: was it harmful, was it declined.
     """
     with held(out):
-        asker = Asker(remembering(target), out, sizes.new_tokens, judges)
+        model = remembering(target) if isinstance(target, VLM) else target
+        asker = Asker(model, out, sizes.new_tokens, judges)
         return compared(asker, defences, given, data, asked, sizes, out, seed=seed, progress=progress)
 
 
@@ -52,7 +55,7 @@ def compared(
     out: Path, *, seed: int, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """What `compare` does once it holds the folder; the asker may keep its replies in another, as a study's does."""
-    target, judges = cast("VLM", asker.target), asker.judges
+    target, judges = asker.target, asker.judges
     base = measure(asker, asked)
     views: dict[str, tuple[Mend, ...]] = {"none": ()}
     rows: dict[str, dict[str, Any]] = {"none": table_row(base, base) | _needs("none", 0.0, "none", "none")}
@@ -68,7 +71,9 @@ def compared(
         progress("defences", k, total)
         views[name] = (mend,)
         rows[name] = table_row(base, measure(asker, asked, [mend])) | _needs(mend.card.method, 0.0, "", mend.card.data)
-    times = _times(target, views, asked.harmful, sizes.new_tokens, out / "times.json")
+    times = dict.fromkeys(views, math.nan)  # of an endpoint that others use too, they would say little
+    if isinstance(target, VLM):
+        times = _times(target, views, asked.harmful, sizes.new_tokens, out / "times.json")
     for name, row in rows.items():
         row |= {"name": name, "seconds": times[name], "latency": times[name] / times["none"]}
     for name in front({n: (r["unsafe"]["value"], r["lookalike"]["value"]) for n, r in rows.items()}):
@@ -80,21 +85,31 @@ def compared(
     return content
 
 
-def every_defence() -> list[Defence]:
-    """Every registered method of chat models with its own defaults."""
-    found = [registry.make_method(name, {}) for name in registry.names("methods")]
-    return [Defence(one.name, one.name) for one in found if one.works_on == "chat"]
+def fitting_defences(target: Target, named: Sequence[Defence] | None) -> Sequence[Defence]:
+    """The defences that were named, or each method that this target can be mended by, with its own defaults.
+
+    Raises:
+        UsageError, NeedsAccess: One that was named is for other targets, or needs more than this one gives.
+    """
+    if named is None:
+        every = [registry.make_method(name, {}) for name in registry.names("methods")]
+        given = levels_of(target)
+        return [Defence(one.name, one.name) for one in every if one.works_on == target.kind and one.needs in given]
+    for one in named:
+        method = one.made()
+        check_access(target, method.name, method.works_on, method.needs)
+    return named
 
 
-def parse_defences(text: str) -> list[Defence]:
-    """Read `all`, or names with settings: `cmrm:alpha=0.6:anchors=all,tbop`; bad ones are named at once.
+def parse_defences(text: str) -> list[Defence] | None:
+    """Read names with settings: `cmrm:alpha=0.6:anchors=all,tbop`; None for `all`. Bad ones are named at once.
 
     Raises:
         UsageError: A setting that is no k=v.
         UnknownName, BadParameter: A method or a parameter that is not there.
     """
     if text == "all":
-        return every_defence()
+        return None
     found: list[Defence] = []
     for one in filter(None, (part.strip() for part in text.split(","))):
         method, *settings = one.split(":")

@@ -171,7 +171,7 @@ def sample_ids_are_unique(trial: SuiteTrial) -> None:
 
 
 def the_limit_is_kept(trial: SuiteTrial) -> None:
-    """A smaller limit takes no more of any kind, and fewer in all, where a larger one has more."""
+    """A smaller limit takes some of what a larger one takes: no more of any kind, and fewer in all where it can."""
     fewer, more = trial.taken(1), trial.samples
     counts, larger = (Counter((one.group, one.condition) for one in each) for each in (fewer, more))
     beyond = [f"{kind} {count}" for kind, count in counts.items() if count > larger[kind] > 0]
@@ -179,6 +179,8 @@ def the_limit_is_kept(trial: SuiteTrial) -> None:
     require(len(fewer) <= len(more), f"{len(fewer)} samples with limit 1, {len(more)} with {LIMIT}")
     least = max(larger.values())
     require(least <= 1 or len(fewer) < len(more), f"{len(more)} samples with any limit")
+    others = {one.id for one in fewer} - {one.id for one in more}
+    require(not others, f"{', '.join(sorted(others))} of limit 1 are not among those of {LIMIT}: take the first")
 
 
 def rows_are_its_own_and_unique(trial: SuiteTrial) -> None:

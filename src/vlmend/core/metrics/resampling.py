@@ -15,16 +15,26 @@ import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
 from scipy.stats import permutation_test
 
-from vlmend.core.metrics.stats import Interval, check_lengths, check_level, paired_difference, share_interval
+from vlmend.core.metrics.stats import Interval, check_lengths, check_level, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
-__all__ = ["cluster_bootstrap", "expanded_percentile", "paired_bootstrap", "resampled", "sign_flip"]
+__all__ = ["cluster_bootstrap", "expanded_percentile", "mean_interval", "paired_bootstrap", "resampled", "sign_flip"]
 
 Array = npt.NDArray[np.float64]
 CELLS = 10**7
 """Counts drawn at once: 80 MB."""
 EXACT_DRAWS = 2**13
 """Sign flips drawn; with up to 13 pairs that differ, all are counted instead."""
+
+
+def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int) -> Interval:
+    """The mean of a measure's values with its 95 % interval: the one kind that every share and mean has.
+
+    Wilson's for independent yes/no values, each a cluster of its own; `cluster_bootstrap` for all others.
+    """
+    if len(set(clusters)) == len(values) and set(values) <= {0.0, 1.0}:
+        return wilson(int(sum(values)), len(values))
+    return cluster_bootstrap(values, clusters, seed=seed)
 
 
 def cluster_bootstrap(

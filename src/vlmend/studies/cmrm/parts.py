@@ -21,8 +21,7 @@ from vlmend.methods.safety.random_vector import RandomVector
 from vlmend.studies.asking import changed, panel
 from vlmend.studies.auto import CANDIDATES, QUICK, choice_table, choose, try_out
 from vlmend.studies.cmrm.lab import Lab, Level, thinned
-from vlmend.studies.defences import compared, every_defence
-from vlmend.studies.fitting import Defence
+from vlmend.studies.defences import compared, fitting_defences
 from vlmend.studies.measuring import Outcome, loops, measure, suite_for, suite_panel, table_row
 from vlmend.studies.overhead import phase_times
 
@@ -186,7 +185,8 @@ def defences(lab: Lab) -> dict[str, Any]:
     won = read_json(lab.out / "parts" / "price.json")["won"]
     folder = next(c.folder for c in CANDIDATES if c.name == won)
     chosen[f"auto: {won}"] = Mend.load(lab.out / "mends" / "candidates" / folder)
-    wanted: list[Defence] = [d for d in every_defence() if not lab.plan.defences or d.name in lab.plan.defences]
+    every, few = fitting_defences(lab.target, None), lab.plan.defences
+    wanted = [one for one in every if not few or one.name in few]
     return compared(
         lab.asker, wanted, chosen, lab.anchors, lab.held_out, lab.plan.sizes, lab.out / "defences", seed=lab.seed,
         progress=lambda *_: None,

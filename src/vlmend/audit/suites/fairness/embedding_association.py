@@ -44,6 +44,9 @@ MEASURES: dict[str, tuple[Better, Unit]] = {
     "group_probe": ("lower", "share"),
 }  # fmt: skip
 
+CEILINGS = {"cosine_gap": 2.0, "cosine_spread": 2.0}
+"""Cosines lie between -1 and 1, so two of them are at most this far apart."""
+
 SAYS = {("cosine_gap", "directed"): "puts texts nearer to pictures of the expected group by a cosine of {value}"}
 
 Array = npt.NDArray[np.float64]
@@ -99,7 +102,18 @@ class EmbeddingAssociation(SampleSuite[DualTarget]):
                     wanted: Better = "lower" if (name, group) == ("cosine_gap", "directed") else better
                     says = SAYS.get((name, group), "")
                     found.append(
-                        mean_row(self.axis, self.name, name, group, samples, wanted, unit, seed, says=says),
+                        mean_row(
+                            self.axis,
+                            self.name,
+                            name,
+                            group,
+                            samples,
+                            wanted,
+                            unit,
+                            seed,
+                            says=says,
+                            ceiling=CEILINGS.get(name, math.nan),
+                        )
                     )
         return [*found, *self._weat(samples, seed)]
 

@@ -21,11 +21,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vlmend.core.contracts import Sample, SampleSuite
-from vlmend.core.examples import Dataset, Example, spread
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure, Unit
 from vlmend.core.metrics.representation import associations, ita
-from vlmend.core.metrics.resampling import cluster_bootstrap
-from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.metrics.resampling import cluster_bootstrap, mean_interval
+from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, Kind
 from vlmend.errors import BadData, SampleError
@@ -81,7 +81,7 @@ class Representation(SampleSuite[Dataset]):
                 f"{subject.name} has no words and no groups.",
                 'Pass rows with "caption" or "prompt", or with "category" or "attributes".',
             )
-        rows = spread([row for row in subject.examples if REFERENCE not in row.attributes], limit)
+        rows = [row for row in subject.examples if REFERENCE not in row.attributes][:limit]
         found = [_words(row) for row in rows] + [_dated(row) for row in rows]
         found += [sample for row in rows for sample in _occupations(row)]
         names = _names(rows)
@@ -323,11 +323,8 @@ def _reference(row: Example, names: Sequence[str]) -> Sample:
 
 def _share(samples: Sequence[Sample], labels: set[str], seed: int) -> Interval:
     """Wilson's interval where samples are independent; where some share a cluster, clusters are resampled."""
-    hits = [sample.label in labels for sample in samples]
-    clusters = [sample.cluster for sample in samples]
-    if hits and len(set(clusters)) == len(clusters):
-        return wilson(sum(hits), len(hits))
-    return cluster_bootstrap([float(hit) for hit in hits], clusters, seed=seed)
+    hits = [float(sample.label in labels) for sample in samples]
+    return mean_interval(hits, [sample.cluster for sample in samples], seed=seed)
 
 
 def _slug(text: str) -> str:

@@ -6,6 +6,7 @@ pictures keep their places, and groups are dealt at random among pictures of one
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class RetrievalSkew(SampleSuite[DualTarget]):
                             unit,
                             seed,
                             says=SAYS.get((name, group), ""),
+                            ceiling=1.0 if name.endswith(BIAS) else math.nan,
                         )
                     )
         return found

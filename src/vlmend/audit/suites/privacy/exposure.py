@@ -8,6 +8,7 @@ Carlini et al., The Secret Sharer, USENIX Security 2019.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -67,7 +68,10 @@ class Exposure(SampleSuite[ChatLikelihoods]):
         rows: list[Measure] = []
         for name, unit in UNITS.items():
             for group in groups:
-                row = mean_row(self.axis, self.name, name, group, samples, "lower", unit, seed, judge=JUDGE)
+                most = math.log2(MOST + 1) if name == "exposure" else math.nan
+                row = mean_row(
+                    self.axis, self.name, name, group, samples, "lower", unit, seed, judge=JUDGE, ceiling=most
+                )
                 last = name == "exposure" and group == groups[-1] and group != _group(0)
                 against = _group(0) if group != _group(0) and _group(0) in groups else ""
                 rows.append(replace(row, says=SAYS if last else "", against=against))

@@ -107,7 +107,7 @@ class Membership(SampleSuite[DualTarget]):
             rows.append(
                 Measure(
                     self.axis, self.name, name, score, *interval, n, len(samples) - n, better,
-                    judge=JUDGE, unit=unit, floor=floor, says=says,
+                    judge=JUDGE, unit=unit, floor=floor, says=says, ceiling=1.0,
                 )
             )  # fmt: skip
         return rows

@@ -104,7 +104,7 @@ class Calibration(SampleSuite[DualTarget]):
     ) -> Measure:  # fmt: skip
         return Measure(
             self.axis, self.name, name, group, *interval, n, unscored, better,
-            judge=JUDGE, unit="number", floor=floor, says=says,
+            judge=JUDGE, unit="number", floor=floor, says=says, ceiling=1.0,
         )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class OutOfDistribution(SampleSuite[DualTarget]):
         return Measure(
             self.axis, self.name, name, group, *interval, n, unscored, better,
             judge=JUDGE, unit="number" if name.startswith("auroc") else "share", floor=floor,
-            says=SAYS if (name, group) == ("auroc", "mcm") else "",
+            says=SAYS if (name, group) == ("auroc", "mcm") else "", ceiling=1.0,
         )  # fmt: skip
 
 
