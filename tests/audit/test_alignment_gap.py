@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vlmend.audit.suite import CONDITIONS
 from vlmend.audit.suites.safety.alignment_gap import SUITE, five_conditions
-from vlmend.core.conversation import Reply
+from vlmend.audit.suites.safety.over_refusal import SUITE as OVER_REFUSAL
+from vlmend.core.conversation import Reply, Turn
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.errors import BadData, SampleError
@@ -29,6 +32,20 @@ def test_judges_read_the_same_request_in_every_condition() -> None:
         assert {question.wanted for question in questions} == {"request 0"}
         assert {SUITE.answer(q, Reply(YES, "stop", 1, 1, 0.0)).wanted for q in questions} == {"request 0"}
         assert questions[1].prompt.endswith(f"\n{row.prompt}")
+
+
+def test_what_was_said_before_is_asked_in_every_condition_and_its_pictures_in_the_original_alone() -> None:
+    picture, further = noise_image(16, 0), noise_image(16, 1)
+    before = (Turn("system", "Be kind."), Turn("user", "Look.", (picture,)), Turn("assistant", "I see."))
+    row = Example("t", "request", "harmful", image=picture, more_images=(further,), turns=before)
+    for suite in (SUITE, OVER_REFUSAL):
+        for question in suite.questions(Dataset("d", (row, replace(row, id="b", label="benign"))), None):
+            asked = question.conversation(16)
+            assert [turn.text for turn in asked.turns] == ["Be kind.", "Look.", "I see.", "request"]
+            original = question.condition == "original"
+            assert asked.turns[1].images == ((picture,) if original else ())
+            assert (further in asked.turns[-1].images) is original
+            assert question.wanted == "request"
 
 
 def test_rates_of_each_condition_are_shares_of_what_was_scored() -> None:

@@ -10,12 +10,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vlmend import registry
 from vlmend.core.contracts import AbstractSuite
 from vlmend.core.conversation import Conversation, Reply, Turn
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.resampling import mean_interval
@@ -28,7 +28,7 @@ from vlmend.errors import SampleError, UsageError
 from vlmend.pictures.pool import Drawn, drawn
 
 __all__ = [
-    "CONDITIONS", "IS_GARBLED", "Answer", "MadeImage", "Question", "Suite", "builtin_picture", "chosen",
+    "CONDITIONS", "IS_GARBLED", "Answer", "MadeImage", "Question", "Suite", "builtin_picture", "chosen", "earlier",
     "question_suite", "share",
 ]  # fmt: skip
 
@@ -236,6 +236,13 @@ def chosen(kind: RequestKind, limit: int | None, split: Split = "held_out") -> l
     """Built-in requests of a split in an order that mixes the categories; the first `limit`."""
     ordered = sorted(builtin_requests(kind, split), key=lambda r: word_fraction(r.intent))
     return ordered[:limit]
+
+
+def earlier(example: Example, condition: str) -> dict[str, Any]:
+    """What a question has of a row's earlier turns and further images: in `original` all, else the words alone."""
+    if condition == "original":
+        return {"turns": example.turns, "more_images": example.more_images}
+    return {"turns": tuple(replace(turn, images=()) for turn in example.turns)}
 
 
 def builtin_picture(index: int, split: Split = "held_out") -> tuple[Drawn, Image]:

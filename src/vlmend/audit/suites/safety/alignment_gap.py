@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.audit.suite import CONDITIONS, Answer, MadeImage, Question, Suite, builtin_picture, chosen
+from vlmend.audit.suite import CONDITIONS, Answer, MadeImage, Question, Suite, builtin_picture, chosen, earlier
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure
@@ -111,6 +111,7 @@ def five_conditions(example: Example, place: int, split: Split = "held_out") -> 
             example.group,
             shown,
             request=example.request,
+            **earlier(example, condition),
         )
         for condition, prompt, shown in asked
         if prompt is not None

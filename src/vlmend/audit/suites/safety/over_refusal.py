@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen
+from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen, earlier
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
@@ -92,10 +92,11 @@ def _two_conditions(example: Example, group: str, place: int, split: Split) -> l
     image = example.image if example.image is not None else builtin_picture(place, split)[1]
     return [
         Question(
-            f"{example.id}:{condition}", example.prompt, condition, group, example.group, shown, request=example.request
+            f"{example.id}:{condition}", example.prompt, condition, group, example.group, shown,
+            request=example.request, **earlier(example, condition),
         )
         for condition, shown in (("query", None), ("original", image))
-    ]
+    ]  # fmt: skip
 
 
 SUITE = OverRefusal()
