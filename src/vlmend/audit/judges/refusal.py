@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -89,10 +90,11 @@ class RefusalJudge:
 def features(replies: Sequence[str]) -> NDArray[np.float64]:
     """Embeddings of each reply's beginning, whole (256 tokens) and end, and 1 for a phrase: "reply 1153"."""
     plain = [" ".join(reply.split()) for reply in replies]
-    encode = encoder()
     parts = ([text[:HEAD] for text in plain], plain, [text[-TAIL:] for text in plain])
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(chain.from_iterable(parts)))}
+    found = encoder()(list(distinct)).numpy().astype(np.float64)
     phrase = np.array([[float(declines(reply) is not None)] for reply in replies])
-    return np.concatenate([*(encode(part).numpy().astype(np.float64) for part in parts), phrase], axis=1)
+    return np.concatenate([*(found[[distinct[text] for text in part]] for part in parts), phrase], axis=1)
 
 
 @cache
