@@ -199,3 +199,25 @@ def test_runs_side_by_side_are_the_measures_by_which_runs_are_compared(capsys: p
     told = capsys.readouterr().out.splitlines()
     assert told[1].split() == ["leak", "rate", "all", "30%", "[20%,", "40%]", "30%", "[20%,", "40%]"]
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("vlmend mend cmrm_", ["cmrm_gated", "cmrm_sample"]),
+        ("vlmend mend aut", ["auto"]),
+        ("vlmend audit phantom-clip-", ["phantom-clip-70", "phantom-clip-clean"]),
+        ("vlmend audit phantom --suite safety,align", ["safety,alignment_gap"]),
+        ("vlmend rejudge runs --judge ref", ["refusal"]),
+    ],
+)
+def test_a_shell_completes_names(words: str, found: list[str]) -> None:
+    place = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    told = CliRunner().invoke(app, [], prog_name="vlmend", env={"_VLMEND_COMPLETE": "complete_bash"} | place)
+    assert told.output.split() == found
+
+
+def test_help_names_what_stands_before_every_verb() -> None:
+    told = CliRunner().invoke(app, ["--help"]).output
+    for option in ("--version", "--debug", "--install-completion", "--show-completion"):
+        assert option in told

@@ -36,6 +36,9 @@ def start(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and leave.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="With any verb, in any place: print the traceback of an error, too.")
+    ] = False,
 ) -> None:
     """Audit vision-language models, mend them at inference time, and prove the mend."""
 

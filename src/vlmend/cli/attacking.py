@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmend.cli.mending import pairs
-from vlmend.cli.options import Json, Limit, LoadOptions, Model, app, with_loading
+from vlmend.cli.options import Json, Limit, LoadOptions, Model, app, names_of, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import BadParameter
 from vlmend.printing import out_console, print_json
@@ -24,7 +24,9 @@ __all__ = ["attack", "epsilon_of"]
 @app.command()
 @with_loading
 def attack(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See: vlmend list attacks.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="See: vlmend list attacks.", autocompletion=names_of("attacks"))
+    ],
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder for the attacked data; must not hold other data.")],
     epsilon: Annotated[str, typer.Option(help="Largest change of a pixel: 4/255, or 0.0157.")] = "4/255",

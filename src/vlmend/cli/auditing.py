@@ -20,6 +20,7 @@ from vlmend.cli.options import (
     Markdown,
     Model,
     app,
+    names_of,
     with_loading,
 )
 from vlmend.cli.progress import progress_bars
@@ -46,8 +47,11 @@ __all__ = ["audit", "gate", "label", "rejudge_"]
 Every = Annotated[bool, typer.Option("--all", help="Print every row of the scorecard.")]
 Suites = Annotated[
     str,
-    typer.Option(help="Suites or axes, separated by commas: safety,utility unless given; fairness,robustness of a dual "
-                      "encoder; fairness of data:FILE."),
+    typer.Option(
+        help="Suites or axes, separated by commas: safety,utility unless given; fairness,robustness of a dual encoder; "
+        "fairness of data:FILE.",
+        autocompletion=names_of("suites", "safety", "privacy", "fairness", "robustness", "utility"),
+    ),
 ]  # fmt: skip
 
 

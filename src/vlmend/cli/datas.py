@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vlmend.cli.mending import pairs
-from vlmend.cli.options import Json, app
+from vlmend.cli.options import Json, app, names_of
 from vlmend.printing import err_console, out_console, print_json
 
 __all__ = ["data"]
@@ -16,7 +16,7 @@ __all__ = ["data"]
 
 @app.command()
 def data(
-    step: Annotated[str, typer.Argument(help="See: vlmend list steps.")],
+    step: Annotated[str, typer.Argument(help="See: vlmend list steps.", autocompletion=names_of("steps"))],
     source: Annotated[
         str, typer.Argument(metavar="DATA", help="FILE.jsonl, a folder that vlmend wrote, or a public set NAME:PATH.")
     ],

@@ -18,6 +18,7 @@ from vlmend.cli.options import (
     ModelOrOption,
     OldModel,
     app,
+    names_of,
     one_model,
     opened_chat,
     with_loading,
@@ -36,7 +37,13 @@ __all__ = ["compare", "mend", "pairs", "study"]
 @app.command()
 @with_loading
 def mend(
-    method: Annotated[str, typer.Argument(help="See: vlmend list methods; auto chooses one on a validation split.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="See: vlmend list methods; auto chooses one on a validation split.",
+            autocompletion=names_of("methods", "auto"),
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the mend.")],
     model: ModelOrOption = None,
     named: OldModel = None,
@@ -89,7 +96,10 @@ def compare(
     model: Model,
     methods: Annotated[
         str,
-        typer.Option(help="Methods, separated by commas, or all that fit the model; settings as cmrm:alpha=0.6."),
+        typer.Option(
+            help="Methods, separated by commas, or all that fit the model; settings as cmrm:alpha=0.6.",
+            autocompletion=names_of("methods", "all"),
+        ),
     ] = "all",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a fitted mend; may be given again.")] = None,
     data: Annotated[

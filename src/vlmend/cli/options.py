@@ -20,18 +20,41 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApiBase", "Gates", "JUnit", "Json", "Judges", "Limit", "LoadOptions", "Markdown", "Model", "ModelOrOption",
-    "OldModel", "app", "one_model", "opened", "opened_chat", "with_loading",
+    "OldModel", "app", "names_of", "one_model", "opened", "opened_chat", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
-Model = Annotated[str, typer.Argument(help="A hub name, a folder, or an embedded model such as phantom.")]
-ModelOrOption = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help="A hub name, a folder, or an embedded model such as phantom.")
+
+def names_of(group: str, *more: str) -> Callable[[str], list[str]]:
+    """Completes in a shell the names of a group of plug-ins; in a list with commas its last part."""
+
+    def complete(incomplete: str) -> list[str]:
+        from vlmend import registry
+
+        before, comma, last = incomplete.rpartition(",")
+        names = [*more, *(one.name for one in registry.plugins(group))]
+        return [before + comma + name for name in names if name.startswith(last)]
+
+    return complete
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A hub name, a folder, or an embedded model such as phantom.", autocompletion=names_of("models")
+    ),
 ]
+ModelOrOption = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL", help="A hub name, a folder, or an embedded model such as phantom.",
+        autocompletion=names_of("models"),
+    ),
+]  # fmt: skip
 OldModel = Annotated[str | None, typer.Option("--model", help="The same, as an option.")]
 ApiBase = Annotated[
     str | None, typer.Option("--api-base", help="Address of an API model, api:NAME; OPENAI_BASE_URL unless given.")
@@ -39,7 +62,11 @@ ApiBase = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Judges = Annotated[
     list[str] | None,
-    typer.Option("--judge", help="A judge of the replies: harmful, refusal, rules unless given. May be given again."),
+    typer.Option(
+        "--judge",
+        help="A judge of the replies: harmful, refusal, rules unless given. May be given again.",
+        autocompletion=names_of("judges"),
+    ),
 ]
 Limit = Annotated[
     int | None,

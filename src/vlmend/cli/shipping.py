@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vlmend.cli.options import Json, LoadOptions, Model, app, opened_chat, with_loading
+from vlmend.cli.options import Json, LoadOptions, Model, app, names_of, opened_chat, with_loading
 from vlmend.printing import out_console, print_json
 
 __all__ = ["export"]
@@ -17,7 +17,9 @@ __all__ = ["export"]
 @app.command()
 @with_loading
 def export(
-    runtime: Annotated[str, typer.Argument(help="Where to: see vlmend list exporters.")],
+    runtime: Annotated[
+        str, typer.Argument(help="Where to: see vlmend list exporters.", autocompletion=names_of("exporters"))
+    ],
     model: Model,
     mend: Annotated[list[Path], typer.Option(help="Folder of a mend; may be given again.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint; must not exist yet.")],
