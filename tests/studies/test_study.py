@@ -10,7 +10,7 @@ import pytest
 
 from browsing import axe_faults, faults
 from vlmend.audit.judges.rules import RuleJudge
-from vlmend.core.files import read_json
+from vlmend.core.files import read_json, write_json
 from vlmend.data.sources import builtin_dataset
 from vlmend.errors import RunProblem, UnknownName
 from vlmend.models.vlm import VLM
@@ -125,7 +125,7 @@ def test_a_page_is_made_where_nothing_could_be_scored(studied: Path, tmp_path: P
     part = json.loads((studied / "parts" / "defences.json").read_text())
     for row in part["rows"]:
         row["unsafe"] |= {"value": None, "low": None, "high": None}
-    (tmp_path / "parts" / "defences.json").write_text(json.dumps(part))
+    write_json(tmp_path / "parts" / "defences.json", part)
     write_study(tmp_path, tmp_path / "study.html")
     assert "<h2>Baselines" in (tmp_path / "study.html").read_text()
 

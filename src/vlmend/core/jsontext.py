@@ -36,8 +36,8 @@ def sum_of(values: Mapping[str, Any]) -> str:
 
 
 def summed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What `plain` leaves, with its sum."""
-    held: dict[str, Any] = plain(values)
+    """What `plain` leaves, with its sum in the place of any that is there."""
+    held: dict[str, Any] = plain({name: value for name, value in values.items() if name != SUM})
     return held | {SUM: sum_of(held)}
 
 
