@@ -188,7 +188,7 @@ def test_the_identity_is_the_same_after_saving_and_loading(tmp_path: Path) -> No
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     built, loaded = dual_of(model, processor, "a"), load_dual(tmp_path, options=LoadOptions(device="cpu"))
-    assert set(built.identity) == {"weights", "config", "processor", "tokenizer"}
+    assert set(built.identity) == {"weights", "decoding", "config", "processor", "tokenizer"}
     built.embed_texts(TEXTS)
     assert loaded.identity == built.identity
 

@@ -20,7 +20,7 @@ from vlmend.errors import MendMismatch
 from vlmend.models.api.target import ApiTarget
 from vlmend.models.loading.vlm import load
 from vlmend.models.vlm import VLM
-from vlmend.testing import tiny_vlm
+from vlmend.testing import tiny_clip, tiny_vlm
 
 
 def template(vlm: VLM) -> None:
@@ -170,3 +170,13 @@ def test_a_checkpoint_with_one_changed_weight_takes_no_mend_and_no_run_of_the_ot
     assert key_of(edited) != key_of(fitted)
     with pytest.raises(MendMismatch, match="earlier vlmend, which read only some of the weights"):
         edited.with_mend(Mend((), card))
+
+
+def test_a_dual_encoder_whose_weights_were_rounded_is_another_for_runs_and_the_same_for_mends() -> None:
+    one, other = tiny_clip(), tiny_clip()
+    weight = other.towers.model.text_projection.weight.data
+    weight.copy_(weight.bfloat16().float())
+    assert fingerprint(other.towers.model) == one.model_digest
+    assert key_of(one) != key_of(other)
+    card = MendCard("m", {}, one.name, one.model_digest, "d", "", 0, {}, {}, "s", identity=one.identity)
+    other.with_mend(Mend((), card))

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 import transformers
 
 from vlmend.core.provenance import bits_digest
@@ -23,6 +22,7 @@ __all__ = [
     "decoding_part",
     "digest_of",
     "identity_of",
+    "of_base",
     "processor_identity",
 ]
 
@@ -83,9 +83,15 @@ def decoding_part(model: Any) -> str:
     Bits of weights that their fingerprint rounds off count here: replies depend on them, and no mend does. Whether our
     own loop may be used is found by a trial, whose outcome these decide.
     """
-    quantised = str(getattr(model.config, "quantization_config", None) is not None)
-    dtype, device = str(model.dtype), torch.device(model.device).type
+    quantised = str(getattr(getattr(model, "config", None), "quantization_config", None) is not None)
+    first = next(weight for weight in model.parameters() if weight.is_floating_point())
+    dtype, device = str(first.dtype), first.device.type
     return digest_of([DECODING, transformers.__version__, dtype, device, quantised, bits_digest(model)])
+
+
+def of_base(identity: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a model that a mend of it must find again."""
+    return {part: digest for part, digest in identity.items() if part not in REPLIES_ONLY}
 
 
 def _lasting(value: Any) -> Any:

@@ -39,7 +39,7 @@ from vlmend.models.editing.places import check_places
 from vlmend.models.editing.replies import answer, captioned
 from vlmend.models.editing.states import Aimed, RowShift, editing, gate_of
 from vlmend.models.editing.weights import check_weights, installed_weights
-from vlmend.models.identity import REPLIES_ONLY, identity_of
+from vlmend.models.identity import identity_of, of_base
 from vlmend.models.reading.reader import Reader
 from vlmend.models.reading.states import Rows, capturing, precise
 
@@ -123,8 +123,7 @@ class VLM:
             BadParameter: It holds edits that are not for models that answer, or weights or places that this one does
                 not have.
         """
-        base = {part: digest for part, digest in self.identity.items() if part not in REPLIES_ONLY}
-        mend.check_base(self.name, self.model_digest, base)
+        mend.check_base(self.name, self.model_digest, of_base(self.identity))
         foreign = sorted({type(edit).__name__ for edit in mend.edits if not isinstance(edit, Edit)})
         if foreign:
             raise BadParameter(

@@ -16,7 +16,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import LEVELS
 from vlmend.errors import MendMismatch, NeedsAccess, UsageError, VlmendError
-from vlmend.models.identity import REPLIES_ONLY
+from vlmend.models.identity import of_base
 from vlmend.testing.fakes import full_digest, hook_count, narrowed
 from vlmend.testing.laws import Laws, bound, check_page, check_parameters, held, refused, require, settle
 from vlmend.testing.stages import BROKEN, ROUNDING, Seen, Stage, differing, on_call, stage_of
@@ -225,7 +225,7 @@ def refused_on_another_base(trial: MethodTrial) -> None:
 def refused_on_another_identity(trial: MethodTrial) -> None:
     """On the same weights with another processor, tokenizer or template, with the name of the part."""
     card, known = trial.mend.card, trial.stage.base.identity
-    parts = [part for part in known if part not in REPLIES_ONLY]
+    parts = list(of_base(known))
     require(set(parts) <= set(card.identity), f"the card knows of the parts {sorted(card.identity)} only")
     for part in parts:
         other = replace(trial.mend, card=replace(card, identity={**card.identity, part: "another"}))

@@ -14,6 +14,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatWeights, DualWeights
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 from vlmend.errors import BadParameter, MendMismatch
+from vlmend.models.identity import of_base
 
 __all__ = ["for_vlm"]
 
@@ -30,7 +31,7 @@ def for_vlm(mend: Mend, encoder: DualWeights, vlm: ChatWeights) -> Mend:
         MendMismatch: The mend is another encoder's, or the towers differ; the message says in what.
         BadParameter: An edit acts elsewhere than in the vision tower.
     """
-    mend.check_base(encoder.name, encoder.model_digest, encoder.identity)
+    mend.check_base(encoder.name, encoder.model_digest, of_base(encoder.identity))
     home, tower = encoder.towers.path(encoder.towers.vision), encoder.towers.vision
     inside = [_inside(edit, home) for edit in mend.edits]
     place = _place(tower, vlm)

@@ -37,6 +37,7 @@ from vlmend.models.editing.embeddings import (
     reranked,
 )
 from vlmend.models.editing.weights import check_weights, installed_weights
+from vlmend.models.identity import of_base
 
 __all__ = ["BATCH", "DualEncoder", "Ranked", "checked", "dual_of"]
 
@@ -94,7 +95,7 @@ class DualEncoder:
             MendMismatch: The mend was fitted on another model.
             BadParameter: It holds edits that are not for dual encoders, or weights that this one does not have.
         """
-        mend.check_base(self.name, self.model_digest, self.identity)
+        mend.check_base(self.name, self.model_digest, of_base(self.identity))
         edits = dual_edits(mend.edits)
         check_weights(self.towers.model, dual_stages(edits).weights)
         check_widths(self.width, edits)
@@ -102,8 +103,8 @@ class DualEncoder:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Digest of each part that can change an embedding: `weights`, `processor`, `tokenizer`."""
-        return {"weights": self.model_digest, **self.towers.input_digests}
+        """Digest of each part that can change an embedding: `weights`, `decoding`, `processor`, `tokenizer`."""
+        return {"weights": self.model_digest, "decoding": self.towers.decoding, **self.towers.input_digests}
 
     @property
     def bare(self) -> DualEncoder:

@@ -29,7 +29,7 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import PairKind
 from vlmend.errors import AnatomyProblem, BadParameter, ModelProblem
 from vlmend.models.anatomy.find import module_tree
-from vlmend.models.identity import config_digest, processor_identity
+from vlmend.models.identity import config_digest, decoding_part, processor_identity
 from vlmend.models.reading.states import precise
 
 __all__ = ["Featured", "Features", "Inputs", "Towers", "find_towers", "pooled_states"]
@@ -100,6 +100,11 @@ class Towers:
     def input_digests(self) -> Mapping[str, str]:
         """What `parts` gives, made once for all views."""
         return self.parts()
+
+    @cached_property
+    def decoding(self) -> str:
+        """How embeddings are computed, made once for all views (`models.identity`)."""
+        return decoding_part(self.model)
 
     def placed(self, inputs: Inputs) -> dict[str, Tensor]:
         """On the model's device, floating point in its dtype."""

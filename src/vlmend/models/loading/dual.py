@@ -75,10 +75,10 @@ def is_dual(model: str | Path, options: LoadOptions = LoadOptions(), config: Pre
     try:
         with quiet():
             config = config or AutoConfig.from_pretrained(model, revision=options.revision)
+        own = [getattr(transformers, name, None) for name in config.architectures or ()]
+        return any(_embeds(found) for found in own or [MODEL_MAPPING.get(type(config), None)])
     except Exception:  # whatever it is, loading the model tells it properly
         return False
-    own = [getattr(transformers, name, None) for name in config.architectures or ()]
-    return any(_embeds(found) for found in own or [MODEL_MAPPING.get(type(config), None)])
 
 
 def _of_transformers(
