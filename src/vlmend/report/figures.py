@@ -54,7 +54,9 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Measure | N
             axes.axhline(0, color=INK, lw=0.8)
             axes.margins(y=0.15)
             axes.set_ylabel(verbatim(label))
-        figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
+        each = 0.6 + 0.085 * max(len(name) for name, _ in series)  # inches of an entry
+        abreast = max(1, min(len(series), int(figure.get_size_inches()[0] / each)))
+        figure.legend(loc="outside upper left", ncols=abreast, frameon=False)
         return svg(figure, f"{label} of {', '.join(groups)}")
 
 
