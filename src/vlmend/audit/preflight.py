@@ -18,7 +18,7 @@ from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, names_in, suite
 from vlmend.audit.run_folder import check_same
 from vlmend.core.contracts import AbstractSuite
 from vlmend.core.examples import Dataset
-from vlmend.core.files import read_json
+from vlmend.core.files import check_writable, read_json
 from vlmend.core.gates import parse_gate
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
@@ -27,6 +27,7 @@ from vlmend.data.layouts import PLUS, read_data
 from vlmend.errors import BadParameter, check_all
 from vlmend.models.judging.sentences import encoder
 from vlmend.models.loading.options import LoadOptions, check_packages
+from vlmend.models.loading.places import check_place
 
 __all__ = ["PlanSize", "SuiteSize", "check_audit", "check_names_of", "plan_size"]
 
@@ -60,17 +61,38 @@ def check_audit(
         *(partial(registry.make_judge, name) for name in (JUDGES if judges is None else judges)),
         *(partial(parse_gate, text) for text in gates),
         lambda: check_packages(options),
+        lambda: check_writable(out),
         lambda: check_same(out, plan),
     ])  # fmt: skip
 
 
-def check_names_of(model: str, data: Sequence[str], *others: Callable[[], object]) -> None:
-    """Refuse a mistyped model, data that cannot be read, and what else a verb must make, all at once.
+def check_names_of(
+    model: str, data: Sequence[str] = (), *others: Callable[[], object], out: Path | None = None,
+    judges: Sequence[str] = (), mends: Sequence[Path] = (), options: LoadOptions = LoadOptions(),
+) -> None:  # fmt: skip
+    """Refuse what is wrong of a verb's arguments before anything is loaded, all at once.
+
+    Args:
+        model: A hub name, a folder, an embedded model, or `api:NAME`.
+        data: Lines of text that name data.
+        others: What else the verb must make; each raises what is wrong.
+        out: Where the verb writes.
+        judges: By name.
+        mends: Folders.
+        options: Of loading.
 
     Raises:
         VlmendError: The mistake, or a `SeveralProblems` of all.
     """
-    check_all([lambda: registry.check_model(model), *(partial(_check_data, text) for text in data), *others])
+    check_all([
+        lambda: _check_model(model),
+        *(partial(_check_data, text) for text in data),
+        *(partial(Mend.load, folder) for folder in mends),
+        *(partial(registry.make_judge, name) for name in judges),
+        *others,
+        lambda: check_packages(options),
+        *([] if out is None else [lambda: check_writable(out)]),
+    ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,7 +172,13 @@ def _check_subject(model: str) -> None:
     if model.startswith(SUBJECT):
         _check_data(model.removeprefix(SUBJECT))
     else:
-        registry.check_model(model)
+        _check_model(model)
+
+
+def _check_model(model: str) -> None:
+    registry.check_model(model)
+    if model not in registry.names("models"):
+        check_place(model)
 
 
 def _check_data(text: str) -> None:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --he
     from vlmend.audit.plan import Plan
     from vlmend.core.gates import GateResult
     from vlmend.core.measures import Scorecard
-    from vlmend.core.targets import Kind
 
 __all__ = ["audit", "gate", "label", "rejudge_"]
 
@@ -196,16 +195,21 @@ def label(
 def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool) -> None:
     """Say how much an audit asks; of a model its config alone is read."""
     from vlmend.audit.preflight import SUBJECT, plan_size
-
-    size = plan_size(model, plan, out, "data" if model.startswith(SUBJECT) else _kind(model, loading))
-    print_json("plan", asdict(size)) if as_json else show_plan(size)
-
-
-def _kind(model: str, loading: LoadOptions) -> Kind:
-    from vlmend.models.loading.target import kind_of
+    from vlmend.models.loading.target import kind_of, memory_of
     from vlmend.registry import model_folder
 
-    return kind_of(model, loading, folder=model_folder(model))
+    if model.startswith(SUBJECT):
+        kind, memory = "data", None
+    else:
+        folder = model_folder(model)
+        kind, memory = kind_of(model, loading, folder=folder), memory_of(model, loading, folder=folder)
+    size = plan_size(model, plan, out, kind)
+    if as_json:
+        print_json("plan", asdict(size) | {"memory": memory and asdict(memory)})
+    else:
+        show_plan(size)
+        if memory is not None:
+            out_console.print(f"{memory}.", highlight=False)
 
 
 def _report(

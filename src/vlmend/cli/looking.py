@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from vlmend.cli.options import ApiBase, Json, LoadOptions, app, opened, with_loading
+from vlmend.cli.options import ApiBase, Json, LoadOptions, app, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import VlmendError
-from vlmend.printing import err_console, machine, out_console, print_json, show_rows, show_runs
+from vlmend.printing import machine, out_console, print_json, show_rows, show_runs
 
 if TYPE_CHECKING:
+    from vlmend.core.targets import Target
     from vlmend.models.checkup.checks import Finding
 
 __all__ = ["demo", "doctor", "list_", "power", "report", "view"]
@@ -141,46 +142,68 @@ def doctor(
 ) -> None:
     """Say what this machine has, what a model is made of, and what works with it."""
     found = machine()
+    if not as_json:
+        for key, value in found.items():
+            _line(key, str(value))
     findings, code = ([], 0) if model is None else _examined(model, loading, api_base)
     if as_json:
         told = {"model": model, "findings": [asdict(one) for one in findings]} if model else {}
         print_json("doctor", found | told)
     else:
-        for key, value in found.items():
-            out_console.print(f"{key:>28}  {value}", highlight=False, markup=False, soft_wrap=True)
         part = ""
         for one in findings:
             if one.part != part:
                 part = one.part
                 out_console.print(f"\n{part}", highlight=False)
-            mark = {None: "", True: "ok  ", False: "NO  "}[one.ok]
-            out_console.print(f"{one.name:>28}  {mark}{one.value}", highlight=False, markup=False, soft_wrap=True)
+            _line(one.name, {None: "", True: "ok  ", False: "NO  "}[one.ok] + one.value)
     if code:
         raise typer.Exit(code)
 
 
+def _line(name: str, value: str) -> None:
+    out_console.print(f"{name:>28}  {value}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _examined(model: str, loading: LoadOptions, api_base: str | None) -> tuple[list[Finding], int]:
     """The check-up of a model, and the exit code: that of the error where it does not even load."""
+    with progress_bars(model) as report:
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.face import open_target
+        from vlmend.models.checkup.checks import Finding
+        from vlmend.models.loading.target import memory_of
+        from vlmend.registry import model_folder
+
+        try:
+            check_names_of(model, options=loading)
+            memory = memory_of(model, loading, folder=model_folder(model))
+            target = open_target(model, options=loading, api_base=api_base)
+        except VlmendError as problem:
+            return [Finding("structure", "loads", str(problem), False)], problem.exit_code
+        report("load", 1, 1)
+        report(f"trying {model}", 0, 1)
+        told = [] if memory is None else [Finding("structure", "memory", str(memory))]
+        return [*told, *_tried(target)], 0
+
+
+def _tried(target: Target) -> list[Finding]:
+    """What a loaded model is made of, and what works with it."""
     from vlmend.core.targets import ChatTarget, DualTarget
     from vlmend.export.checkpoint.refusals import refusals
     from vlmend.models.checkup.checks import Finding, checkup, constant_view
     from vlmend.models.checkup.outside import checkup_dual, checkup_replies
     from vlmend.models.vlm import VLM
 
+    if isinstance(target, DualTarget):
+        return checkup_dual(target)
+    if not isinstance(target, VLM):
+        assert isinstance(target, ChatTarget)
+        return checkup_replies(target)
+    findings = checkup(target)
     try:
-        vlm = opened(model, loading, api_base)
-    except VlmendError as problem:
-        return [Finding("structure", "loads", str(problem), False)], problem.exit_code
-    if isinstance(vlm, DualTarget):
-        return checkup_dual(vlm), 0
-    if not isinstance(vlm, VLM):
-        assert isinstance(vlm, ChatTarget)
-        return checkup_replies(vlm), 0
-    with err_console.status(f"trying {model}"):
-        findings = checkup(vlm)
-        try:
-            reasons = refusals(constant_view(vlm), always=False)
-        except Exception as problem:
-            reasons = [f"the check failed with {type(problem).__name__}: {problem}"]
-    exported = Finding("supported", "hook-free export", "; ".join(reasons) or "constant mends fold", not reasons)
-    return [*findings, exported], 0
+        reasons = refusals(constant_view(target), always=False)
+    except Exception as problem:
+        reasons = [f"the check failed with {type(problem).__name__}: {problem}"]
+    return [
+        *findings,
+        Finding("supported", "hook-free export", "; ".join(reasons) or "constant mends fold", not reasons),
+    ]

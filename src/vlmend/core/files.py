@@ -23,7 +23,8 @@ from vlmend.core.jsontext import summed, to_json, unsummed
 from vlmend.errors import RunProblem
 
 __all__ = [
-    "SHARED", "append", "held", "make_folder", "read_json", "replacing", "write_file", "write_json", "write_together",
+    "SHARED", "append", "check_writable", "held", "make_folder", "read_json", "replacing", "write_file", "write_json",
+    "write_together",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,19 @@ def make_folder(folder: Path) -> None:
     """
     with _told(folder):
         folder.mkdir(FOLDER, parents=True, exist_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a place in which no folder can be made, before any work is done for it; nothing is written.
+
+    Raises:
+        RunProblem: It is a file, or lies below one or in a folder that may not be changed.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RunProblem(f"{folder} cannot be written: {there} is a file.", "Choose another place.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunProblem(f"{folder} cannot be written: {there} may not be changed by you.", "Choose another place.")
 
 
 @contextmanager

@@ -34,8 +34,11 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder).eval()
+        from vlmend.models.loading.vlm import quiet
+
+        with quiet():
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = AutoModel.from_pretrained(folder).eval()
         self.digest = fingerprint(self._model)
 
     @torch.inference_mode()

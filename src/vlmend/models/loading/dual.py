@@ -19,12 +19,12 @@ from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.dual.encoder import DualEncoder, checked, dual_of
 from vlmend.models.dual.open_clip import OPEN_CLIP_CONFIG, open_clip_towers
 from vlmend.models.dual.towers import Featured
-from vlmend.models.loading.options import check_fits, check_packages, device_of, header_tensors
+from vlmend.models.loading.options import check_packages, device_of
 from vlmend.models.loading.problems import check_numbers, explained, processor_explained
+from vlmend.models.loading.sizes import fitting
 from vlmend.models.loading.vlm import LoadOptions, quiet
-from vlmend.models.memory import free_bytes
 
-__all__ = ["is_dual", "is_open_clip", "load_dual"]
+__all__ = ["dual_class", "is_dual", "is_open_clip", "load_dual"]
 
 HUB = "hf-hub:"
 WHAT = "a dual encoder"
@@ -87,11 +87,10 @@ def _of_transformers(
     revision = options.revision
     with quiet():
         config = config or AutoConfig.from_pretrained(model, revision=revision)
-    kind = _class_of(model, config)
+    kind = dual_class(model, config)
     with processor_explained(model, revision), quiet():
         processor = AutoProcessor.from_pretrained(model, revision=revision)
-    if (tensors := header_tensors(model, revision)) is not None:
-        check_fits(str(model), tensors, options, device, 0, free_bytes(device))
+    fitting(model, kind, config, options)
     asked: dict[str, Any] = {"attn_implementation": options.attention} if options.attention != "auto" else {}
     with quiet():
         loaded, info = kind.from_pretrained(
@@ -120,7 +119,12 @@ def _check_options(options: LoadOptions) -> None:
         )
 
 
-def _class_of(model: str | Path, config: PreTrainedConfig) -> Any:
+def dual_class(model: str | Path, config: PreTrainedConfig) -> Any:
+    """The class that loads this config.
+
+    Raises:
+        ModelProblem: It is no dual encoder.
+    """
     own = [getattr(transformers, name, None) for name in config.architectures or ()]
     for found in (*own, MODEL_MAPPING.get(type(config), None)):
         if _embeds(found):

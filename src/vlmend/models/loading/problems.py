@@ -6,6 +6,7 @@ a model of another kind, weights that are missing or no numbers.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from transformers import (
 
 from vlmend.errors import FAILURES, ModelProblem, VlmendError, cause_of
 from vlmend.models.anatomy.find import Anatomy
+from vlmend.models.loading.places import ORIGINAL_LLAVA
 from vlmend.models.reading.templates import written
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "check_used",
     "explained",
     "processor_explained",
+    "said_unused",
 ]
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -158,6 +161,13 @@ def check_used(model: str | Path, unused: Sequence[str], anatomy: Anatomy) -> No
         )
 
 
+def said_unused(model: str | Path, unused: Sequence[str]) -> str:
+    """Log that weights in the files have no place in the model, and give the line."""
+    line = f"{len(unused)} weights in its files have no place in the model, first {min(unused)}"
+    logging.getLogger(__name__).warning("%s: %s", model, line)
+    return line
+
+
 def check_numbers(model: str | Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Refuse weights that are NaN or infinite; every weight is read once, at memory speed.
 
@@ -234,6 +244,8 @@ def _told_by_words(model: str, problem: Exception, chain: Sequence[BaseException
         return f"its parts do not fit together: {_first_line(problem)}.", COPY
     if any(isinstance(link, JSONDecodeError) for link in chain):
         return f"a file of it is no JSON: {_first_line(problem)}", "Fetch that file again."
+    if re.search(r"model type `llava_(llama|mistral|mixtral|mpt|qwen|gemma|phi)", text):
+        return ORIGINAL_LLAVA
     if "does not recognize this architecture" in text:
         return _first_line(problem), "It may be newer than your transformers: pip install -U transformers."
     if "ignore_mismatched_sizes" in text:
@@ -244,7 +256,8 @@ def _told_by_words(model: str, problem: Exception, chain: Sequence[BaseException
     if "model_type" in text:
         return "it has no config.json that names its model type.", "Pass a hub name or a folder that holds one."
     if isinstance(problem, ImportError):
-        return _first_line(problem), "Install what the message names."
+        other = ", or pass the checkpoint that it was quantised from" if "quantiz" in text.lower() else ""
+        return _first_line(problem), f"Install what the message names{other}."
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return "memory ran out.", "Use --dtype bfloat16, --quantize 4bit or a smaller model."
     if isinstance(problem, TypeError | LookupError | ArithmeticError):

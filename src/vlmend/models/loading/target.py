@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlmend.core.targets import Kind, Target
 from vlmend.errors import UsageError
 from vlmend.models.loading.options import LoadOptions
 
-__all__ = ["kind_of", "open_target"]
+if TYPE_CHECKING:
+    from vlmend.models.loading.sizes import Memory
+
+__all__ = ["kind_of", "memory_of", "open_target"]
 
 
 def open_target(
@@ -67,6 +71,30 @@ def kind_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | Pa
     with suppress(_Known):
         open_target(name, options, folder=folder, check=told)
     return kinds[0]
+
+
+def memory_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | Path | None = None) -> Memory | None:
+    """What the weights of a model need, before one is read; arguments as of `open_target`.
+
+    Returns:
+        None of an API, and of models of open_clip, whose config tells too little.
+
+    Raises:
+        ModelProblem: Its config cannot be found or read, or it does not fit.
+    """
+    from vlmend.models.api.target import PREFIX
+    from vlmend.models.loading.dual import dual_class, is_dual, is_open_clip
+    from vlmend.models.loading.hub import without_a_silent_hub
+    from vlmend.models.loading.sizes import fitting
+    from vlmend.models.loading.vlm import auto_class, config_of
+
+    place = name if folder is None else folder
+    if name.startswith(PREFIX) or is_open_clip(place):
+        return None
+    with without_a_silent_hub(place):
+        config = config_of(place, options)
+        find_class = dual_class if is_dual(place, options, config) else auto_class
+        return fitting(place, find_class(place, config), config, options)
 
 
 class _Known(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,11 @@ from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.loading.options import (
     DType,
     LoadOptions,
-    check_fits,
     check_packages,
     device_of,
     dtype_of,
-    header_tensors,
 )
+from vlmend.models.loading.places import ORIGINAL_LLAVA, check_place, is_original_llava
 from vlmend.models.loading.problems import (
     another_kind,
     check_complete,
@@ -47,22 +47,30 @@ from vlmend.models.loading.problems import (
     check_used,
     explained,
     processor_explained,
+    said_unused,
 )
+from vlmend.models.loading.sizes import fitting
 from vlmend.models.loading.without_video import without_video
-from vlmend.models.memory import free_bytes
 from vlmend.models.vlm import VLM
 
-__all__ = ["DType", "LoadOptions", "config_of", "load", "quiet"]
+__all__ = ["DType", "LoadOptions", "auto_class", "config_of", "load", "quiet"]
 
 
 def config_of(model: str | Path, options: LoadOptions) -> PreTrainedConfig:
     """The config of a checkpoint.
 
     Raises:
-        ModelProblem: It cannot be found or read.
+        ModelProblem: It cannot be found or read, or is in a format that transformers does not read.
     """
+    check_place(model)
     with explained(model, options.revision), quiet():
-        return AutoConfig.from_pretrained(model, revision=options.revision, trust_remote_code=options.trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            model, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    if is_original_llava(config.to_dict()):
+        cause, way_out = ORIGINAL_LLAVA
+        raise ModelProblem(f"{model} cannot be loaded as a model: {cause}", way_out)
+    return config
 
 
 def load(
@@ -84,40 +92,46 @@ def load(
     """
     check_packages(options)
     device = device_of(options)
-    place = options.device_map or device
     config = config or config_of(model, options)
     with explained(model, options.revision):  # values of other kinds in a config fail wherever they are looked at
-        auto = _auto_class(model, config)
+        auto = auto_class(model, config)
         processor = _processor(model, options)
-        if (tensors := header_tensors(model, options.revision)) is not None:
-            vocabulary = int(getattr(config.get_text_config(decoder=True), "vocab_size", 0))
-            check_fits(str(model), tensors, options, place, vocabulary, free_bytes(place))
+        fitting(model, auto, config, options)
         with quiet():
             loaded, info = auto.from_pretrained(model, **_arguments(options, device), output_loading_info=True)
         loaded = loaded if options.device_map or options.quantize else loaded.to(device)
         loaded.eval()
         _check_here(model, loaded)
         anatomy = find_anatomy(loaded, options.blocks or None)
+        unused = list(info["unexpected_keys"])
         check_complete(model, list(info["missing_keys"]), anatomy)
-        check_used(model, list(info["unexpected_keys"]), anatomy)
+        check_used(model, unused, anatomy)
         check_numbers(model, loaded.named_parameters())
+        if unused:
+            anatomy = replace(anatomy, notes=(*anatomy.notes, said_unused(model, unused)))
         return VLM(name or str(model), loaded, processor, anatomy, fingerprint(loaded))
 
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Without transformers' own progress bars; downloads keep theirs."""
-    shown = hf_logging.is_progress_bar_enabled()
+    """Without transformers' own progress bars and reports; downloads keep theirs."""
+    shown, told = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     try:
         yield
     finally:
+        hf_logging.set_verbosity(told)
         if shown:
             hf_logging.enable_progress_bar()
 
 
-def _auto_class(model: str | Path, config: PreTrainedConfig) -> Any:
-    """The class that loads this config: transformers' own, else the one that the checkpoint's code names."""
+def auto_class(model: str | Path, config: PreTrainedConfig) -> Any:
+    """The class that loads this config: transformers' own, else the one that the checkpoint's code names.
+
+    Raises:
+        ModelProblem: It is a model of another kind.
+    """
     text: PreTrainedConfig = config.get_text_config(decoder=True)
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not text.is_encoder_decoder:
         return AutoModelForImageTextToText
