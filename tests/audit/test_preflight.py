@@ -22,6 +22,7 @@ from vlmend.audit.suite import question_suite
 from vlmend.cli import app
 from vlmend.core.conversation import Reply
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.files import check_writable
 from vlmend.core.images import blank_image
 from vlmend.errors import BrokenPlugin, RunProblem, SeveralProblems, UnknownName, UsageError, check_all
 from vlmend.models.loading import hub
@@ -196,3 +197,53 @@ def test_a_plug_in_without_parameters_that_can_be_told_is_named() -> None:
 
     with pytest.raises(BrokenPlugin, match="Plain is no dataclass"):
         registry.configured(Plain, "methods", {"alpha": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("mend", "cmr", "phantm", "--data", "none.jsonl", "--out", "taken/m"),
+            ("phantom?", "none.jsonl", "cmrm?", "taken is a file"),
+        ),
+        (
+            ("mend", "auto", "phantm", "--judge", "refusl", "--out", "m"), ("phantom?", "refusal?"),
+        ),
+        (
+            ("compare", "phantm", "--methods", "cmrm:alhpa=1", "--data", "none.jsonl", "--test", "no.jsonl", "--mend",
+             "gone", "--judge", "refusl", "--out", "taken/c"),
+            ("phantom?", "none.jsonl", "no.jsonl", "gone", "refusal?", "alhpa", "taken is a file"),
+        ),
+        (
+            ("study", "cmrm", "phantm", "--parts", "sweeps", "--data", "none.jsonl", "--judge", "refusl", "--out",
+             "taken"),
+            ("phantom?", "none.jsonl", "refusal?", "no part sweeps", "taken is a file"),
+        ),
+        (
+            ("export", "hff", "phantm", "--mend", "gone", "--out", "taken/e"),
+            ("phantom?", "gone", "exporter 'hff'", "taken is a file"),
+        ),
+        (
+            ("audit", "phantm", "--suite", "saftey", "--out", "taken/a"), ("phantom?", "safety?", "taken is a file"),
+        ),
+    ],
+)  # fmt: skip
+def test_every_verb_that_loads_a_model_tells_all_mistakes_first(
+    arguments: tuple[str, ...], said: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    told = CliRunner().invoke(app, arguments)
+    assert isinstance(told.exception, SeveralProblems)
+    assert len(told.exception.problems) == len(said)
+    for one, problem in zip(said, told.exception.problems, strict=True):
+        assert one in str(problem)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["taken"]
+
+
+def test_a_place_in_which_a_folder_can_be_made_passes(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deeper")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunProblem, match="file is a file"):
+        check_writable(tmp_path / "file" / "below")
+    assert not (tmp_path / "new").exists()

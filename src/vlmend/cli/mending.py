@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -66,12 +65,12 @@ def mend(
         raise UsageError("auto takes no --set: it chooses the parameters.", "Name a method to set its parameters.")
     with progress_bars(model) as report:
         from vlmend.audit.preflight import check_names_of
-        from vlmend.registry import make_judge, make_method
+        from vlmend.registry import make_method
 
         check_names_of(
             model, [] if data is None else [str(data)],
-            *([partial(make_judge, name) for name in judge or ()] if method == "auto" else []),
             lambda: method == "auto" or make_method(method, pairs(parameters or [])),
+            out=out, judges=judge or (), options=loading,
         )  # fmt: skip
         from vlmend import face
 
@@ -122,14 +121,11 @@ def compare(
     with progress_bars(model) as report:
         from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
-        from vlmend.core.mend import Mend
-        from vlmend.registry import make_judge
         from vlmend.studies.defences import parse_defences
 
         check_names_of(
-            model, [] if test is None else [test], *(partial(Mend.load, folder) for folder in mend or ()),
-            *(partial(make_judge, name) for name in judge or ()), lambda: parse_defences(methods),
-            lambda: check_names(names_in(suite)),
+            model, [str(text) for text in (data, test) if text is not None], lambda: parse_defences(methods),
+            lambda: check_names(names_in(suite)), out=out, judges=judge or (), mends=mend or (), options=loading,
         )  # fmt: skip
         from vlmend import face
 
@@ -162,18 +158,22 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Study a method on a model; stopped, the same command resumes."""
-    from vlmend.audit.judging import JUDGES, made_judges
-    from vlmend.data.layouts import read_data
-    from vlmend.data.sources import builtin_dataset
-    from vlmend.report.study import write_study
-    from vlmend.studies.cmrm.lab import full_plan, quick_plan
-    from vlmend.studies.cmrm.study import study_cmrm
-
     model = one_model(model, named)
-    sets = [read_data(text) for text in data or []]
-    names = tuple(part.strip() for part in parts.split(",") if part.strip())
-    target = opened_chat(model, loading, "study")
-    with progress_bars() as progress:
+    with progress_bars(model) as progress:
+        from vlmend.audit.judging import JUDGES, made_judges
+        from vlmend.audit.plan import names_in
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.data.layouts import read_data
+        from vlmend.data.sources import builtin_dataset
+        from vlmend.report.study import write_study
+        from vlmend.studies.cmrm.lab import full_plan, quick_plan
+        from vlmend.studies.cmrm.study import check_parts, study_cmrm
+
+        names = names_in(parts)
+        check_names_of(model, data or (), lambda: check_parts(names), out=out, judges=judge or JUDGES, options=loading)
+        sets = [read_data(text) for text in data or []]
+        target = opened_chat(model, loading, "study")
+        progress("load", 1, 1)
         folder = study_cmrm(
             target, builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), sets, out,
             quick_plan() if quick else full_plan(), judges=made_judges(judge or JUDGES), seed=seed,
@@ -204,8 +204,9 @@ def _tell(fitted: Mend, method: str, model: str, out: Path) -> None:
     how_hard = f", relative edit norm {min(dose):.3f} to {max(dose):.3f}" if dose else ""
     kept = f" {fitted.card.parameters}" if method == "auto" else ""
     out_console.print(
-        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}", highlight=False
-    )
+        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def pairs(parameters: list[str]) -> dict[str, Any]:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from vlmend.errors import UsageError
+from vlmend.errors import NeedsAccess, UsageError
 from vlmend.models.loading.options import LoadOptions
-from vlmend.printing import err_console
 
 if TYPE_CHECKING:
-    from vlmend.core.targets import Target
     from vlmend.models.vlm import VLM
 
 __all__ = [
     "ApiBase", "Gates", "JUnit", "Json", "Judges", "Limit", "LoadOptions", "Markdown", "Model", "ModelOrOption",
-    "OldModel", "app", "names_of", "one_model", "opened", "opened_chat", "with_loading",
+    "OldModel", "app", "names_of", "one_model", "opened_chat", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
+
+LOADED = "Take a model that vlmend loads itself: a hub name, a folder, or an embedded one."
 
 
 def names_of(group: str, *more: str) -> Callable[[str], list[str]]:
@@ -121,14 +121,6 @@ def one_model(argument: str | None, option: str | None) -> str:
     return given[0]
 
 
-def opened(model: str, loading: LoadOptions, api_base: str | None = None) -> Target:
-    """A target by name, with a word on the screen while it loads."""
-    with err_console.status(f"loading {model}"):
-        from vlmend.face import open_target
-
-        return open_target(model, options=loading, api_base=api_base)
-
-
 def opened_chat(model: str, loading: LoadOptions, verb: str) -> VLM:
     """A model that answers, for verbs that look inside it.
 
@@ -137,9 +129,12 @@ def opened_chat(model: str, loading: LoadOptions, verb: str) -> VLM:
         NeedsAccess: It is an API model.
     """
     from vlmend.core.targets import check_access
+    from vlmend.face import open_target
     from vlmend.models.vlm import VLM
 
-    target = opened(model, loading)
+    if model.startswith("api:"):
+        raise NeedsAccess(f"{verb} needs the weights of {model}, of which only replies can be had.", LOADED)
+    target = open_target(model, options=loading)
     check_access(target, verb, "chat", "weights")
     assert isinstance(target, VLM)
     return target

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from vlmend.cli.options import Json, LoadOptions, Model, app, names_of, opened_chat, with_loading
+from vlmend.cli.progress import progress_bars
 from vlmend.printing import out_console, print_json
 
 __all__ = ["export"]
@@ -33,14 +34,18 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Fold mends into the weights, prove it equal to the hooks, and write a checkpoint."""
-    from vlmend import registry
-    from vlmend.core.mend import Mend
+    with progress_bars(model) as report:
+        from vlmend import registry
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.core.mend import Mend
 
-    exporter = registry.exporter(runtime)
-    view = opened_chat(model, replace(loading, dtype="float32"), "export")
-    for one in [Mend.load(folder) for folder in mend]:
-        view = view.with_mend(one)
-    made = exporter.write(view, out, {"always": always, "dtype": dtype})
+        check_names_of(model, (), lambda: registry.exporter(runtime), out=out, mends=mend, options=loading)
+        view = opened_chat(model, replace(loading, dtype="float32"), "export")
+        report("load", 1, 1)
+        for one in [Mend.load(folder) for folder in mend]:
+            view = view.with_mend(one)
+        report("export", 0, 1)
+        made = registry.exporter(runtime).write(view, out, {"always": always, "dtype": dtype})
     if as_json:
         print_json("export", {key: str(one) if isinstance(one, Path) else one for key, one in made.items()})
         return

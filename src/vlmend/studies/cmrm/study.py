@@ -28,7 +28,7 @@ from vlmend.studies.cmrm import parts, states, variants
 from vlmend.studies.cmrm.lab import Lab, StudyPlan, thinned
 from vlmend.studies.remembering import remembering
 
-__all__ = ["PARTS", "study_cmrm"]
+__all__ = ["PARTS", "check_parts", "study_cmrm"]
 
 PARTS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "sweep": parts.sweep,
@@ -78,9 +78,7 @@ def study_cmrm(
         UnknownName: There is no such part.
         RunProblem: The folder holds a study of something else, is in use, or cannot be written.
     """
-    unknown = sorted(set(parts) - set(PARTS))
-    if unknown:
-        raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
+    check_parts(parts)
     target, anchors = remembering(target), thinned(anchors, plan.anchors)
     folder = out / "parts"
     needed = {*parts, "sweep"} | ({"price"} if "defences" in parts else set())
@@ -91,6 +89,16 @@ def study_cmrm(
             if read_json(folder / f"{name}.json") is None:
                 _run(name, target, anchors, tuple(data), out, plan, judges, seed, progress)
     return folder
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """
+    Raises:
+        UnknownName: A name is none of a part.
+    """
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise UnknownName(f"The study has no part {', '.join(unknown)}.", f"It has: {', '.join(PARTS)}.")
 
 
 def _run(
