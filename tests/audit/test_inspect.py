@@ -15,6 +15,7 @@ from vlmend.audit.inspect import entry
 from vlmend.audit.inspect.tasks import build_task
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
+from vlmend.core.images import noise_image
 from vlmend.errors import UsageError
 from vlmend.models.loading.target import open_target
 from vlmend.models.vlm import VLM
@@ -82,3 +83,24 @@ def test_a_broken_picture_stays_unscored_through_inspect(folder: Path, tmp_path:
     told = {str(s.id): (s.metadata or {}).get("problem", "") for s in log.samples or []}
     assert "bad-image" in told["a:original"]
     assert not told["a:query"]
+
+
+def test_pictures_from_elsewhere_go_to_apis_only_where_that_is_allowed(folder: Path, tmp_path: Path) -> None:
+    """Of a picture above the data's folder nothing is asked; with the task's flag, or of a model here, it is."""
+    noise_image(16, 0).decode().save(tmp_path / "above.png")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "d.jsonl").write_text('{"id": "a", "prompt": "hello", "label": "benign", "image": "../above.png"}\n')
+
+    def problems(model: str, **settings: bool) -> list[str]:
+        task = build_task("safety/over_refusal", str(data / "d.jsonl"), None, 4, **settings)
+        [log] = inspect_eval(task, model=model, log_dir=str(tmp_path / "logs"), display="none")
+        assert log.samples is not None
+        shown = [sample for sample in log.samples if sample.metadata["condition"] == "original"]
+        return [str(sample.metadata.get("problem", "")) for sample in shown]
+
+    (refused,) = problems("mockllm/model")
+    assert "outside of the data's folder" in refused
+    assert "-T send_outside=true" in refused
+    assert problems("mockllm/model", send_outside=True) == [""]
+    assert problems(f"vlmend/{folder}") == [""]

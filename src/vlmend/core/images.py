@@ -92,7 +92,7 @@ class Image:
         if self.outside:
             raise BadImage(
                 f"{self.name} lies outside of the data's folder, so it is not sent to an API.",
-                "Look at what the data names. To send such files: --send-outside, or copy them into the folder.",
+                "Look at what the data names. To send such files: --send-outside (Inspect: -T send_outside=true).",
             )
 
     def to_data_uri(self) -> str:

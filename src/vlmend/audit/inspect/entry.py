@@ -26,20 +26,20 @@ def vlmend() -> type[ModelAPI]:
 @task
 def suite(
     name: str, data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
-    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0, send_outside: bool = False,
 ) -> Task:  # fmt: skip
     """Any registered suite by its name."""
     from vlmend.audit.inspect.tasks import build_task
 
-    return build_task(name, data, limit, max_new_tokens, temperature, epochs, seed)
+    return build_task(name, data, limit, max_new_tokens, temperature, epochs, seed, send_outside)
 
 
 def _task_of(full: str) -> Callable[..., Task]:
     def build(
         data: str | None = None, limit: int | None = None, max_new_tokens: int | None = None,
-        temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+        temperature: float = 0.0, epochs: int = 1, seed: int = 0, send_outside: bool = False,
     ) -> Task:  # fmt: skip
-        return suite(full, data, limit, max_new_tokens, temperature, epochs, seed)
+        return suite(full, data, limit, max_new_tokens, temperature, epochs, seed, send_outside)
 
     build.__name__ = build.__qualname__ = full.rpartition("/")[2]
     build.__doc__ = f"The suite {full}."

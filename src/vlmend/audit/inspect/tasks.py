@@ -7,6 +7,7 @@ Every sample carries what it takes to ask and to mark it, so the task depends on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 from inspect_ai import Epochs, Task
@@ -32,8 +33,10 @@ from vlmend.audit.run import read
 from vlmend.audit.suite import Question, Suite
 from vlmend.core.contracts import SampleSuite
 from vlmend.core.conversation import Turn
+from vlmend.core.images import Image
 from vlmend.core.targets import check_access
 from vlmend.errors import SampleError, UsageError
+from vlmend.models.api.target import ApiTarget
 
 __all__ = ["build_task"]
 
@@ -45,9 +48,11 @@ MARK = "label"
 
 def build_task(
     name: str, data: str | None, limit: int | None, max_new_tokens: int | None,
-    temperature: float = 0.0, epochs: int = 1, seed: int = 0,
+    temperature: float = 0.0, epochs: int = 1, seed: int = 0, send_outside: bool = False,
 ) -> Task:  # fmt: skip
     """The Inspect task of a suite, on the user's data or on the built-in data.
+
+    Pictures that lie outside of their data's folder go to models behind an API only with `send_outside`.
 
     Raises:
         UsageError: The suite measures a data set, for which Inspect has no model.
@@ -57,7 +62,7 @@ def build_task(
         questions = suite.questions(read(data), limit)
         return Task(
             dataset=MemoryDataset([_sample(question) for question in questions], name=suite.name),
-            solver=put(seed),
+            solver=put(seed, send_outside),
             scorer=verdict(suite.name),
             config=GenerateConfig(max_tokens=max_new_tokens or suite.max_new_tokens, temperature=temperature),
             epochs=Epochs(epochs, "mode"),
@@ -74,7 +79,7 @@ def build_task(
 
 
 @solver
-def put(seed: int = 0) -> Solver:
+def put(seed: int = 0, send_outside: bool = False) -> Solver:
     """Put a question to the model, with made images at its size; a bad sample is kept as such.
 
     Draws differ from epoch to epoch; greedy replies do not depend on the seed.
@@ -84,6 +89,8 @@ def put(seed: int = 0) -> Solver:
         try:
             if state.metadata["made"]:
                 state.messages[-1] = _made(_question(state, state.target))
+            if state.metadata["outside"] and not (send_outside or _is_here()):
+                state.metadata["problem"] = state.metadata["outside"]
             if "problem" not in state.metadata:
                 return await generate(state, seed=seed + state.epoch - 1)
         except SampleError as problem:
@@ -171,6 +178,7 @@ def _sample(question: Question) -> Sample:
     told: dict[str, Any] = {
         name: getattr(question, name) for name in ("condition", "group", "category", "prompt", "request")
     }
+    told["outside"] = _outside([image for one in (*question.turns, turn) for image in one.images])
     told["made"] = question.image if isinstance(question.image, str) else ""
     asked: list[ChatMessage]
     try:
@@ -179,6 +187,22 @@ def _sample(question: Question) -> Sample:
         told["problem"] = f"{problem.code}: {problem}"
         asked = [ChatMessageUser(content=question.prompt)]
     return Sample(id=question.id, input=asked, target=list(question.target), metadata=told)
+
+
+def _outside(images: Sequence[Image]) -> str:
+    """Why one of them may not be sent to an API, or nothing."""
+    try:
+        for image in images:
+            image.check_sent()
+    except SampleError as problem:
+        return f"{problem.code}: {problem}"
+    return ""
+
+
+def _is_here() -> bool:
+    """Whether the model that Inspect names is one that vlmend loads, so that nothing leaves the machine."""
+    api = get_model().api
+    return isinstance(api, VlmendAPI) and not isinstance(api.local.target, ApiTarget)
 
 
 def _question(state: TaskState, target: Target) -> Question:
