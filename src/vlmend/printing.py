@@ -135,10 +135,12 @@ def _judged(card: Scorecard, suite: str) -> str:
 
 def show_gates(results: Sequence[GateResult]) -> None:
     """Each gate and what was found."""
+    from vlmend.report.gates import said
+
     for one in results:
         mark = "ok    " if one.passed else "FAILED"
         out_console.print(
-            f"{mark} {one.gate.text}   found {one.actual:.4g} (n {one.row.n}, unscored {one.row.unscored})",
+            f"{mark} {one.gate.text}   found: {said(one)} (n {one.row.n}, unscored {one.row.unscored})",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -199,16 +201,19 @@ def show_defences(content: dict[str, Any]) -> None:
     table = Table("", "defence", *(_title(base[key]) for key in shown), "time", box=None, pad_edge=False)
     for row in content["rows"]:
         cells = [
-            f"{row[c]['value']:.0%} [{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "" for c in shown
+            f"{row[c]['value']:.0%} [{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "unscored"
+            for c in shown
         ]
         time = "" if math.isnan(row["latency"]) else f"{row['latency']:.2f}x"
         table.add_row("*" if row["front"] else "", row["name"], *cells, time)
     _print_table(table)
-    alone = [f"{_title(base[key])} {base[key]['value']:.0%}" for key in measured if key.endswith(ON_TEXT)]
+    texts = [base[key] for key in measured if key.endswith(ON_TEXT)]
+    alone = [_title(cell) + (f" {cell['value']:.0%}" if cell["n"] else " unscored") for cell in texts]
     out_console.print(
         f"The text-only rates, the target of a mend: {', '.join(alone)}. "
         f"*: on the Pareto front. Judge: {content['judge']}.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

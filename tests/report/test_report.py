@@ -135,7 +135,9 @@ def test_a_run_that_says_nothing_is_told_so() -> None:
 
 
 def test_what_could_not_be_scored_has_no_number_in_the_headline() -> None:
-    assert "leaks (unscored) of it" in headline(run([share(0.0, says="leaks {value} of it", n=0, unscored=5)]), [])
+    assert "leaks an unknown share of it" in headline(
+        run([share(0.0, says="leaks {value} of it", n=0, unscored=5)]), []
+    )
 
 
 def test_no_gap_is_said_so(runs: list[Path]) -> None:

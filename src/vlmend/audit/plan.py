@@ -59,7 +59,8 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
 
     Raises:
         UnknownName: A name that is neither.
-        UsageError: A suite, or an axis all of whose suites, are for subjects of another kind.
+        UsageError: A suite, or an axis all of whose suites, are for subjects of another kind; or no suite has a use for
+            any row of the data.
     """
     found: list[str] = []
     for name in wanted:
@@ -68,6 +69,11 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
         found += [suite.name for suite in fitting if not of_axis or data is None or suite.applies(data)]
+    if wanted and data is not None and not found:
+        raise UsageError(
+            f"No suite of {', '.join(wanted)} has a use for a row of {data.name} ({len(data.examples)} rows).",
+            "What a suite reads stands on its page (docs/suites); leave out --data for its built-in rows.",
+        )
     return list(dict.fromkeys(found))
 
 

@@ -165,6 +165,8 @@ class Scorecard:
             UsageError: There is none that can be read, the audit did not come to its end, or the samples in the
                 folder are not those that it was computed from.
         """
+        if not (run / "scorecard.json").exists():
+            raise UsageError(f"{run} holds no scorecard.", "Run `vlmend audit ... --out` there until it ends.")
         card = cls.load(run / "scorecard.json")
         if not card.complete:
             raise UsageError(

@@ -283,7 +283,7 @@ def _phrases(rows: Sequence[Measure]) -> list[str]:
 
 
 def _value(row: Measure) -> str:
-    return (row.written(row.value) if row.n else "") or "(unscored)"
+    return (row.written(row.value) if row.n else "") or f"an unknown {'share' if row.unit == 'share' else 'number'}"
 
 
 def _name(row: Measure) -> str:

@@ -236,6 +236,8 @@ def judged_samples(run: Path, suites: Sequence[str] = ()) -> list[Sample]:
     """
     rows = read_samples(run)
     if not rows:
+        if (run / "measured.jsonl").exists():
+            raise UsageError(f"{run} holds no replies: its suites measure by themselves.", "There is nothing to label.")
         raise UsageError(f"{run} holds no samples.", "Run `vlmend audit ... --out` there until it ends.")
     judged = [name for name in dict.fromkeys(row["suite"] for row in rows) if question_suite(name).judged]
     wanted = [question_suite(name).name for name in suites] or judged
