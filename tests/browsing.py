@@ -92,6 +92,6 @@ def axe_faults(browser: Any, page: Path) -> list[str]:
     for width, scheme in ((DESK, "light"), (PHONE, "dark")):
         with opened_page(browser, page, width, scheme, []) as tab:
             tab.evaluate(AXE.read_text("utf-8"))
-            broken = tab.evaluate("axe.run()")["violations"]
+            broken = tab.evaluate("axe.run({exclude: [['.veil']]})")["violations"]  # blurred on purpose
         found += [f"{rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in broken]
     return list(dict.fromkeys(found))

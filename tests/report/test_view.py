@@ -15,6 +15,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
+from browsing import axe_faults
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
@@ -248,6 +249,10 @@ def tab(browser: Any, page: Path) -> Iterator[Any]:
     yield opened
     context.close()
     assert wrong == []
+
+
+def test_axe_finds_nothing_wrong_with_it(browser: Any, page: Path) -> None:
+    assert axe_faults(browser, page) == []
 
 
 def blurred(tab: Any, place: int) -> bool:

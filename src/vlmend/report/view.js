@@ -216,7 +216,7 @@ function verdict(one) {
 }
 
 function replyColumn(run, reply) {
-  const column = make("section", { "aria-label": `reply of ${run.name}` });
+  const column = make("section", { role: "group", "aria-label": `reply of ${run.name}` });
   column.append(make("h4", {}, run.name, " ", make("span", { class: "verdict" }, reply ? words(reply.label) : "not asked")));
   if (reply === null) return column;
   column.append(...[veiled("p", reply.reply === "" ? "(empty reply)" : reply.reply)].filter((child) => child !== null));
@@ -227,7 +227,7 @@ function replyColumn(run, reply) {
 }
 
 function request(sample) {
-  const column = make("section", { "aria-label": "request" }, make("h4", {}, "request"));
+  const column = make("section", { role: "group", "aria-label": "request" }, make("h4", {}, "request"));
   if (sample.image !== null) {
     column.append(make("img", { class: "veil", src: data.images[sample.image], alt: "the image of this request", loading: "lazy" }));
     if (sample.frames > 1) column.append(make("div", { class: "small" }, `first frame of ${sample.frames}`));
