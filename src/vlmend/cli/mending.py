@@ -33,16 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["compare", "mend", "pairs", "study"]
 
 
+MethodOrAuto = Annotated[
+    str,
+    typer.Argument(
+        help="See: vlmend list methods; auto chooses one on a validation split.",
+        autocompletion=names_of("methods", "auto"),
+    ),
+]
+
+
 @app.command()
 @with_loading
 def mend(
-    method: Annotated[
-        str,
-        typer.Argument(
-            help="See: vlmend list methods; auto chooses one on a validation split.",
-            autocompletion=names_of("methods", "auto"),
-        ),
-    ],
+    method: MethodOrAuto,
     out: Annotated[Path, typer.Option(help="Folder for the mend.")],
     model: ModelOrOption = None,
     named: OldModel = None,
