@@ -19,7 +19,7 @@ import PIL.ImageOps
 
 from vlmend.errors import BadImage, cause_of
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "MAX_RATIO", "frames", "opened", "read_file", "shown_alike", "to_rgb"]
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "frames", "opened", "read_file", "shown_alike", "to_rgb"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What is decoded. Others are refused unread: EPS, say, would start Ghostscript."""
@@ -29,10 +29,6 @@ MAX_BYTES = 256_000_000
 
 MAX_PIXELS = 64_000_000
 """An image with more pixels than this is refused before it is decoded (decompression bombs)."""
-
-MAX_RATIO = 200
-"""An image this many times as long as wide is refused: processors bring its short side to the model's size, and a file
-of 157 bytes would become gigabytes of pixels."""
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -121,11 +117,6 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         raise BadImage(
             f"{name}: the image has {width}x{height} pixels, more than {MAX_PIXELS:,}.",
             "Make it smaller; models read far less than that.",
-        )
-    if max(width, height) > MAX_RATIO * min(width, height):
-        raise BadImage(
-            f"{name}: the image has {width}x{height} pixels; more than {MAX_RATIO} times as long as wide is not read.",
-            "Crop or pad it: models bring the short side to their own size.",
         )
 
 

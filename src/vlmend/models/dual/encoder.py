@@ -38,6 +38,7 @@ from vlmend.models.editing.embeddings import (
 )
 from vlmend.models.editing.weights import check_weights, installed_weights
 from vlmend.models.identity import of_base
+from vlmend.models.reading.resizing import check_resized
 
 __all__ = ["BATCH", "DualEncoder", "Ranked", "checked", "dual_of"]
 
@@ -325,6 +326,7 @@ class DualEncoder:
 
     def _row(self, image: Image) -> Inputs:
         picture = image.decode()
+        check_resized(picture.size, self.towers.short_side, image.name)
         try:
             return self.towers.picture(picture)
         except ValueError as problem:

@@ -53,6 +53,7 @@ def _towers(model: Any, picture: Any, tokenizer: Any, dtype: str) -> Towers:
     model.to(getattr(torch, dtype)).eval().requires_grad_(False)
     bias: Tensor | None = model.logit_bias
     parts: dict[str, nn.Module] = dict(model.named_children())
+    side: int | tuple[int, int] = model.visual.image_size
 
     def pixels(image: PIL.Image.Image) -> Inputs:
         return {"pixel_values": picture(image)[None]}
@@ -67,6 +68,7 @@ def _towers(model: Any, picture: Any, tokenizer: Any, dtype: str) -> Towers:
         vision=parts["visual"], text=parts.get("text", parts.get("transformer")),
         kind="softmax" if bias is None else "sigmoid",
         scale=model.logit_scale.float().exp().item(), bias=0.0 if bias is None else bias.float().item(),
+        short_side=side if isinstance(side, int) else min(side),
         parts=lambda: {"processor": digest_of(repr(picture)), "tokenizer": digest_of(_held(tokenizer))},
     )  # fmt: skip
 

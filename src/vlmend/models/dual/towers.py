@@ -30,6 +30,7 @@ from vlmend.core.targets import PairKind
 from vlmend.errors import AnatomyProblem, BadParameter, ModelProblem
 from vlmend.models.anatomy.find import module_tree
 from vlmend.models.identity import config_digest, decoding_part, processor_identity
+from vlmend.models.reading.resizing import short_side
 from vlmend.models.reading.states import precise
 
 __all__ = ["Featured", "Features", "Inputs", "Towers", "find_towers", "pooled_states"]
@@ -61,6 +62,7 @@ class Towers:
         scale, bias: logit = scale * cosine + bias.
         pixels: Name of the pixels among a picture's inputs.
         parts: Digests of what makes the inputs.
+        short_side: Size to which the processor brings the short side of a picture, where the long one just follows.
     """
 
     model: nn.Module
@@ -74,6 +76,7 @@ class Towers:
     bias: float = 0.0
     pixels: str = "pixel_values"
     parts: Callable[[], Mapping[str, str]] = dict[str, str]
+    short_side: int | None = None
 
     @cached_property
     def image_features(self) -> Features:
@@ -153,6 +156,7 @@ def find_towers(model: PreTrainedModel, processor: Any) -> Towers:
     return Towers(
         model,
         picture=lambda picture: processor.image_processor(images=[picture], return_tensors="pt"),
+        short_side=short_side(processor.image_processor),
         tokens=lambda texts: _tokens(processor, texts, limit, masked=bias is None),
         features=_of_blip if blip else _of_featured,
         vision=_tower(model, getattr(config, "vision_config", None)), text=text,

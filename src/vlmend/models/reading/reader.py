@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import PIL.Image
 import torch
 from jaxtyping import Float
 from jinja2 import TemplateError
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.images import Image
 from vlmend.core.sites import Site
 from vlmend.errors import ModelProblem, SampleError
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
+from vlmend.models.reading.resizing import check_resized, short_side
 from vlmend.models.reading.rowwise import needs_images, rowwise, writes_placeholders
 from vlmend.models.reading.states import Rows, capturing, check_finite
 from vlmend.models.reading.templates import written
@@ -108,10 +111,11 @@ class Reader:
         """What the processor makes of the requests, as it comes.
 
         Raises:
+            BadImage: It would blow up a picture.
             ModelProblem: It refuses them; the message holds its reason.
         """
         texts = self.rendered(batch)
-        images = [[image.decode() for image in conversation.images] for conversation in batch]
+        images = [[self._fitting(image) for image in conversation.images] for conversation in batch]
         alone = writes_placeholders(self.processor) or (not all(images) and needs_images(self.processor))
         try:
             if alone:
@@ -172,6 +176,12 @@ class Reader:
         """
         for module in self.anatomy.shifted:
             module.rope_deltas = cast("Any", None)
+
+    def _fitting(self, image: Image) -> PIL.Image.Image:
+        """The picture, where the processor does not make too many pixels of it."""
+        picture = image.decode()
+        check_resized(picture.size, short_side(self.processor.image_processor), image.name)
+        return picture
 
     def _placed(self, value: Any) -> Any:
         """On the model's device, in its dtype; lists of tensors of unlike shapes stay lists."""
