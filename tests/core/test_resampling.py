@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from vlmend.core.metrics.resampling import cluster_bootstrap, paired_bootstrap, resampled, sign_flip
+from vlmend.core.metrics.resampling import cluster_bootstrap, mean_interval, paired_bootstrap, resampled, sign_flip
 from vlmend.core.metrics.stats import mcnemar, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
@@ -108,3 +108,11 @@ def test_sign_flip_without_changes_is_one() -> None:
 def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(BadParameter, match="draws=0 is below 1; 1 values are not finite"):
         cluster_bootstrap([math.nan, 1.0], ["a", "b"], seed=0, draws=0)
+
+
+def test_a_share_of_independent_samples_has_the_interval_of_an_attacks_share() -> None:
+    """3 of 4, each by itself: Wilson's, as attacks tell it. In two clusters, and of other numbers: over clusters."""
+    hits = [1.0, 1.0, 0.0, 1.0]
+    assert mean_interval(hits, "abcd", seed=0) == wilson(3, 4)
+    assert mean_interval(hits, "aabb", seed=0) == cluster_bootstrap(hits, "aabb", seed=0)
+    assert mean_interval([0.5, 0.2], "ab", seed=0) == cluster_bootstrap([0.5, 0.2], "ab", seed=0)
