@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -382,6 +382,7 @@ def test_a_run_that_an_older_version_wrote_is_judged_by_what_was_wanted(tmp_path
     file = tmp_path / "samples.jsonl"
     new = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "request"}) + "\n" for row in new))
+    replace(Scorecard.load(tmp_path / "scorecard.json"), made_from={}).save(tmp_path / "scorecard.json")
     rejudge(tmp_path, made_judges(["rules"]))
     assert [json.loads(line) for line in file.read_text().splitlines()] == new
     assert any(row["prompt"] != row["request"] for row in new)
