@@ -14,11 +14,13 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
 from browsing import axe_faults
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
+from vlmend.cli import app
 from vlmend.core.conversation import Conversation
 from vlmend.core.measures import Measure, Scorecard
 from vlmend.core.metrics.raters import kappa_interval
@@ -95,6 +97,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def page(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_view(runs, tmp_path_factory.mktemp("page") / "view.html")
+
+
+@pytest.mark.parametrize(("count", "place"), [(1, "base/view.html"), (2, "view.html")])
+def test_the_page_lies_in_the_run_and_of_several_beside_them(
+    runs: list[Path], tmp_path: Path, count: int, place: str
+) -> None:
+    copies = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs[:count]]
+    CliRunner().invoke(app, ["view", *map(str, copies), "--no-open"], catch_exceptions=False)
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("view.html")] == [place]
 
 
 def embedded(page: Path) -> dict[str, Any]:

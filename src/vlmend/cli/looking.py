@@ -46,7 +46,9 @@ def report(
 @app.command()
 def view(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; every one under runs/ unless given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The page; view.html in the first run folder unless given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; view.html in the run folder unless given, of several beside them.")
+    ] = None,
     no_text: Annotated[
         bool, typer.Option("--no-text", help="Leave out requests, replies, reasons and images.")
     ] = False,
@@ -57,7 +59,8 @@ def view(
     from vlmend.report.view import find_runs, view_summary, write_view
 
     folders = runs or find_runs(Path("runs"))
-    page = write_view(folders, out or folders[0] / "view.html", text=not no_text)
+    home = folders[0] if len(folders) == 1 else folders[0].parent
+    page = write_view(folders, out or home / "view.html", text=not no_text)
     if as_json:
         print_json("view", {"page": str(page)} | view_summary(folders))
     else:
