@@ -68,7 +68,9 @@ def test_mistakes_are_told_without_any_library_of_models() -> None:
     code = (
         "import sys; from pathlib import Path; from vlmend.audit.plan import Plan\n"
         "from vlmend.audit.preflight import check_audit\n"
+        "from vlmend.data.catalogue import adapters\n"
         "check_audit('phantom', Plan(), Path('nowhere'))\n"
+        "adapters()\n"
         "print(*(name for name in ('transformers', 'scipy', 'sklearn', 'matplotlib') if name in sys.modules))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

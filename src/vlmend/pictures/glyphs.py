@@ -19,7 +19,6 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt
 
 from vlmend.errors import BadParameter
 
@@ -88,6 +87,8 @@ def skin_only(glyph: Glyph, tone: Tone) -> Image.Image:
     Raises:
         BadParameter: The glyph is no person.
     """
+    from scipy.ndimage import distance_transform_edt  # this module is read wherever data sets are listed
+
     share = np.asarray(skin_mask(glyph), float)[..., None] / 255
     own, other = (np.asarray(each.image(), float) for each in (glyph, _toned(glyph, tone)))
     nearest = distance_transform_edt(share[..., 0] < 1, return_distances=False, return_indices=True)

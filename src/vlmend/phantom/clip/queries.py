@@ -7,7 +7,6 @@ from dataclasses import replace
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
-from vlmend.phantom.clip.pairs import pool_pair
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
 from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
 
@@ -48,6 +47,8 @@ def pool() -> Dataset:
 
 
 def _row(pair: PoolPair) -> Example:
+    from vlmend.phantom.clip.pairs import pool_pair  # it takes transformers with it
+
     picture = Image.from_pixels(pool_pair(pair).image, pair.id)
     told = {"member": "yes" if pair.member else "no", "cluster": pair.glyph}
     return Example(pair.id, image=picture, caption=pair.caption, attributes=told)
