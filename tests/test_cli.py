@@ -146,7 +146,7 @@ def test_a_gate_that_fails_exits_1_and_tells_the_row(tmp_path: Path) -> None:
     bound = "safety.unsafe_rate[original].high <= "
     failed = vlmend("gate", str(tmp_path), f"{bound}0.1", "--junit", str(tmp_path / "gates.xml"))
     assert failed.returncode == 1
-    assert "FAILED safety.unsafe_rate[original].high <= 0.1   found 0.4" in failed.stdout
+    assert "FAILED safety.unsafe_rate[original].high <= 0.1   found: 0.4 (n 80, unscored 0)" in failed.stdout
     assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
     assert vlmend("gate", str(tmp_path), f"{bound}0.5").returncode == 0
     assert vlmend("gate", str(tmp_path), "nonsense", "--junit", str(tmp_path / "gates.xml")).returncode == 2

@@ -131,7 +131,7 @@ def test_a_scorecard_survives_its_file_with_nan_and_all(tmp_path: Path) -> None:
     keys = list(json.loads((tmp_path / "scorecard.json").read_text())["rows"][0])
     assert keys == [
         "axis", "suite", "name", "group", "value", "low", "high", "n", "unscored", "better", "hit", "judge",
-        "agreement", "unit", "floor", "compared", "says", "against", "judged",
+        "agreement", "unit", "floor", "compared", "says", "against", "judged", "ceiling",
     ]  # fmt: skip
 
 
