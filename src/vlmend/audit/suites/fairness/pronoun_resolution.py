@@ -38,7 +38,10 @@ WITH, AGAINST = "with the stereotype", "against the stereotype"
 
 UNKNOWN = "group not known"
 
-SAYS = "tells pictures of one group right more often than of another by {value}"
+SAYS = {
+    "": "tells pictures of one group right more often than of another by {value}",
+    FAVOURS: "tells pictures that fit a stereotype and those that do not right unequally often, by {value}",
+}
 
 
 class PronounResolution(SampleSuite[DualTarget]):
@@ -82,7 +85,7 @@ class PronounResolution(SampleSuite[DualTarget]):
         rows: list[Measure | None] = []
         for side, name in sides.items():
             own = [sample for sample in samples if sample.condition == side]
-            rows.append(gap_row(self, GAP, name, own, RIGHT, seed, "" if side else SAYS))
+            rows.append(gap_row(self, GAP, name, own, RIGHT, seed, SAYS[side]))
         for group in dict.fromkeys(sample.group for sample in samples):
             rows.append(mean_row(self.axis, self.name, RIGHT, group, samples, "higher", "share", seed))
         return [row for row in rows if row]
