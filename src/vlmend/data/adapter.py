@@ -101,6 +101,7 @@ class Adapter:
         test_only: Its authors forbid fitting on it; `AbstractMethod.fit` refuses it then.
         hub: Its files on the Hugging Face hub; None where they were not found there.
         unfold: The content of a JSON file to rows.
+        walk: Rows of a folder that is itself the data; pictures then lie below it.
         made: Makes the set on the spot, for sets that are drawn and not published; it is read without a path.
     """
 
@@ -122,6 +123,7 @@ class Adapter:
     test_only: bool = False
     hub: HubFiles | None = None
     unfold: Unfold = listed_rows
+    walk: Callable[[Path], Sequence[Row]] | None = None
     made: Callable[[], Dataset] | None = None
 
     def read(self, path: Path, images: Path | None = None) -> Dataset:
@@ -140,7 +142,7 @@ class Adapter:
         if doubled or not drafts:
             what = f"{len(doubled)} ids occur twice (first: {doubled[0]})" if doubled else "there are no rows"
             raise BadData(f"{path} is not {self.title}: {what}.", self.how)
-        found = [_pictures(draft, images or file.parent) for file, draft in drafts]
+        found = [_pictures(draft, images or (file if file.is_dir() else file.parent)) for file, draft in drafts]
         named = [
             (names, image)
             for (_, draft), row in zip(drafts, found, strict=True)
@@ -160,21 +162,21 @@ class Adapter:
         return Dataset(self.name, examples, self.licence, tuple(self._notes(examples, left)), self.test_only)
 
     def _files(self, path: Path) -> list[Path]:
-        """The file, or those of the folder that are the set's."""
+        """The file, or those of the folder that are the set's; the folder itself where that is the data."""
         if path.is_file():
             return [path]
         found = sorted({file for pattern in self.files for file in path.glob(pattern)})
         if not found:
             what = f"no file like {', '.join(self.files)}" if path.is_dir() else "no such file or folder"
             raise BadData(f"{path}: {what}.", self.how)
-        return found
+        return found if self.walk is None else [path]
 
     def _drafts(self, files: list[Path], pictured: bool) -> tuple[list[tuple[Path, Draft]], Counter[str]]:
         """Every row's examples with its file, and how many rows were left out for which reason."""
         drafts: list[tuple[Path, Draft]] = []
         left: Counter[str] = Counter()
         bad: list[str] = []
-        rows = [(file, k, row) for file in files for k, row in enumerate(rows_of(file, self.unfold), 1)]
+        rows = [(file, k, row) for file in files for k, row in enumerate(self._rows(file), 1)]
         for number, (file, k, row) in enumerate(rows, 1):
             try:
                 made = self.convert(row, Place(file, number, pictured))
@@ -193,6 +195,9 @@ class Adapter:
                 f"Pass the file as its authors publish it ({self.repository}).",
             )
         return drafts, left
+
+    def _rows(self, file: Path) -> Sequence[Row]:
+        return rows_of(file, self.unfold) if self.walk is None else self.walk(file)
 
     def _named(self, draft: Draft, number: int) -> Draft:
         return draft if draft.id else replace(draft, id=f"{self.name}-{number:04d}")
