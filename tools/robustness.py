@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.attacks.running import own_pictures
+from vlmend.audit.suites.robustness.adversarial import CLEAN
 from vlmend.audit.suites.robustness.calibration import SUITE
+from vlmend.audit.suites.robustness.modality_gap import SUITE as GAP
 from vlmend.core.attacks import Budget, attributes_of_attack
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
@@ -46,7 +48,7 @@ PICTURES = 150
 COLUMNS = {
     "clean": "accuracy clean", "attacked 4/255": "attacked 4/255", "attacked 5/255": "attacked 5/255",
     "ground": "accuracy ground", SHIFTED: f"accuracy {SHIFTED}", "ECE, clean": "ece clean",
-    f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc",
+    f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc", "gap": "gap",
 }  # fmt: skip
 """Headings of a table, and the values below them."""
 
@@ -69,7 +71,7 @@ def measured(view: DualGradients, epsilons: Sequence[int]) -> Values:
         if row.name in ("accuracy", "ece")
     }
     attacks = {f"attacked {epsilon}/255": _attacked(view, epsilon) for epsilon in epsilons}
-    return found | attacks | {"auroc": _auroc(view)}
+    return {**found, **attacks, "auroc": _auroc(view), **_apart(view)}
 
 
 def _attacked(view: DualGradients, epsilon: int) -> Number:
@@ -79,6 +81,16 @@ def _attacked(view: DualGradients, epsilon: int) -> Number:
     right = sum(attributes_of_attack(row)["attacked"] == "right" for row in made.examples)
     value, low, high = wilson(right, len(made.examples))
     return value, low, high, len(made.examples)
+
+
+def _apart(view: DualGradients) -> Values:
+    """Size of the gap between known things and their names, and the mean cosine of the two."""
+    rows = GAP.measures(GAP.samples(view, object_pictures("held_out"), None, seed=0), 0)
+    return {
+        row.name: (row.value, row.low, row.high, row.n)
+        for row in rows
+        if row.group == CLEAN and row.name in ("gap", "pair_cosine")
+    }
 
 
 def _auroc(view: DualGradients) -> Number:
