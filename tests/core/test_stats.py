@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmend.core.metrics.stats import agreement, holm, mcnemar, paired_difference, share_interval, wilson
+from vlmend.core.metrics.stats import agreement, difference, holm, mcnemar, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
 
@@ -117,3 +117,15 @@ def test_columns_of_different_length_and_odd_levels_are_refused() -> None:
         paired_difference([True], [True, False])
     with pytest.raises(BadParameter, match=r"level=95\.0"):
         paired_difference([True], [True], level=95.0)
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.data())
+def test_difference_of_wilsons_intervals_is_newcombes(n: int, m: int, data: st.DataObject) -> None:
+    """As statsmodels computes it."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    k, j = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
+    found = difference(wilson(k, n), wilson(j, m))
+    low, high = confint_proportions_2indep(k, n, j, m, method="newcomb", compare="diff")
+    assert found.value == pytest.approx(k / n - j / m)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))

@@ -18,8 +18,8 @@ from scipy.stats import binomtest
 from vlmend.errors import BadParameter
 
 __all__ = [
-    "Interval", "PairedTest", "agreement", "check_lengths", "check_level", "holm", "mcnemar", "paired_difference",
-    "share_interval", "wilson",
+    "Interval", "PairedTest", "agreement", "check_lengths", "check_level", "difference", "holm", "mcnemar",
+    "paired_difference", "share_interval", "wilson",
 ]  # fmt: skip
 
 EDGE = 1 - 1e-12
@@ -103,6 +103,23 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool], *, level: f
     low = -1.0 if value == -1 else _tango_limit(z, fixed, broken, n, -EDGE, value)
     high = 1.0 if value == 1 else _tango_limit(-z, fixed, broken, n, value, EDGE)
     return Interval(value, low, high)
+
+
+def difference(first: Interval, second: Interval) -> Interval:
+    """First less second of two independent samples, from the interval of each; NaN limits where one has none.
+
+    Each limit lies as far off as the limits of both that point there, by Pythagoras. With Wilson's intervals it is
+    Newcombe's interval of two independent shares.
+
+    Source: Newcombe, Statistics in Medicine 17 (1998), 873-890; Zou and Donner, Statistics in Medicine 27 (2008),
+    1693-1702.
+    """
+    value = first.value - second.value
+    return Interval(
+        value,
+        value - math.hypot(first.value - first.low, second.high - second.value),
+        value + math.hypot(first.high - first.value, second.value - second.low),
+    )
 
 
 def share_interval(value: float, error: float, *, least: int, most: int, df: int, level: float) -> Interval:
