@@ -4,7 +4,8 @@
     python -m tools.robustness pages                                      # writes the tables anew
 
 A mend folder is what `vlmend mend NAME phantom-clip --out FOLDER` wrote; FOLDER@0.5 is half as strong, and `none` the
-base.
+base. A run that is measured again keeps the numbers that were not asked for this time. On a page,
+`<!-- runs: NAME NAME -->` begins a table of the base and the runs of these methods, `<!-- end -->` ends it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vlmend.attacks.running import own_pictures
-from vlmend.audit.suites.robustness.adversarial import CLEAN
 from vlmend.audit.suites.robustness.calibration import SUITE
-from vlmend.audit.suites.robustness.modality_gap import SUITE as GAP
 from vlmend.core.attacks import Budget, attributes_of_attack
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
-from vlmend.core.metrics.stats import wilson
+from vlmend.core.metrics.modality import gap_shares
+from vlmend.core.metrics.resampling import mean_interval
+from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.targets import DualGradients
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
@@ -48,7 +51,8 @@ PICTURES = 150
 COLUMNS = {
     "clean": "accuracy clean", "attacked 4/255": "attacked 4/255", "attacked 5/255": "attacked 5/255",
     "ground": "accuracy ground", SHIFTED: f"accuracy {SHIFTED}", "ECE, clean": "ece clean",
-    f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc", "gap": "gap",
+    f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc",
+    "picture finds name": "names", "name finds picture": "pictures", "gap": "gap",
 }  # fmt: skip
 """Headings of a table, and the values below them."""
 
@@ -71,7 +75,7 @@ def measured(view: DualGradients, epsilons: Sequence[int]) -> Values:
         if row.name in ("accuracy", "ece")
     }
     attacks = {f"attacked {epsilon}/255": _attacked(view, epsilon) for epsilon in epsilons}
-    return {**found, **attacks, "auroc": _auroc(view), **_apart(view)}
+    return found | attacks | _paired(view)
 
 
 def _attacked(view: DualGradients, epsilon: int) -> Number:
@@ -79,39 +83,45 @@ def _attacked(view: DualGradients, epsilon: int) -> Number:
     budget = Budget(epsilon / 255, STEPS)
     made = make_attack("pgd", {}).run(view, own_pictures(), budget, seed=0, limit=PICTURES)
     right = sum(attributes_of_attack(row)["attacked"] == "right" for row in made.examples)
-    value, low, high = wilson(right, len(made.examples))
-    return value, low, high, len(made.examples)
+    return _number(wilson(right, len(made.examples)), len(made.examples))
 
 
-def _apart(view: DualGradients) -> Values:
-    """Size of the gap between known things and their names, and the mean cosine of the two."""
-    rows = GAP.measures(GAP.samples(view, object_pictures("held_out"), None, seed=0), 0)
-    return {
-        row.name: (row.value, row.low, row.high, row.n)
-        for row in rows
-        if row.group == CLEAN and row.name in ("gap", "pair_cosine")
-    }
+def _paired(view: DualGradients) -> dict[str, Number]:
+    """Of held-out things and their names: which is nearest to which, gap and cosine of the two; unknown things told.
 
-
-def _auroc(view: DualGradients) -> Number:
-    """How often the largest logit of a known thing is above that of an unknown one."""
+    AUROC: how often the largest logit of a known thing is above that of an unknown one.
+    """
     rows = object_pictures("held_out").examples
-    texts = [PHOTO.format(name) for name in sorted({row.answers[0] for row in rows if row.answers})]
-    largest = view.logits([row.image for row in rows if row.image is not None], texts).amax(1).tolist()
-    known, other = (
-        [score for score, row in zip(largest, rows, strict=True) if bool(row.answers) is named]
-        for named in (True, False)
-    )
-    value, low, high = detection(known, other, seed=0).auroc
-    return value, low, high, len(rows)
+    known, other = ([row for row in rows if bool(row.answers) is named] for named in (True, False))
+    texts = view.embed_texts([PHOTO.format(row.answers[0]) for row in known])
+    images, strange = (view.embed_images([row.image for row in one if row.image is not None]) for one in (known, other))
+    logits, own = view.scored(images, texts), torch.arange(len(known))
+    each = {
+        "names": (logits.argmax(1) == own).double(),
+        "pictures": (logits.argmax(0) == own).double(),
+        "gap": gap_shares(images, texts),
+        "pair_cosine": (images * texts).sum(1),
+    }
+    found = {
+        name: _number(mean_interval(values.tolist(), range(len(known)), seed=0), len(known))
+        for name, values in each.items()
+    }
+    told = detection(logits.amax(1).tolist(), view.scored(strange, texts).amax(1).tolist(), seed=0).auroc
+    return found | {"auroc": _number(told, len(rows))}
 
 
-def table(runs: Sequence[Mapping[str, Any]], method: str) -> str:
-    """The base and every run of a method, a line each, as Markdown; only columns in which a run has a number."""
-    rows = [run for name in ("none", method) for run in runs if run["method"] == name]
+def _number(interval: Interval, n: int) -> Number:
+    return interval.value, interval.low, interval.high, n
+
+
+def table(runs: Sequence[Mapping[str, Any]], *methods: str) -> str:
+    """The base and every run of the methods, a line each, as Markdown; only columns in which a run has a number."""
+    rows = [run for name in ("none", *methods) for run in runs if run["method"] == name]
     columns = {head: name for head, name in COLUMNS.items() if any(name in run["values"] for run in rows[1:])}
     lines = [["", *columns], ["---"] * (1 + len(columns))]
-    lines += [[_named(run), *(_told(run["values"].get(name)) for name in columns.values())] for run in rows]
+    for run in rows:
+        told = [_named(run)] if run["method"] in ("none", methods[-1]) else [run["method"], _named(run)]
+        lines.append([", ".join(told), *(_told(run["values"].get(name)) for name in columns.values())])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -129,10 +139,10 @@ def _told(value: Sequence[float] | None) -> str:
 
 
 def page_of(text: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """A page with its tables written anew, each between `<!-- runs: METHOD -->` and `<!-- end -->`."""
+    """A page with its tables written anew."""
     return re.sub(
-        r"(<!-- runs: (\w+) -->\n).*?(?=<!-- end -->)",
-        lambda found: f"{found[1]}{table(runs, found[2])}\n",
+        r"(<!-- runs: ([\w ]+) -->\n).*?(?=<!-- end -->)",
+        lambda found: f"{found[1]}{table(runs, *found[2].split())}\n",
         text,
         flags=re.DOTALL,
     )
@@ -141,7 +151,6 @@ def page_of(text: str, runs: Sequence[Mapping[str, Any]]) -> str:
 def _add(folders: Sequence[str], epsilons: Sequence[int]) -> None:
     base = load_dual(phantom_clip(), name="phantom-clip")
     for folder in folders:
-        runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
         told: dict[str, Any] = {"method": "none", "seed": 0, "set": {}}
         view = base
         if folder != "none":
@@ -153,7 +162,13 @@ def _add(folders: Sequence[str], epsilons: Sequence[int]) -> None:
             usual = make_method(card.method, {}).parameters
             changed = {name: value for name, value in card.parameters.items() if usual.get(name) != value}
             told = {"method": card.method, "seed": card.seed, "set": changed, "notes": list(card.notes)}
-        runs.append({**told, "values": measured(view, epsilons)})
+        values = measured(view, epsilons)
+        runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
+        same = next((run for run in runs if {name: run.get(name) for name in told} == told), None)
+        if same is None:
+            runs.append({**told, "values": values})
+        else:
+            same["values"] |= values
         RUNS.write_text(json.dumps(runs, indent=1) + "\n")
 
 
