@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from vlmend import registry
-from vlmend.attacks.running import Attacked, run_attack
+from vlmend.attacks.running import Attacked, own_pictures, run_attack
 from vlmend.audit.judging import JUDGES
 from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, names_in, suites_of
 from vlmend.audit.preflight import SUBJECT
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, spread
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatTarget, DualTarget, Kind, Target, check_access, check_kind
@@ -169,9 +169,9 @@ def choose_mend(
 
 
 def attack(
-    attack: AbstractAttack[Any, Any] | str, target: Target | str, data: Data, *, epsilon: float, steps: int = 10,
-    out: str | Path | None = None, mends: Sequence[AnyMend] = (), seed: int = 0, options: LoadOptions = LoadOptions(),
-    progress: Progress = silent, **parameters: Any,
+    attack: AbstractAttack[Any, Any] | str, target: Target | str, data: Data | None = None, *, epsilon: float,
+    steps: int = 10, out: str | Path | None = None, mends: Sequence[AnyMend] = (), limit: int | None = None,
+    seed: int = 0, options: LoadOptions = LoadOptions(), progress: Progress = silent, **parameters: Any,
 ) -> Attacked:  # fmt: skip
     """Turn a data set into one that a target fails on: `.data`, beside how often the target was right before and after.
 
@@ -180,11 +180,12 @@ def attack(
     Args:
         attack: See `vlmend list attacks`.
         target: What is attacked.
-        data: What is changed.
+        data: What is changed; built-in pictures unless given.
         epsilon: Largest change of a pixel, as a share of black to white (4/255).
         steps: Gradient steps, or tries.
         out: Folder to write the attacked set to.
         mends: Put on the target first: the attack then knows them.
+        limit: The first rows of the data, or so many evenly spread built-in pictures; all unless given.
         seed: Of its draws.
         options: How to load a target that is named.
         progress: Called with (step, done, total).
@@ -196,10 +197,12 @@ def attack(
         BadData: No row can be attacked.
     """
     made = _made(registry.make_attack, attack, parameters)
-    budget, given, held = Budget(epsilon, steps), _read(data), [_mend(one) for one in mends]
+    budget, held = Budget(epsilon, steps), [_mend(one) for one in mends]
+    given = None if data is None else _read(data)
     opened = _opened(target, options, None, progress, _fitting(made.name, made.works_on, target))
     view: Target = _mended(opened, held)
-    return run_attack(made, view, given, budget, seed=seed, out=_folder(out), progress=progress)
+    rows = _attackable(made, view.kind, given, limit)
+    return run_attack(made, view, rows, budget, seed=seed, out=_folder(out), progress=progress)
 
 
 def apply_step(
@@ -318,6 +321,16 @@ def _inside(target: Target, name: str) -> VLM:
     """A target whose states can be read, which studies need."""
     check_access(target, name, "chat", "states")
     return cast("VLM", target)
+
+
+def _attackable(attack: AbstractAttack[Any, Any], kind: Kind, given: Dataset | None, limit: int | None) -> Dataset:
+    """The first rows of the user's data that can be attacked, or some of the built-in pictures, evenly spread."""
+    if given is None:
+        own = own_pictures(kind)
+        return replace(own, examples=spread(own.examples, limit))
+    if limit is None:
+        return given
+    return replace(given, examples=tuple(row for row in given.examples if attack.wants(row))[:limit])
 
 
 def _made(make: Callable[[str, Mapping[str, Any]], Any], given: Any, parameters: Mapping[str, Any]) -> Any:

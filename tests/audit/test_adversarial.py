@@ -11,6 +11,7 @@ import torch
 from tests.audit.scripted_dual import ScriptedDual
 
 from vlmend.attacks.robustness.pgd import PGD
+from vlmend.audit.attacked import grouped
 from vlmend.audit.suites.robustness.adversarial import SUITE
 from vlmend.core.attacks import Budget
 from vlmend.core.contracts import Sample
@@ -31,13 +32,17 @@ def row(number: int, answer: str, epsilon: int = 0, image: Image | None = None) 
 
 
 def world(rows: Sequence[Example], right: Sequence[bool]) -> ScriptedDual:
-    """An encoder that names each of these pictures as told."""
+    """An encoder that names each of these pictures as told, and those under random signs right."""
     texts = {f"a photo of a {name}": torch.eye(2)[k] for k, name in enumerate(NAMES)}
     images: dict[str, torch.Tensor] = {}
     for example, fine in zip(rows, right, strict=True):
         assert example.image is not None
         said = NAMES.index(example.answers[0])
         images[example.image.digest] = torch.eye(2)[said if fine else 1 - said]
+    if any(example.attributes for example in rows):
+        for group, noisy in grouped(rows, Dataset("adv", tuple(rows)), None):
+            if group.startswith("noise") and noisy.image is not None:
+                images[noisy.image.digest] = torch.eye(2)[NAMES.index(noisy.answers[0])]
     return ScriptedDual(images, texts)
 
 
@@ -52,11 +57,14 @@ def test_accuracy_by_attack_and_epsilon_worked_out_by_hand() -> None:
     table = found(SUITE.samples(world(rows, right), Dataset("adv", tuple(rows)), None, seed=0))
     assert {key: one.value for key, one in table.items()} == {
         ("accuracy", "clean"): 1.0,
+        ("accuracy", "noise 1/255"): 1.0,
+        ("accuracy", "noise 8/255"): 1.0,
         ("accuracy", "pgd 1/255"): 0.5,
         ("accuracy", "pgd 8/255"): 0.0,
         ("rise", "pgd"): -0.5,
     }
-    assert [group for _, group in table] == ["clean", "pgd 1/255", "pgd 8/255", "pgd"]
+    groups = ["clean", "noise 1/255", "noise 8/255", "pgd 1/255", "pgd 8/255", "pgd"]
+    assert [group for _, group in table] == groups
     assert all(one.floor == 0.5 for (name, _), one in table.items() if name == "accuracy")
     assert table["accuracy", "pgd 1/255"].against == "clean"
     assert table["accuracy", "pgd 1/255"].n == 4
@@ -85,7 +93,8 @@ def test_a_picture_that_cannot_be_read_is_unscored() -> None:
 def test_a_limit_counts_for_each_group_and_classes_stay() -> None:
     rows = [row(k, NAMES[k % 2], epsilon) for epsilon in (0, 4) for k in range(4)]
     samples = SUITE.samples(world(rows, [True] * 8), Dataset("adv", tuple(rows)), 1, seed=0)
-    assert [(sample.id, sample.cluster) for sample in samples] == [("0@clean", "0"), ("0@4@pgd 4/255", "0")]
+    told = [(sample.group, sample.cluster) for sample in samples]
+    assert told == [("clean", "0"), ("noise 4/255", "0"), ("pgd 4/255", "0")]
     assert samples[0].values["accuracy_floor"] == 0.5
 
 

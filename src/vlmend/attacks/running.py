@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmend.core.attacks import AbstractAttack, Budget, attributes_of_attack, silent
+from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack, silent
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import append
 from vlmend.core.jsontext import summed, unsummed
 from vlmend.core.metrics.stats import Interval, wilson
-from vlmend.core.targets import Target, check_access, key_of
+from vlmend.core.targets import Kind, Target, check_access, key_of
 from vlmend.data.jsonrow import JsonRow, example_of, row_of
 from vlmend.data.writing import write_data
 from vlmend.errors import UsageError
-from vlmend.pictures.galleries import object_pictures
+from vlmend.pictures.galleries import object_pictures, picture_questions
 
 __all__ = ["KEPT", "Attacked", "own_pictures", "run_attack"]
 
@@ -35,10 +35,11 @@ class Attacked:
 
     Attributes:
         data: The attacked rows.
-        epsilon: What was allowed, in whole steps of 8 bits.
+        epsilon: What was allowed, in whole steps of 8 bits; 0 where pictures stay.
         n: Rows that were attacked.
-        clean, noise, attacked: Share of them that the target gets right, with Wilson's interval: as they were, under
-            random signs times epsilon, and under the attack.
+        clean, noise, attacked: Share of them that the target gets right, with Wilson's interval: as they were, changed
+            as much at random, and under the attack.
+        words: How many words might change.
     """
 
     data: Dataset
@@ -47,6 +48,7 @@ class Attacked:
     clean: Interval
     noise: Interval
     attacked: Interval
+    words: int = 0
 
 
 def run_attack(
@@ -84,8 +86,13 @@ def run_attack(
     return _summed(made, budget)
 
 
-def own_pictures() -> Dataset:
-    """What is attacked where no data is given: a held-out picture of every object that has a name."""
+def own_pictures(kind: Kind = "dual") -> Dataset:
+    """What is attacked where no data is given: a held-out picture of every object that has a name.
+
+    A model that answers is asked what it shows.
+    """
+    if kind == "chat":
+        return picture_questions("held_out")
     data = object_pictures("held_out")
     return replace(data, examples=tuple(row for row in data.examples if row.answers))
 
@@ -169,7 +176,9 @@ def _unchanged(attack: AbstractAttack[Any, Any], target: Target, data: Dataset) 
 
 def _summed(data: Dataset, budget: Budget) -> Attacked:
     rows = [attributes_of_attack(row) for row in data.examples]
+    epsilon = budget.in_levels.epsilon if any(float(row["epsilon"]) for row in rows) else 0.0
+    words = max(int(row.get(WORDS, "0")) for row in rows)
     clean, noise, attacked = (
         wilson(sum(row[what] == "right" for row in rows), len(rows)) for what in ("clean", "noise", "attacked")
     )
-    return Attacked(data, budget.in_levels.epsilon, len(rows), clean, noise, attacked)
+    return Attacked(data, epsilon, len(rows), clean, noise, attacked, words)

@@ -21,7 +21,9 @@ from vlmend.core.targets import ChatGradients, DualGradients, Pixels
 from vlmend.errors import BadData, ModelProblem
 from vlmend.pictures.galleries import PHOTO
 
-__all__ = ["ChatTask", "DualTask", "PixelTask", "class_names", "loss_and_gradient", "task_of"]
+__all__ = [
+    "REPLY_TOKENS", "ChatTask", "DualTask", "PixelTask", "class_names", "holds_answer", "loss_and_gradient", "task_of",
+]  # fmt: skip
 
 REPLY_TOKENS = 32
 """Longest reply in which a chat model's answer is looked for."""
@@ -86,32 +88,41 @@ class DualTask(PixelTask):
         target: The encoder.
         names: Classes.
         texts: Their embeddings, computed once.
+        worded: A row's prompt stands in the place of the text of its own class.
     """
 
     target: DualGradients
     names: tuple[str, ...]
     texts: Float[Tensor, "text width"]
+    worded: bool = False
 
     @classmethod
-    def of(cls, target: DualGradients, data: Dataset) -> DualTask:
+    def of(cls, target: DualGradients, data: Dataset, worded: bool = False) -> DualTask:
         """The task of naming a data set's pictures.
 
         Raises:
             BadData: There is only one class.
         """
         names = class_names(data)
-        return cls(target, names, target.embed_texts([PHOTO.format(name) for name in names]))
+        return cls(target, names, target.embed_texts([PHOTO.format(name) for name in names]), worded)
 
     def read(self, images: Sequence[Image]) -> Pixels:
         return self.target.pixels(images)
 
     def loss(self, rows: Sequence[Example], pixels: Pixels) -> Float[Tensor, " row"]:
-        logits = self.target.scored(self.target.embed_pixels(pixels), self.texts)
+        logits = self._logits(self.target.embed_pixels(pixels), rows)
         return cross_entropy(logits, self._right(rows), reduction="none")
 
     def wrong(self, rows: Sequence[Example]) -> list[bool]:
-        logits = self.target.scored(self.target.embed_images([_image(row) for row in rows]), self.texts)
+        logits = self._logits(self.target.embed_images([_image(row) for row in rows]), rows)
         return (logits.argmax(1) != self._right(rows)).tolist()
+
+    def _logits(self, images: Float[Tensor, "row width"], rows: Sequence[Example]) -> Float[Tensor, "row text"]:
+        logits = self.target.scored(images, self.texts)
+        if not self.worded:
+            return logits
+        own = self.target.scored(images, self.target.embed_texts([row.prompt for row in rows])).diagonal()
+        return logits.scatter(1, self._right(rows)[:, None], own[:, None])
 
     def _right(self, rows: Sequence[Example]) -> Tensor:
         return torch.tensor([self.names.index(row.answers[0]) for row in rows])
@@ -135,16 +146,16 @@ class ChatTask(PixelTask):
 
     def wrong(self, rows: Sequence[Example]) -> list[bool]:
         replies = self.target.generate([row.conversation for row in rows], Sampling(REPLY_TOKENS))
-        return [not _holds(reply.text, row.answers) for reply, row in zip(replies, rows, strict=True)]
+        return [not holds_answer(reply.text, row.answers) for reply, row in zip(replies, rows, strict=True)]
 
 
-def task_of(target: DualGradients | ChatGradients, data: Dataset) -> PixelTask:
-    """What is attacked, by the target's kind.
+def task_of(target: DualGradients | ChatGradients, data: Dataset, worded: bool = False) -> PixelTask:
+    """What is attacked, by the target's kind; `worded` as in `DualTask`, since a chat model always reads the prompt.
 
     Raises:
         BadData: A dual encoder would have one class only.
     """
-    return DualTask.of(target, data) if isinstance(target, DualGradients) else ChatTask(target)
+    return DualTask.of(target, data, worded) if isinstance(target, DualGradients) else ChatTask(target)
 
 
 def class_names(data: Dataset) -> tuple[str, ...]:
@@ -189,5 +200,6 @@ def _image(row: Example) -> Image:
     return row.image
 
 
-def _holds(reply: str, answers: Sequence[str]) -> bool:
+def holds_answer(reply: str, answers: Sequence[str]) -> bool:
+    """Whether a reply holds one of the answers as words of their own, in the plural too."""
     return any(re.search(rf"\b{re.escape(a.lower())}(?:e?s)?\b", reply.lower()) for a in answers)

@@ -48,23 +48,15 @@ def attack(
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
-    """Change pictures within epsilon so that a model fails; stopped, the same command resumes."""
-    from dataclasses import replace
-
+    """Change pictures within epsilon, or a few words, so that a model fails; stopped, the same command resumes."""
     from vlmend import face
-    from vlmend.attacks.running import own_pictures
-    from vlmend.core.examples import spread
-    from vlmend.data.layouts import read_data
     from vlmend.registry import make_attack
 
     made, most = make_attack(name, pairs(parameters or [])), epsilon_of(epsilon)
-    given = read_data(data) if data else own_pictures()
-    rows = [row for row in given.examples if made.wants(row)]
-    given = replace(given, examples=tuple(rows[:limit]) if data else spread(rows, limit))
     with progress_bars() as report:
         found = face.attack(
-            made, model, given, epsilon=most, steps=steps, out=out, mends=mend or (), seed=seed, options=loading,
-            progress=report,
+            made, model, data, epsilon=most, steps=steps, out=out, mends=mend or (), limit=limit, seed=seed,
+            options=loading, progress=report,
         )  # fmt: skip
     if as_json:
         print_json("attack", _values(found, out))
@@ -74,10 +66,11 @@ def attack(
 
 def _show(found: Attacked, name: str, model: str, out: Path) -> None:
     """What an attack came to, for people."""
-    size = f"{round(found.epsilon * 255)}/255"
+    pixels = [f"epsilon {round(found.epsilon * 255)}/255"] if found.epsilon or not found.words else []
+    size = ", ".join([*pixels, *([f"{found.words} words"] if found.words else [])])
     out_console.print(
-        f"{name} on {model}, epsilon {size}, {found.n} rows. Right: {_said(found.clean)} "
-        f"before, {_said(found.noise)} under random signs of that size, {_said(found.attacked)} under attack.",
+        f"{name} on {model}, {size}, {found.n} rows. Right: {_said(found.clean)} "
+        f"before, {_said(found.noise)} changed as much at random, {_said(found.attacked)} under attack.",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
     for note in found.data.notes:
@@ -104,4 +97,5 @@ def _said(share: Interval) -> str:
 def _values(found: Attacked, out: Path) -> dict[str, object]:
     shares = {"clean": found.clean, "noise": found.noise, "attacked": found.attacked}
     told = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in shares.items()}
-    return {"out": str(out), "epsilon": found.epsilon, "n": found.n, **told, "notes": list(found.data.notes)}
+    size = {"epsilon": found.epsilon, "words": found.words, "n": found.n}
+    return {"out": str(out), **size, **told, "notes": list(found.data.notes)}

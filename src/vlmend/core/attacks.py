@@ -10,31 +10,35 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from typing import Any, ClassVar, Generic, Protocol, final, runtime_checkable
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Float
 from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
+from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs, with_levels
 from vlmend.core.examples import REQUEST, Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
-from vlmend.errors import FAILURES, BadData, BadParameter, BatchProblem, SampleError, VlmendError
+from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendError
 
-__all__ = ["ATTACK", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack", "silent"]
+__all__ = [
+    "ATTACK", "WORDS", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack",
+    "random_signs", "silent",
+]  # fmt: skip
 
 ATTACK = "attack"
 """The attribute that attacked rows are told by, with the attack's name.
 
-Beside it stand `epsilon`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or `wrong`:
-the row as it was, under random signs times epsilon, and under the attack), `success` (clean right, attacked wrong),
+Beside it stand `epsilon`, `steps`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or
+`wrong`: the row as it was, changed as much at random, and under the attack), `success` (clean right, attacked wrong),
 `forward`, `backward` (passes), `dropped` (steps) and `of` (the row); where the prompt was changed, `request` is what is
 wanted, which judges go on reading."""
 
-LEVELS = 255
-"""Steps of 8 bits from black to white."""
+WORDS = "words"
+"""The attribute that says how many words an attack was allowed to change; pixel attacks have none."""
 
 TAKEN = ("prompt", "turns", "attributes")
 """Fields of a proposed row that are taken over; the others stay."""
@@ -47,50 +51,6 @@ Progress = Callable[[str, int, int], None]
 
 def silent(step: str, done: int, total: int) -> None:
     """No progress to show."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What an attack may do.
-
-    Attributes:
-        epsilon: Largest change of a pixel, as a share of black to white (4/255); 0 leaves pictures as they are.
-        steps: Gradient steps, or tries.
-    """
-
-    epsilon: float
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1 or self.steps < 0:
-            raise BadParameter(
-                f"epsilon={self.epsilon:g} and steps={self.steps} are no budget.",
-                "epsilon lies between 0 and 1 (write 4/255), steps count from 0.",
-            )
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing may be changed."""
-        return self.epsilon == 0 or self.steps == 0
-
-    @property
-    def levels(self) -> int:
-        """Whole steps of 8 bits within epsilon."""
-        return int(np.floor(self.epsilon * LEVELS + 1e-6))
-
-    @property
-    def in_levels(self) -> Budget:
-        """The budget that a file of 8 bits can hold.
-
-        Raises:
-            BadParameter: Epsilon is above 0 and below one step.
-        """
-        if self.epsilon and not self.levels:
-            raise BadParameter(
-                f"epsilon={self.epsilon:g} is less than one step of 8 bits, so no saved picture would differ.",
-                f"Take 0, or 1/255 = {1 / LEVELS:.6f} and more.",
-            )
-        return replace(self, epsilon=self.levels / LEVELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +102,7 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     The base class owns the protocol: it keeps pictures within epsilon and between black and white, writes them as what
     a file holds, judges success anew from the saved bytes, holds random signs of the same size against it, draws
     for each row from a seed of its own, and leaves out by name a row that fails alone. Subclasses write `task`,
-    `propose` and `failed`, and `seen` where they change pictures.
+    `propose` and `failed`, `seen` where they change pictures, `words_allowed` and `control` where they change words.
 
     Class attributes: `name` (the file's name), `source` (paper), `works_on`, `needs`, `batch` (rows that are attacked
     together), `quick` (parameters for its contract checks).
@@ -183,6 +143,15 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     def wants(self, row: Example) -> bool:
         """Whether a row can be attacked."""
         return row.image is not None and bool(row.answers)
+
+    @property
+    def words_allowed(self) -> int | None:
+        """Words of a row that may differ; None where they are not counted."""
+        return None
+
+    def control(self, task: Task, row: Example, budget: Budget, seed: int) -> Example:
+        """The row changed as much, without aim: random signs times epsilon on every pixel."""
+        return random_signs(row, budget, seed)
 
     def sample_data(self) -> Dataset | None:
         """A few rows for the contract checks; None means a few pictures with class names."""
@@ -256,8 +225,8 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         before = self.seen(task, rows)
         seeds = [_seed_of(seed, row.id) for row in rows]
         proposed = self.propose(task, before, budget, seeds)
-        after = [_within(clean, one, budget) for clean, one in zip(before, proposed, strict=True)]
-        noisy = [_noisy(clean, budget, number) for clean, number in zip(before, seeds, strict=True)]
+        after = [_within(clean, one, budget, self.words_allowed) for clean, one in zip(before, proposed, strict=True)]
+        noisy = [self.control(task, clean, budget, number) for clean, number in zip(before, seeds, strict=True)]
         wrong = self.failed(task, [*before, *noisy, *after])
         told = [["wrong" if one else "right" for one in wrong[k :: len(rows)]] for k in range(len(rows))]
         return [
@@ -266,10 +235,10 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
                 attributes={
                     **row.attributes,
                     **new.attributes,
-                    **_noted(self.name, budget, row, old, new, cost, words),
+                    **_noted(self.name, self.words_allowed, budget, row, old, new, cost, verdicts),
                 },
             )
-            for row, old, new, cost, words in zip(rows, before, after, proposed, told, strict=True)
+            for row, old, new, cost, verdicts in zip(rows, before, after, proposed, told, strict=True)
         ]
 
 
@@ -282,24 +251,20 @@ def _seed_of(seed: int, name: str) -> int:
     return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:12], 16)
 
 
-def _levels(row: Example) -> NDArray[np.int16]:
-    return np.zeros((0, 0, 3), np.int16) if row.image is None else np.asarray(row.image.decode(), dtype=np.int16)
-
-
-def _with_levels(row: Example, levels: NDArray[np.int16]) -> Example:
-    picture = PIL.Image.fromarray(np.clip(levels, 0, LEVELS).astype(np.uint8))
-    return replace(row, image=Image.from_pixels(picture, "" if row.image is None else row.image.name))
-
-
-def _within(before: Example, proposed: Proposal, budget: Budget) -> Example:
+def _within(before: Example, proposed: Proposal, budget: Budget, words: int | None) -> Example:
     """The proposed row with a picture of 8 bits that is nowhere farther than epsilon from the one before.
 
     Rounded to the nearest step: epsilon is whole steps, so that a change within epsilon stays within it.
+
+    Raises:
+        BadData: It differs in what an attack may not change, or in more than so many words.
     """
     _check_kept(before, proposed.row)
+    if words is not None and _words_apart(before.prompt, proposed.row.prompt) > words:
+        raise BadData(f"{before.id}: an attack changed more than {words} words.", "`propose` keeps to `words_allowed`.")
     if proposed.pixels is None:
         return proposed.row
-    clean = _levels(before)
+    clean = levels_of(before)
     if clean.shape != proposed.pixels.shape:
         raise BadData(
             f"{before.id}: an attack proposed pixels of shape {proposed.pixels.shape} in the place of {clean.shape}.",
@@ -307,7 +272,7 @@ def _within(before: Example, proposed: Proposal, budget: Budget) -> Example:
         )
     wanted = np.rint(proposed.pixels.astype(np.float64) * LEVELS) - clean
     change = np.clip(np.nan_to_num(wanted), -budget.levels, budget.levels).astype(np.int16)
-    return _with_levels(proposed.row, clean + change)
+    return with_levels(proposed.row, clean + change)
 
 
 def _check_kept(before: Example, proposed: Example) -> None:
@@ -323,30 +288,38 @@ def _check_kept(before: Example, proposed: Example) -> None:
         )
 
 
+def _words_apart(before: str, after: str) -> int:
+    """Places at which two texts have other words; words too many or too few count as well."""
+    return sum(a != b for a, b in zip_longest(before.split(), after.split()))
+
+
 def _turned(row: Example) -> list[Image]:
     return [image for turn in row.turns for image in turn.images]
 
 
-def _noisy(before: Example, budget: Budget, seed: int) -> Example:
-    """Random signs times epsilon on every pixel: as large as an attack, without its aim."""
-    if before.image is None:
-        return before
-    clean = _levels(before)
-    signs = np.random.default_rng(seed).choice(np.array([-1, 1], np.int16), clean.shape)
-    return _with_levels(before, clean + signs * budget.levels)
-
-
 def _noted(
-    name: str, budget: Budget, row: Example, before: Example, after: Example, cost: Proposal, told: Sequence[str]
-) -> dict[str, str]:
+    name: str, words: int | None, budget: Budget, row: Example, before: Example, after: Example, cost: Proposal,
+    told: Sequence[str],
+) -> dict[str, str]:  # fmt: skip
     clean, noise, attacked = told
-    largest = int(np.abs(_levels(after) - _levels(before)).max(initial=0))
-    reworded = {} if after.prompt == row.prompt else {REQUEST: row.request}
-    return reworded | {
-        ATTACK: name, "epsilon": f"{budget.epsilon:.6g}", "largest": f"{largest / LEVELS:.6g}", "clean": clean,
-        "noise": noise, "attacked": attacked, "success": str((clean, attacked) == ("right", "wrong")).lower(),
+    largest = int(np.abs(levels_of(after) - levels_of(before)).max(initial=0))
+    reworded = {REQUEST: row.request} if row.request and after.prompt != row.prompt else {}
+    counted = {} if words is None else {WORDS: str(words)}
+    epsilon = 0.0 if cost.pixels is None else budget.epsilon
+    return reworded | counted | {
+        ATTACK: name, "epsilon": f"{epsilon:.6g}", "steps": str(budget.steps),
+        "largest": f"{largest / LEVELS:.6g}", "clean": clean, "noise": noise, "attacked": attacked,
+        "success": str((clean, attacked) == ("right", "wrong")).lower(),
         "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": row.id,
     }  # fmt: skip
+
+
+def _size(budget: Budget, rows: Sequence[Example]) -> str:
+    """What was allowed, for people."""
+    words = {row.attributes[WORDS] for row in rows if WORDS in row.attributes}
+    pixels = any(float(row.attributes["epsilon"]) for row in rows)
+    told = [f"epsilon {budget.levels}/{LEVELS}"] if pixels or not words else []
+    return ", ".join([*told, *(f"{count} words" for count in sorted(words))])
 
 
 def _notes(
@@ -354,13 +327,13 @@ def _notes(
 ) -> list[str]:
     forward, backward, dropped = (sum(int(r.attributes[k]) for r in rows) for k in ("forward", "backward", "dropped"))
     notes = [
-        f"Attacked by {name} on {target}: epsilon {budget.levels}/{LEVELS}, {budget.steps} steps, seed {seed}, "
+        f"Attacked by {name} on {target}: {_size(budget, rows)}, {budget.steps} steps, seed {seed}, "
         f"{forward} forward and {backward} backward passes of one row, judging aside."
     ]
     if dropped:
         notes.append(f"{dropped} steps were dropped, since loss or gradient was no finite number.")
     if unfit:
-        notes.append(f"{unfit} rows have no image or no right answer and were left out.")
+        notes.append(f"{unfit} rows have no right answer, or nothing that this attack changes, and were left out.")
     if bad:
         told = "; ".join(f"{row}: {why}" for row, why in list(bad.items())[:5])
         notes.append(f"{len(bad)} rows could not be attacked and were left out ({told}).")

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from vlmend.core.measures import Measure, Scorecard
 
-__all__ = ["ALIKE", "cautions"]
+__all__ = ["ALIKE", "RISE", "cautions"]
 
 ALIKE = 0.90
 """Judges that count a smaller share of the replies alike tell different things; people must say which is right."""
 
+RISE = "rise"
+"""The row that tells how much accuracy rises where an attack should do more: at larger epsilon, or with more steps."""
 
 GARBLED = 0.05
 """Share of garbled replies from which on a model is hardly one that answers."""
 
 
 def cautions(card: Scorecard) -> list[str]:
-    """One sentence for each suite with many garbled replies, and for each whose judges part, by its worst row."""
+    """One sentence for each suite with many garbled replies, for each whose judges part, by its worst row, and for each
+    attack that does less where it should do more."""
     told: dict[str, Measure] = {}
     for row in sorted((row for row in card if row.name == "garbled_rate"), key=lambda row: -row.value):
         if row.value >= GARBLED:
             told.setdefault(row.suite, row)
-    return [*map(_garbled, told.values()), *_partings(card)]
+    return [*map(_garbled, told.values()), *_partings(card), *_rises(card)]
 
 
 def _garbled(row: Measure) -> str:
@@ -28,6 +31,15 @@ def _garbled(row: Measure) -> str:
         f"{row.suite}: {row.written(row.value)} of the replies ({row.group}) are garbled: no language, a loop, or the "
         "same to everything. They count as no answer; look at some before you read a rate: vlmend view RUN."
     )
+
+
+def _rises(card: Scorecard) -> list[str]:
+    return [
+        f"{row.suite}: the attack does worse where it may do more ({row.group}): accuracy rises by {row.said()}. Its "
+        "gradients are masked, or its steps too few; read no accuracy here as robustness, and attack with more steps."
+        for row in card
+        if row.name == RISE and row.value > 0
+    ]
 
 
 def _partings(card: Scorecard) -> list[str]:

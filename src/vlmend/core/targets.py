@@ -186,7 +186,7 @@ class ChatStates(ChatTarget, Protocol):
 
 
 @runtime_checkable
-class ChatGradients(ChatTarget, Protocol):
+class ChatGradients(ChatLikelihoods, Protocol):
     """Level `gradients`: through tower, projector, decoder and the view's mends."""
 
     def pixels(self, images: Sequence[Image]) -> Pixels:

@@ -14,13 +14,13 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
-from vlmend.pictures.pool import drawn
+from vlmend.pictures.pool import drawn, phrase, sentence
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
     "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
-    "object_pictures", "people_gallery", "profession_of", "professions", "shifted_objects", "some_objects",
-    "training_objects",
+    "object_pictures", "people_gallery", "picture_questions", "profession_of", "professions", "shifted_objects",
+    "some_objects", "training_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -39,6 +39,8 @@ VIEWS = 2
 
 OBJECT_SHIFTS: tuple[Shift, ...] = ("ground", "rotation", "blur", "style")
 """Those that change a picture of an object."""
+
+QUESTION = "What is in this picture?"
 
 LICENCE = "Apache-2.0 (Noto Emoji)"
 
@@ -90,6 +92,19 @@ def object_pictures(split: Split) -> Dataset:
     named = [Example(g.id, "", "benign", g.category, _seen(g, split), answers=(g.name,)) for g in known]
     unnamed = [Example(g.id, "", "benign", g.category, _seen(g, split)) for g in unseen]
     return Dataset(f"objects-{split}", (*named, *unnamed), LICENCE)
+
+
+def picture_questions(split: Split) -> Dataset:
+    """Each known object of `object_pictures` with the question what it is, for models that answer.
+
+    Answers are the right reply as a sentence, and the last word of the name, which is enough.
+    """
+    known = [row for row in object_pictures(split).examples if row.answers]
+    rows = [
+        replace(row, prompt=QUESTION, answers=(sentence(phrase(row.answers[0])), row.answers[0].split()[-1]))
+        for row in known
+    ]
+    return Dataset(f"picture-questions-{split}", tuple(rows), LICENCE)
 
 
 @cache

@@ -26,7 +26,7 @@ __all__ = ["AttackTrial", "check_attack", "laws_of_attack"]
 
 SEED = 5
 BUDGET = Budget(8 / 255, 2)
-NOTED = ("epsilon", "largest", "clean", "noise", "attacked", "success", "forward", "backward", "dropped", "of")
+NOTED = ("epsilon", "steps", "largest", "clean", "noise", "attacked", "success", "forward", "backward", "dropped", "of")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,8 @@ def says_what_it_is(trial: AttackTrial) -> None:
     cls = trial.cls
     require(not trial.full or trial.full.rpartition("/")[2] == cls.name, f"its name is {cls.name!r}")
     require(bool(cls.name.strip() and cls.source.strip()), "it does not say its name and source")
-    require(cls.needs in LEVELS[trial.kind], f"it needs {cls.needs!r}, of {', '.join(LEVELS[trial.kind])}")
+    levels = [level for kind in cls.works_on for level in LEVELS[kind]]
+    require(cls.needs in levels, f"it needs {cls.needs!r}, of {', '.join(levels)}")
 
 
 def parameters_survive_json(trial: AttackTrial) -> None:
@@ -187,7 +188,7 @@ def a_bad_row_is_left_out_by_name(trial: AttackTrial) -> None:
 def it_is_refused_where_it_does_not_fit(trial: AttackTrial) -> None:
     """On a target that gives less than it needs, and on one of a kind that it does not work on."""
     base, stranger, surface = trial.stage.base, trial.stage.stranger, LEVELS[trial.kind][0]
-    if trial.cls.needs != surface:
+    if trial.cls.needs != surface and trial.cls.needs in LEVELS[trial.kind]:
         shown = narrowed(base, surface)
         refused(
             NeedsAccess, lambda: trial.attack.run(shown, trial.data, BUDGET, seed=SEED), f"a target of {surface} only"

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vlmend.audit.attacked import CLEAN, group_of
 from vlmend.audit.means import FLOOR, JUDGE, mean_row
-from vlmend.audit.suites.robustness.adversarial import CLEAN, group_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit

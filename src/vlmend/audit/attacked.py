@@ -1,0 +1,199 @@
+"""What suites about attacked rows share: their groups, the view attacked by itself, and how accuracy is told."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from vlmend import registry
+from vlmend.audit.means import FLOOR, mean_row
+from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs
+from vlmend.core.cautions import RISE
+from vlmend.core.contracts import Sample
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
+from vlmend.core.measures import Axis, Measure
+from vlmend.core.metrics.stats import paired_difference
+from vlmend.core.splits import word_fraction
+from vlmend.core.targets import Target
+from vlmend.errors import BadData, SampleError
+
+__all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "group_of", "grouped", "measures_of", "scored"]
+
+OWN = "pgd"
+"""The attack of a suite that has no data."""
+
+CLEAN, NOISE = "clean", "noise"
+
+TOLD = 4
+"""Which epsilon the first sentence about a run tells, in steps of 8 bits."""
+
+
+def group_of(row: Example) -> str:
+    """`clean`, or the attack that made a row and what it might change: `pgd 4/255`, `text_swap 2 words`."""
+    told = attributes_of_attack(row)
+    if not told:
+        return CLEAN
+    return _named(told[ATTACK], round(float(told["epsilon"]) * 255), int(told.get(WORDS, "0")), 0)
+
+
+def grouped(rows: Sequence[Example], data: Dataset, limit: int | None) -> list[tuple[str, Example]]:
+    """The first rows of each group, group by group.
+
+    A group is a `group_of`; where an attack went on for different numbers of steps, they stand in its name. Where the
+    clean rows are there too, random signs of the same size on them are a group of their own.
+
+    Raises:
+        BadData: No attack made any of them.
+    """
+    if not any(attributes_of_attack(row) for row in rows):
+        raise BadData(
+            f"{data.name} has no row that an attack made.",
+            "Pass the folder that vlmend attack wrote, or no data: the suite then attacks the model itself.",
+        )
+    lengths: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        lengths[group_of(row)].add(row.attributes.get("steps", ""))
+    held: defaultdict[str, list[Example]] = defaultdict(list)
+    for row in rows:
+        group, steps = group_of(row), row.attributes.get("steps", "")
+        held[f"{group}, {steps} steps" if steps and len(lengths[group]) > 1 else group].append(row)
+    for row in _under_noise(rows):
+        held[f"{NOISE} {round(float(row.attributes['epsilon']) * 255)}/255"].append(row)
+    return [(group, row) for group in sorted(held, key=_order) for row in held[group][:limit]]
+
+
+def _under_noise(rows: Sequence[Example]) -> list[Example]:
+    """Clean pictures, at the size at which they were attacked, under random signs times epsilon; each epsilon once."""
+    clean = {row.id: row for row in rows if not attributes_of_attack(row)}
+    found: dict[tuple[str, str], Example] = {}
+    for row in rows:
+        of, epsilon = row.attributes.get("of", row.id), attributes_of_attack(row).get("epsilon", "0")
+        if float(epsilon) and of in clean and (of, epsilon) not in found:
+            try:
+                found[of, epsilon] = _at_size(clean[of], row, epsilon)
+            except SampleError:
+                continue  # the pictures are rows themselves, and unscored by name
+    return list(found.values())
+
+
+def _at_size(clean: Example, attacked: Example, epsilon: str) -> Example:
+    assert clean.image is not None
+    assert attacked.image is not None
+    picture = clean.image.decode().resize(attacked.image.decode().size)
+    row = replace(
+        clean, id=f"{clean.id}@{epsilon}", image=Image.from_pixels(picture, clean.image.name),
+        attributes={"of": clean.id, "epsilon": epsilon},
+    )  # fmt: skip
+    return random_signs(row, Budget(float(epsilon)), int(word_fraction(row.id) * 2**32))
+
+
+def attacked_by_itself(
+    subject: Target, data: Dataset, epsilons: Sequence[int], steps: int, limit: int, floor: float | None, seed: int
+) -> list[Sample]:
+    """The pictures as an attack on this very view left them, judged by it, beside clean ones and random signs.
+
+    Args:
+        subject: The view, mends included.
+        data: What is attacked.
+        epsilons: In steps of 8 bits.
+        steps: Of the attack.
+        limit: Pictures, evenly spread.
+        floor: What a guess gets right; None where that is not known.
+        seed: Of the attack.
+    """
+    attack: Any = registry.make_attack(OWN, {})
+    found: list[Sample] = []
+    for place, epsilon in enumerate(epsilons):
+        made = attack.run(subject, data, Budget(epsilon / 255, steps), seed=seed, limit=limit)
+        conditions = {**({} if place else {CLEAN: CLEAN}), NOISE: f"{NOISE} {epsilon}/255"}
+        for row in made.examples:
+            told = attributes_of_attack(row)
+            for what, group in (*conditions.items(), ("attacked", f"{OWN} {epsilon}/255")):
+                found.append(scored(group, row, told[what] == "right", floor))
+    return found
+
+
+def scored(group: str, row: Example, found: bool | str, floor: float | None) -> Sample:
+    """A row as a sample: right, wrong, or why it has no score; `floor` is what a guess gets right, if known."""
+    name, of = f"{row.id}@{group}", row.attributes.get("of", row.id)
+    if isinstance(found, str):
+        return Sample(name, group, of, row.answers[0], reason=found)
+    chance = {} if floor is None else {f"accuracy{FLOOR}": floor}
+    return Sample(name, group, of, row.answers[0], {"accuracy": float(found), **chance})
+
+
+def measures_of(
+    axis: Axis, suite: str, samples: Sequence[Sample], seed: int, *, judge: str, says: str
+) -> list[Measure]:
+    """Accuracy by group, and how much it rises where an attack should do more.
+
+    Args:
+        axis, suite: Of the rows.
+        samples: With `accuracy` of 0 or 1.
+        seed: Of resampling.
+        judge: Who told right from wrong.
+        says: What the first sentence about a run says, at `TOLD`.
+    """
+    groups = sorted({sample.group for sample in samples}, key=_order)
+    rows: list[Measure] = []
+    for group in groups:
+        row = mean_row(axis, suite, "accuracy", group, samples, "higher", "share", seed, judge=judge)
+        attack, epsilon, *_ = _parts(group)
+        attacked = attack not in (CLEAN, NOISE)
+        against = CLEAN if attacked and CLEAN in groups else ""
+        rows.append(replace(row, says=says if attacked and epsilon == TOLD else "", against=against))
+    for name, line in _lines(groups).items():
+        rows += _rise(axis, suite, name, line, samples, judge)
+    return rows
+
+
+def _named(attack: str, epsilon: int, words: int, steps: int) -> str:
+    """The name of a group; what is 0 is left out."""
+    size = [f"{epsilon}/255"] * bool(epsilon) + [f"{words} words"] * bool(words)
+    return " ".join([attack, *size]) + f", {steps} steps" * bool(steps)
+
+
+def _parts(group: str) -> tuple[str, int, int, int]:
+    """Attack, epsilon in steps of 8 bits, words and steps of the attack, of a group's name; 0 where it has none."""
+    found = re.fullmatch(r"(.*?)(?: (\d+)/255)?(?: (\d+) words)?(?:, (\d+) steps)?", group)
+    assert found is not None
+    return found[1], int(found[2] or 0), int(found[3] or 0), int(found[4] or 0)
+
+
+def _order(group: str) -> tuple[bool, tuple[str, int, int, int]]:
+    """Clean first, then by attack, epsilon, words and steps."""
+    return group != CLEAN, _parts(group)
+
+
+def _lines(groups: Sequence[str]) -> dict[str, list[str]]:
+    """Groups along which an attack may do ever more, by name: larger epsilon, more words, or more steps alone."""
+    lines: defaultdict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        attack, epsilon, words, steps = _parts(group)
+        if attack not in (CLEAN, NOISE):
+            lines[_named(attack, 0, words, steps)] += [group] * bool(epsilon)
+            lines[f"{_named(attack, epsilon, 0, steps)}, more words"] += [group] * bool(words)
+            lines[f"{_named(attack, epsilon, words, 0)}, more steps"] += [group] * bool(steps)
+    return {name: line for name, line in lines.items() if len(line) > 1}
+
+
+def _rise(
+    axis: Axis, suite: str, name: str, groups: Sequence[str], samples: Sequence[Sample], judge: str
+) -> list[Measure]:
+    """The most that accuracy gains from a group to the next on the same rows; nothing where no row is in both."""
+    right = {
+        group: {s.cluster: s.values["accuracy"] > 0 for s in samples if s.group == group and s.values}
+        for group in groups
+    }
+    shared = [(right[low], right[high], sorted(right[low].keys() & right[high])) for low, high in pairwise(groups)]
+    shared = [each for each in shared if each[2]]
+    if not shared:
+        return []
+    found = [paired_difference([low[k] for k in both], [high[k] for k in both]) for low, high, both in shared]
+    most, n = max(found, key=lambda one: one.value), min(len(both) for _, _, both in shared)
+    return [Measure(axis, suite, RISE, name, *most, n, 0, "lower", judge=judge, floor=0.0)]
