@@ -8,21 +8,24 @@ from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.splits import Split
-from vlmend.core.targets import DualTarget, problem_of
+from vlmend.core.targets import Target, problem_of
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import shifted_objects
 
-__all__ = ["CLEAN", "names_of", "shifted_samples"]
+__all__ = ["CLEAN", "QUESTION", "names_of", "shifted_samples"]
 
 CLEAN = "clean"
 """The group of pictures without the attribute `shift`."""
+
+QUESTION = "What is in this picture?"
+"""What a model that answers is asked of rows that ask nothing."""
 
 Values = Callable[[Sequence[Example], Sequence[str]], Sequence[Mapping[str, float]]]
 """The numbers of each row among the names of all."""
 
 
 def shifted_samples(
-    subject: DualTarget, data: Dataset | None, limit: int | None, split: Split, values: Values
+    subject: Target, data: Dataset | None, limit: int | None, split: Split, values: Values
 ) -> list[Sample]:
     """A sample of each picture that has a name, by shift; one that cannot be read has no values.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
@@ -108,9 +108,12 @@ def picture_questions(split: Split) -> Dataset:
 
 
 @cache
-def shifted_objects(split: Split) -> Dataset:
-    """Each known object as in `object_pictures`, and the same view under each shift, paired by the attribute `of`."""
-    plain = [row for row in object_pictures(split).examples if row.answers]
+def shifted_objects(split: Split, most: int | None = None) -> Dataset:
+    """Each known object as in `object_pictures`, and the same view under each shift, paired by the attribute `of`.
+
+    Of so many objects at most, evenly spread over all.
+    """
+    plain = spread([row for row in object_pictures(split).examples if row.answers], most)
     glyphs = {glyph.id: glyph for glyph in objects()}
     shifted = [
         replace(
@@ -120,7 +123,7 @@ def shifted_objects(split: Split) -> Dataset:
         for shift in OBJECT_SHIFTS
         for row in plain
     ]  # fmt: skip
-    return Dataset(f"objects-shifted-{split}", (*plain, *shifted), LICENCE)
+    return Dataset("-".join(["objects-shifted", split, *([str(most)] if most else [])]), (*plain, *shifted), LICENCE)
 
 
 @cache

@@ -15,10 +15,10 @@ from dataclasses import replace
 from statistics import fmean
 
 from vlmend.audit.matching import holds, plain, same
-from vlmend.audit.shifted import CLEAN
+from vlmend.audit.shifted import CLEAN, QUESTION
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.attacks import attributes_of_attack
-from vlmend.core.examples import Dataset, Example, spread
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.metrics.resampling import mean_interval, paired_bootstrap
 from vlmend.core.metrics.stats import Interval, difference, paired_difference
@@ -31,9 +31,6 @@ __all__ = ["SHIFTED", "SUITE", "ShiftedQuestions"]
 
 SHIFTED = "every shift"
 """The group of every domain but the one that the others are held against."""
-
-QUESTION = "What is in this picture?"
-"""Asked of rows that ask nothing."""
 
 COUNT = 100
 """Built-in pictures of each domain."""
@@ -157,12 +154,9 @@ class ShiftedQuestions(Suite):
 
 def _builtin(split: Split) -> list[Example]:
     """Some objects plain and under each shift; the last word of a name is enough."""
-    rows = shifted_objects(split).examples
-    kept = {row.id for row in spread([row for row in rows if _domain(row) == CLEAN], COUNT)}
     return [
         replace(row, answers=tuple(dict.fromkeys((row.answers[0], row.answers[0].split()[-1]))))
-        for row in rows
-        if row.attributes.get("of", row.id) in kept
+        for row in shifted_objects(split, COUNT).examples
     ]
 
 

@@ -1,0 +1,86 @@
+"""robustness/answer_calibration: is a model that answers as sure as it is right, and still so when pictures shift?
+
+Each question has a list of answers, the right one among others of the data. Confidence is the likelihood of the
+likeliest of them as the reply, divided by that of all. Questions under a shift are held against the same without it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmend.audit.calibrating import calibration_rows, calibration_values
+from vlmend.audit.shifted import QUESTION, names_of, shifted_samples
+from vlmend.core.contracts import Sample, SampleSuite
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.measures import Axis, Measure
+from vlmend.core.splits import Split
+from vlmend.core.targets import Access, ChatLikelihoods, Kind
+from vlmend.pictures.galleries import shifted_objects
+
+__all__ = ["CHOICES", "SUITE", "AnswerCalibration"]
+
+CHOICES = 4
+"""Longest list of answers to a question."""
+
+COUNT = 40
+"""Built-in things, each plain and under each shift."""
+
+JUDGE = "likelihoods"
+
+
+class AnswerCalibration(SampleSuite[ChatLikelihoods]):
+    """ECE and adaptive ECE beside proper scores, by shift, and what each shift changes on the same questions."""
+
+    name: ClassVar[str] = "robustness/answer_calibration"
+    axis: ClassVar[Axis] = "robustness"
+    works_on: ClassVar[Kind] = "chat"
+    needs: ClassVar[Access] = "likelihoods"
+    about: ClassVar[str] = "whether confidence in an answer means accuracy, also on shifted pictures (chat models)"
+
+    def applies(self, data: Dataset) -> bool:
+        return len(names_of(data)) > 1
+
+    def samples(
+        self, subject: ChatLikelihoods, data: Dataset | None, limit: int | None, *, seed: int,
+        split: Split = "held_out",
+    ) -> list[Sample]:  # fmt: skip
+        given = shifted_objects(split, COUNT) if data is None else data
+        return shifted_samples(
+            subject, given, limit, split, lambda rows, names: [_values(subject, row, names, seed) for row in rows]
+        )
+
+    def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
+        return calibration_rows(self, samples, seed, judge=JUDGE)
+
+
+def _values(target: ChatLikelihoods, row: Example, names: Sequence[str], seed: int) -> dict[str, float]:
+    """The numbers of one question; none where every name of the data is right."""
+    answers = _choices(row, names, seed)
+    if len(answers) < 2:
+        return {}
+    right = torch.tensor([answers.index(row.answers[0])])
+    return calibration_values(_loglikelihoods(target, row, answers)[None], right, "softmax")[0]
+
+
+def _choices(row: Example, names: Sequence[str], seed: int) -> list[str]:
+    """The right answer among others, the same for a picture and its shifts; no other right one of the row."""
+    rng = random.Random(f"choices:{seed}:{row.attributes.get('of', row.id)}")
+    others = [name for name in names if name not in row.answers]
+    return sorted([row.answers[0], *rng.sample(others, min(len(others), CHOICES - 1))])
+
+
+def _loglikelihoods(target: ChatLikelihoods, row: Example, answers: Sequence[str]) -> Float[Tensor, " answer"]:
+    """Of each answer as the beginning of the reply."""
+    asked = row if row.prompt else replace(row, prompt=QUESTION)
+    found = target.logprobs([asked.conversation] * len(answers), answers)
+    return torch.stack([one.double().sum() for one in found])
+
+
+SUITE = AnswerCalibration()
