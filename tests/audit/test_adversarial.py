@@ -70,6 +70,17 @@ def test_accuracy_by_attack_and_epsilon_worked_out_by_hand() -> None:
     assert table["accuracy", "pgd 1/255"].n == 4
 
 
+def test_the_curve_begins_at_clean_pictures() -> None:
+    rows = [row(k, NAMES[k % 2], epsilon) for epsilon in (0, 1, 8) for k in range(2)]
+    right = [True, True, True, False, False, False]
+    samples = SUITE.samples(world(rows, right), Dataset("adv", tuple(rows)), None, seed=0)
+    curves = {curve.name: curve for curve in SUITE.curves(samples)}
+    assert set(curves) == {"pgd", "noise"}
+    curve = curves["pgd"]
+    assert [(point.x, point.value, point.n) for point in curve.points] == [(0, 1.0, 2), (1, 0.5, 2), (8, 0.0, 2)]
+    assert all(point.low < point.value or point.value == 0 for point in curve.points)
+
+
 def test_more_right_at_a_larger_epsilon_shows_as_a_rise() -> None:
     """Right at 1/255: 1 of 4, at 4/255: 3 of 4, at 8/255: 2 of 4. The largest step up is 0.5."""
     rows = [row(k, NAMES[k % 2], epsilon) for epsilon in (1, 4, 8) for k in range(4)]

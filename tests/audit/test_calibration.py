@@ -71,6 +71,15 @@ def test_errors_and_the_change_under_a_shift_by_hand() -> None:
     assert table["ece_change", "blur"].n == 4
 
 
+def test_a_reliability_diagram_of_each_shift() -> None:
+    target, data = world([("", 0.75, True), ("", 0.75, False), ("", 0.95, True), ("blur", 0.75, True)])
+    clean, blurred = SUITE.curves(SUITE.samples(target, data, None, seed=0))
+    assert (clean.title, blurred.title) == ("reliability, clean", "reliability, blur")
+    assert [(pytest.approx(p.x, abs=1e-5), p.value, p.n) for p in clean.points] == [(0.75, 0.5, 2), (0.95, 1.0, 1)]
+    assert [(p.value, p.n) for p in blurred.points] == [(1.0, 1)]
+    assert clean.diagonal
+
+
 def planted(stretch: float) -> dict[tuple[str, str], Measure]:
     """60 pictures at each of five confidences, that share of them right; the log odds are then stretched."""
     shown: list[tuple[str, float, bool]] = []

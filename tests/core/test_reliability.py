@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmend.core.metrics.reliability import Outcomes, ece, ece_change, ece_floor, equal_counts, equal_widths
+from vlmend.core.metrics.reliability import (
+    Outcomes,
+    ece,
+    ece_change,
+    ece_floor,
+    equal_counts,
+    equal_widths,
+    reliability,
+)
+from vlmend.core.metrics.stats import wilson
 from vlmend.errors import BadParameter
 
 Pairs = list[tuple[float, bool]]
@@ -31,6 +40,24 @@ def test_the_error_by_hand() -> None:
     """Bins of a half: 0.4 twice, one right: |1 - 0.8|; 0.9 and 0.7, one right: |1 - 1.6|. (0.2 + 0.6) / 4 = 0.2."""
     found = outcomes([(0.4, True), (0.4, False), (0.9, True), (0.7, False)])
     assert ece(found, equal_widths(2), seed=0).value == pytest.approx(0.2)
+
+
+def test_bins_of_a_diagram_by_hand() -> None:
+    found = reliability(outcomes([(0.4, True), (0.2, False), (0.9, True), (0.7, True)]), equal_widths(4))
+    assert [(pytest.approx(sure), right.value, n) for sure, right, n in found] == [
+        (0.2, 0.0, 1), (0.4, 1.0, 1), (0.7, 1.0, 1), (0.9, 1.0, 1),
+    ]  # fmt: skip
+    (both,) = reliability(outcomes([(0.4, True), (0.2, False)]), equal_widths(1))
+    assert both == (pytest.approx(0.3), wilson(1, 2), 2)
+
+
+@given(PAIRS, st.integers(1, 20))
+def test_bins_of_a_diagram_hold_every_sample_and_give_the_error(pairs: Pairs, bins: int) -> None:
+    held = outcomes(pairs)
+    found = reliability(held, equal_widths(bins))
+    assert sum(n for _, _, n in found) == len(pairs)
+    error = sum(n * abs(right.value - sure) for sure, right, n in found) / len(pairs)
+    assert error == pytest.approx(ece(held, equal_widths(bins), seed=0).value, abs=1e-9)
 
 
 @given(st.floats(0, 1), st.integers(0, 40), st.integers(1, 40))

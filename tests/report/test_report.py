@@ -15,9 +15,10 @@ from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Better, Measure, Scorecard
+from vlmend.core.measures import Better, Curve, Measure, Point, Scorecard
 from vlmend.errors import UsageError
 from vlmend.methods.safety.cmrm import CMRM
+from vlmend.report import charts
 from vlmend.report.compare import Run, changes, comparison, headline, moves, read_run, warnings_of
 from vlmend.report.html import write_report
 from vlmend.report.view import view_content, write_view
@@ -101,6 +102,24 @@ def test_every_share_that_says_so_is_compared(runs: list[Path]) -> None:
     found = {(c.before.suite, c.before.name, c.before.group) for c in changes(base, mended)}
     assert found == wanted
     assert {suite.split("/")[0] for suite, *_ in found} == {"safety", "utility"}
+
+
+def test_curves_of_runs_share_a_picture(tmp_path: Path) -> None:
+    """One figure for a suite and title, a line a run and curve; they come back from the file as they were."""
+    points = (Point(0.0, 0.9, 0.8, 1.0, 20), Point(4.0, 0.2, 0.1, 0.4, 20))
+    curves = tuple(Curve("robustness/made_up", "by size", name, "size", "right", points, "Read me.") for name in "ab")
+    other = Curve("robustness/made_up", "how sure", "", "confidence", "right", points[:1], diagonal=True)
+    told = {"target": "toy", "model_digest": "0", "plan": {}}
+    base = Run("base", replace(run([]).card, curves=(*curves, other), provenance=told), (), {}, None, {})
+    base.card.save(tmp_path / "card.json")
+    assert Scorecard.load(tmp_path / "card.json").curves == (*curves, other)
+    mended = replace(base, name="mended", card=replace(base.card, curves=curves))
+    write_report([base, mended], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("robustness/made_up: by size") == page.count("robustness/made_up: how sure") == 1
+    assert "Read me." in page
+    alone = charts.lines([("base", curves)])
+    assert charts.lines([("base", curves), ("mended", curves)]) != alone
 
 
 def test_report_and_view_tell_one_p_value_of_one_test(runs: list[Path]) -> None:

@@ -16,18 +16,23 @@ from vlmend.core.cautions import RISE
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure, Point
 from vlmend.core.metrics.stats import paired_difference
 from vlmend.core.splits import word_fraction
 from vlmend.core.targets import Target
 from vlmend.errors import BadData, SampleError
 
-__all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "group_of", "grouped", "measures_of", "scored"]
+__all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "curves_of", "group_of", "grouped", "measures_of", "scored"]
 
 OWN = "pgd"
 """The attack of a suite that has no data."""
 
 CLEAN, NOISE = "clean", "noise"
+
+ACCURACY = "accuracy"
+
+X = "largest change of a pixel, in steps of 1/255"
+NOTE = "Noise: random signs as large as the attack. An attack under which accuracy rises with its size did not work."
 
 TOLD = 4
 """Which epsilon the first sentence about a run tells, in steps of 8 bits."""
@@ -142,7 +147,7 @@ def measures_of(
     groups = sorted({sample.group for sample in samples}, key=_order)
     rows: list[Measure] = []
     for group in groups:
-        row = mean_row(axis, suite, "accuracy", group, samples, "higher", "share", seed, judge=judge)
+        row = mean_row(axis, suite, ACCURACY, group, samples, "higher", "share", seed, judge=judge)
         attack, epsilon, *_ = _parts(group)
         attacked = attack not in (CLEAN, NOISE)
         against = CLEAN if attacked and CLEAN in groups else ""
@@ -150,6 +155,24 @@ def measures_of(
     for name, line in _lines(groups).items():
         rows += _rise(axis, suite, name, line, samples, judge)
     return rows
+
+
+def curves_of(suite: str, rows: Sequence[Measure]) -> list[Curve]:
+    """Accuracy against epsilon, a line an attack, beginning at clean pictures; of the rows of `measures_of`."""
+    told = [(row, *_parts(row.group)) for row in rows if row.name == ACCURACY and row.n]
+    clean = [_point(row, 0) for row, attack, *_ in told if attack == CLEAN]
+    lines: defaultdict[str, list[Point]] = defaultdict(list)
+    for row, attack, epsilon, words, steps in told:
+        if epsilon:
+            lines[_named(attack, 0, words, steps)].append(_point(row, epsilon))
+    return [
+        Curve(suite, "accuracy against epsilon", name, X, "right", (*clean, *points), NOTE)
+        for name, points in lines.items()
+    ]
+
+
+def _point(row: Measure, epsilon: int) -> Point:
+    return Point(float(epsilon), row.value, row.low, row.high, row.n)
 
 
 def _named(attack: str, epsilon: int, words: int, steps: int) -> str:

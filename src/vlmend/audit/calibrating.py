@@ -12,14 +12,22 @@ from torch import Tensor
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.shifted import CLEAN
 from vlmend.core.contracts import AbstractSuite, Sample
-from vlmend.core.measures import Better, Measure, Unit
+from vlmend.core.measures import Better, Curve, Measure, Point, Unit
 from vlmend.core.metrics.calibration import as_probabilities, brier, nll
-from vlmend.core.metrics.reliability import Outcomes, ece, ece_change, ece_floor, equal_counts, equal_widths
+from vlmend.core.metrics.reliability import (
+    Outcomes,
+    ece,
+    ece_change,
+    ece_floor,
+    equal_counts,
+    equal_widths,
+    reliability,
+)
 from vlmend.core.metrics.resampling import paired_bootstrap
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.targets import PairKind
 
-__all__ = ["calibration_rows", "calibration_values"]
+__all__ = ["calibration_rows", "calibration_values", "reliability_curves"]
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
@@ -27,6 +35,10 @@ MEANS: dict[str, tuple[Better, Unit]] = {
     "accuracy": ("higher", "share"), "overconfidence": ("neither", "number"), "brier": ("lower", "number"),
     "nll": ("lower", "number"),
 }  # fmt: skip
+
+DRAWN = 10
+"""Bins of a reliability diagram."""
+NOTE = "Dotted: as often right as sure. Below it: too sure. A point for each tenth of confidence that holds samples."
 
 SAYS = "is {value} off between how sure and how right it is (ECE)"
 
@@ -65,6 +77,17 @@ def calibration_rows(
         for row in _changes(suite, group, samples, seed, judge)
     ]
     return [*found, *changes]
+
+
+def reliability_curves(suite: str, samples: Sequence[Sample]) -> list[Curve]:
+    """A reliability diagram of each group."""
+    known = [sample for sample in samples if sample.values]
+    found: list[Curve] = []
+    for group in dict.fromkeys(sample.group for sample in known):
+        bins = reliability(_outcomes([s for s in known if s.group == group]), equal_widths(DRAWN))
+        points = tuple(Point(sure, *right, n) for sure, right, n in bins)
+        found.append(Curve(suite, f"reliability, {group}", "", "confidence", "right", points, NOTE, diagonal=True))
+    return found
 
 
 def _of_group(

@@ -33,7 +33,7 @@ from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json
 from vlmend.core.images import Image
-from vlmend.core.measures import Measure, Scorecard, samples_digests
+from vlmend.core.measures import Curve, Measure, Scorecard, samples_digests
 from vlmend.core.samples import is_measured, read_samples
 from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.typed import made
@@ -82,8 +82,8 @@ def audit(
     with held(out):
         claim(out, plan, subject, data)
         measuring = [one for one in suites if isinstance(one, SampleSuite)]
-        rows = _measured(subject, measuring, plan, data, out, progress)
-        card = replace(blank_card(subject, plan, data), rows=tuple(rows))
+        rows, curves = _measured(subject, measuring, plan, data, out, progress)
+        card = replace(blank_card(subject, plan, data), rows=tuple(rows), curves=tuple(curves))
         if isinstance(subject, ChatTarget):
             asking = {one.name: one for one in suites if isinstance(one, Suite)}
             questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
@@ -210,13 +210,14 @@ def _sampling(suite: Suite, plan: Plan, epoch: int) -> Sampling:
 def _measured(
     subject: Target | Dataset, suites: Sequence[SampleSuite[Any]], plan: Plan, data: Dataset | None, out: Path,
     progress: Progress,
-) -> list[Measure]:  # fmt: skip
-    """The measures of suites that measure by themselves; samples that are there are not measured again."""
+) -> tuple[list[Measure], list[Curve]]:  # fmt: skip
+    """What suites give that measure by themselves; samples that are there are not measured again."""
     if not suites:
-        return []
+        return [], []
     records = Records(out / "measured.jsonl", frozenset({"suite", "samples"}), good=is_measured)
     given = subject if isinstance(subject, Dataset) else data
     found: list[Measure] = []
+    curves: list[Curve] = []
     for place, suite in enumerate(suites):
         progress("measure", place, len(suites))
         told = [
@@ -227,9 +228,11 @@ def _measured(
         if key not in records.rows:
             samples = suite.samples(subject, given, plan.limit, seed=plan.seed)
             records.write([{"key": key, "suite": suite.name, "samples": [asdict(sample) for sample in samples]}])
-        found += suite.measures([Sample(**row) for row in records.rows[key]["samples"]], plan.seed)
+        kept = [Sample(**row) for row in records.rows[key]["samples"]]
+        found += suite.measures(kept, plan.seed)
+        curves += suite.curves(kept)
     progress("measure", len(suites), len(suites))
-    return found
+    return found, curves
 
 
 def _keep_states(target: ChatTarget, out: Path) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 from vlmend.core.attacks import AbstractAttack, Budget, Proposal, attributes_of_attack
 from vlmend.core.edits import AnyEdit
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.splits import Split
@@ -277,6 +277,10 @@ class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
         Raises:
             BadData: The data holds nothing that this suite can measure.
         """
+
+    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+        """What pages draw of these samples as lines; most suites have bars of their measures alone."""
+        return []
 
 
 # --- exporters

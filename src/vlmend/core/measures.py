@@ -15,8 +15,8 @@ from vlmend.core.jsontext import unsummed
 from vlmend.errors import UsageError
 
 __all__ = [
-    "PUT_RIGHT", "Axis", "Better", "Compared", "Grouped", "Measure", "Scorecard", "Unit", "behind", "find_measure",
-    "samples_digests",
+    "PUT_RIGHT", "Axis", "Better", "Compared", "Curve", "Grouped", "Measure", "Point", "Scorecard", "Unit", "behind",
+    "find_measure", "samples_digests",
 ]  # fmt: skip
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
@@ -110,6 +110,40 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A value with its 95 % interval at one place of a curve, from n samples."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a picture, for what is read better by eye than row by row.
+
+    Attributes:
+        suite, title: Curves of one suite and title share a picture.
+        name: Which of its lines this is; empty where there is one.
+        x, y: What the axes show; y is a share.
+        points: At least one, in the order of x.
+        note: What a reader must know to read the picture.
+        diagonal: Whether the picture shows where both axes are equal.
+    """
+
+    suite: str
+    title: str
+    name: str
+    x: str
+    y: str
+    points: tuple[Point, ...]
+    note: str = ""
+    diagonal: bool = False
+
+
+@dataclass(frozen=True)
 class Scorecard:
     """The measures of one run and where they come from.
 
@@ -117,6 +151,7 @@ class Scorecard:
         rows: By the run's first judge.
         others: The same measures by each further judge.
         judges: How far the judges agree, pair by pair and suite by suite.
+        curves: What pages draw as lines.
         complete: The audit came to its end: every request has a reply, or is unscored by name.
         made_from: SHA-256 of each file of samples that the measures were computed from, by its name.
     """
@@ -129,6 +164,7 @@ class Scorecard:
     provenance: dict[str, Any]
     others: tuple[Measure, ...] = ()
     judges: tuple[dict[str, Any], ...] = ()
+    curves: tuple[Curve, ...] = ()
     complete: bool = False
     made_from: dict[str, str] = field(default_factory=dict[str, str])
 

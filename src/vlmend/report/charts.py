@@ -10,12 +10,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vlmend.core.measures import Measure
-from vlmend.report.figures import COLOURS, GRID, INK, STYLE, reach, share_axis, svg, verbatim
+from vlmend.core.measures import Curve, Measure
+from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, reach, share_axis, svg, verbatim
 
-__all__ = ["depth", "front", "intervals", "layers", "sizes", "sweep"]
+__all__ = ["depth", "front", "intervals", "layers", "lines", "sizes", "sweep"]
 
 MARKERS = "os^DvP*"
+STROKES = ("-", "--", "-.", ":")
 ACROSS = 4
 """Panels side by side."""
 LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
@@ -157,6 +158,32 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
     for k, colour in enumerate(COLOURS):
         drawn = drawn.replace(colour, f"var(--run-{k})")
     return drawn
+
+
+def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
+    """Curves that share a picture: a colour a run, a stroke a curve; upright bars are 95 % intervals."""
+    curves = [curve for _, every in series for curve in every]
+    names = list(dict.fromkeys(curve.name for curve in curves))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(HALF, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for k, (run, every) in enumerate(series):
+            for curve in every:
+                place = names.index(curve.name)
+                axes.errorbar(
+                    [point.x for point in curve.points], [point.value for point in curve.points],
+                    yerr=[[reach(point)[side] for point in curve.points] for side in (0, 1)],
+                    marker=MARKERS[place % len(MARKERS)], ls=STROKES[place % len(STROKES)], ms=4, lw=1.3,
+                    elinewidth=0.9, color=COLOURS[k % len(COLOURS)],
+                    label=verbatim(", ".join(part for part in (run, curve.name) if part)),
+                )  # fmt: skip
+        if any(curve.diagonal for curve in curves):
+            axes.plot([0, 1], [0, 1], ":", lw=0.9, color=INK)
+            axes.set_xlim(0, 1)
+        axes.set_xlabel(verbatim(curves[0].x))
+        share_axis(axes, verbatim(curves[0].y))
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        return svg(figure, curves[0].title)
 
 
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vlmend.core.measures import Measure
+from vlmend.core.measures import Measure, Point
 
 __all__ = ["COLOURS", "GRID", "INK", "STYLE", "bars", "dose", "reach", "share_axis", "states", "svg", "verbatim"]
 
@@ -104,7 +104,7 @@ def states(state_map: dict[str, Any]) -> str:
         return svg(figure, "last-token states of text, image and mended requests, by layer")
 
 
-def reach(row: Measure) -> tuple[float, float]:
+def reach(row: Measure | Point) -> tuple[float, float]:
     """How far the limits are from the value, below and above; 0 where the interval leaves the value out, or is none."""
     below, above = row.value - row.low, row.high - row.value
     return (below if below > 0 else 0.0), (above if above > 0 else 0.0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 from vlmend.core.measures import Measure, behind
 from vlmend.core.severity import leading
 from vlmend.core.verdicts import VerdictLabel
-from vlmend.report import figures
+from vlmend.report import charts, figures
 from vlmend.report.compare import Run, comparison, headline, observed, warnings_of
 from vlmend.report.pages import write_page
 
@@ -56,7 +56,7 @@ def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
         "title": f"{base.card.model}: {', '.join(run.name for run in runs)}",
         "headline": headline(base, others),
         "warnings": warnings_of(base, *others),
-        "plots": _plots(runs),
+        "plots": [*_plots(runs), *_lines(runs)],
         "dose_figure": _dose(others),
         "state_figure": next((figures.states(run.states) for run in others if run.states), None),
         "comparisons": [
@@ -88,6 +88,16 @@ def _plot(runs: Sequence[Run], rows: Sequence[Measure]) -> Plot:
     notes = _wishes(rows)
     notes += [f"Held against: {other}." for other in dict.fromkeys(row.against for row in rows if row.against)]
     return Plot(f"{first.suite}: {name}", " ".join(notes), figures.bars(groups, series, name))
+
+
+def _lines(runs: Sequence[Run]) -> list[Plot]:
+    """A figure for each suite and title that runs have curves of."""
+    found: list[Plot] = []
+    for suite, title in dict.fromkeys((curve.suite, curve.title) for run in runs for curve in run.card.curves):
+        series = [(run.name, [c for c in run.card.curves if (c.suite, c.title) == (suite, title)]) for run in runs]
+        note = next(curve.note for _, curves in series for curve in curves)
+        found.append(Plot(f"{suite}: {title}", note, charts.lines(series)))
+    return found
 
 
 def _wishes(rows: Sequence[Measure]) -> list[str]:

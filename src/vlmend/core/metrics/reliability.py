@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vlmend.core.metrics.resampling import expanded_percentile, resampled
-from vlmend.core.metrics.stats import Interval, check_lengths
+from vlmend.core.metrics.stats import Interval, check_lengths, wilson
 from vlmend.errors import BadParameter
 
-__all__ = ["BINS", "Outcomes", "ece", "ece_change", "ece_floor", "equal_counts", "equal_widths"]
+__all__ = ["BINS", "Outcomes", "ece", "ece_change", "ece_floor", "equal_counts", "equal_widths", "reliability"]
 
 Array = npt.NDArray[np.float64]
 
@@ -111,6 +111,14 @@ def ece_change(
     rows = np.concatenate(parts, axis=1)
     found = resampled(rows, change, seed=seed, draws=DRAWS)
     return _moved(found, float(change(rows.sum(0, keepdims=True))[0]), len(clusters), level)
+
+
+def reliability(outcomes: Outcomes, edges: Array) -> list[tuple[float, Interval, int]]:
+    """For each bin that holds a sample: the mean confidence, the share that is right with Wilson's interval, and n."""
+    sure, right = np.asarray(outcomes.confidence, dtype=np.float64), np.asarray(outcomes.right)
+    places = np.searchsorted(edges, sure)
+    inside = [places == k for k in np.unique(places)]
+    return [(float(sure[k].mean()), wilson(int(right[k].sum()), int(k.sum())), int(k.sum())) for k in inside]
 
 
 def ece_floor(confidence: Sequence[float], edges: Array, *, seed: int) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from vlmend.audit.attacked import TOLD, attacked_by_itself, grouped, measures_of, scored
+from vlmend.audit.attacked import TOLD, attacked_by_itself, curves_of, grouped, measures_of, scored
 from vlmend.audit.means import JUDGE
 from vlmend.core.attacks import WORDS, attributes_of_attack
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind, problem_of
 from vlmend.pictures.galleries import PHOTO, object_pictures
@@ -58,6 +58,9 @@ class Adversarial(SampleSuite[DualTarget]):
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return measures_of(self.axis, self.name, samples, seed, judge=JUDGE, says=SAYS)
+
+    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+        return curves_of(self.name, self.measures(samples, 0))
 
 
 def _named(subject: DualTarget, rows: Sequence[tuple[str, Example]], names: Sequence[str]) -> list[Sample]:

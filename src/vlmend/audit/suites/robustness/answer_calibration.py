@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.audit.calibrating import calibration_rows, calibration_values
+from vlmend.audit.calibrating import calibration_rows, calibration_values, reliability_curves
 from vlmend.audit.shifted import QUESTION, names_of, shifted_samples
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatLikelihoods, Kind
 from vlmend.pictures.galleries import shifted_objects
@@ -58,6 +58,9 @@ class AnswerCalibration(SampleSuite[ChatLikelihoods]):
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return calibration_rows(self, samples, seed, judge=JUDGE)
+
+    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+        return reliability_curves(self.name, samples)
 
 
 def _values(target: ChatLikelihoods, row: Example, names: Sequence[str], seed: int) -> dict[str, float]:

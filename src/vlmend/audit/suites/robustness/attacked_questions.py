@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import ClassVar
 
 from vlmend.attacks.tasks import REPLY_TOKENS, holds_answer
-from vlmend.audit.attacked import TOLD, attacked_by_itself, grouped, measures_of, scored
+from vlmend.audit.attacked import TOLD, attacked_by_itself, curves_of, grouped, measures_of, scored
 from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Reply, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatTarget, Kind, problem_of
 from vlmend.errors import BatchProblem
@@ -67,6 +67,9 @@ class AttackedQuestions(SampleSuite[ChatTarget]):
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return measures_of(self.axis, self.name, samples, seed, judge=JUDGE, says=SAYS)
+
+    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+        return curves_of(self.name, self.measures(samples, 0))
 
 
 def _asked(subject: ChatTarget, rows: Sequence[tuple[str, Example]]) -> list[Sample]:

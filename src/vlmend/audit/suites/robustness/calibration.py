@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import torch
 
-from vlmend.audit.calibrating import calibration_rows, calibration_values
+from vlmend.audit.calibrating import calibration_rows, calibration_values, reliability_curves
 from vlmend.audit.means import JUDGE
 from vlmend.audit.shifted import names_of, shifted_samples
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.pictures.galleries import PHOTO
@@ -43,6 +43,9 @@ class Calibration(SampleSuite[DualTarget]):
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return calibration_rows(self, samples, seed, judge=JUDGE)
+
+    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+        return reliability_curves(self.name, samples)
 
 
 def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -> list[dict[str, float]]:
