@@ -14,7 +14,7 @@ from typing import Any, cast
 from vlmend import registry
 from vlmend.attacks.running import Attacked, own_pictures, run_attack
 from vlmend.audit.judging import JUDGES
-from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, names_in, suites_of
+from vlmend.audit.plan import Plan, check_names, default_suites, names_in, suites_of
 from vlmend.audit.preflight import SUBJECT
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
@@ -110,7 +110,7 @@ def audit(
     held = [_mend(one) for one in mends]
     subject: Target | Dataset = _mended(_subject(target, plan, options, api_base, progress), held)
     kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
-    plan = plan if plan.suites else replace(plan, suites=names_in(DEFAULT_SUITES[kind]))
+    plan = plan if plan.suites else replace(plan, suites=default_suites(kind))
     return run_audit(subject, plan, Path(out), judges=readers, progress=progress, note=note)
 
 
@@ -263,7 +263,7 @@ def compare(
     check(opened.kind)
     wanted = fitting_defences(opened, named)
     if isinstance(opened, DualTarget):
-        plan = Plan(names_in(suites) or names_in(DEFAULT_SUITES["dual"]), _asked(test), limit, seed=seed)
+        plan = Plan(names_in(suites) or default_suites("dual"), _asked(test), limit, seed=seed)
         return compare_audits(opened, wanted, given, fit_on, plan, Path(out), seed=seed, progress=progress)
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", None if test is None else _read(test))

@@ -13,7 +13,7 @@ from vlmend.core.measures import Axis
 from vlmend.core.targets import CALLED, Kind
 from vlmend.errors import BadParameter, UnknownName, UsageError
 
-__all__ = ["DEFAULT_SUITES", "Plan", "check_names", "names_in", "suites_of"]
+__all__ = ["Plan", "check_names", "default_suites", "names_in", "suites_of"]
 
 DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
@@ -75,6 +75,20 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
             "What a suite reads stands on its page (docs/suites); leave out --data for its built-in rows.",
         )
     return list(dict.fromkeys(found))
+
+
+def default_suites(kind: Kind) -> tuple[str, ...]:
+    """What is asked of a subject of this kind unless the user names suites.
+
+    Raises:
+        UsageError: There is no suite for it yet.
+    """
+    if kind not in DEFAULT_SUITES:
+        raise UsageError(
+            f"There is no suite for {CALLED[kind]} yet.",
+            "Have it draw, and audit what it drew as a data set: data:FILE.",
+        )
+    return names_in(DEFAULT_SUITES[kind])
 
 
 def names_in(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from vlmend import registry
 from vlmend.audit.journal import Journal
 from vlmend.audit.judging import JUDGES
-from vlmend.audit.plan import DEFAULT_SUITES, Plan, check_names, names_in, suites_of
+from vlmend.audit.plan import Plan, check_names, default_suites, suites_of
 from vlmend.audit.run_folder import check_same
 from vlmend.core.contracts import AbstractSuite
 from vlmend.core.examples import Dataset
@@ -27,7 +27,7 @@ from vlmend.data.layouts import PLUS, read_data
 from vlmend.errors import BadParameter, check_all
 from vlmend.models.judging.sentences import encoder
 from vlmend.models.loading.options import LoadOptions, check_packages
-from vlmend.models.loading.places import check_place
+from vlmend.models.loading.places import check_place, is_pipeline
 
 __all__ = ["PlanSize", "SuiteSize", "check_audit", "check_names_of", "plan_size"]
 
@@ -136,7 +136,7 @@ def plan_size(model: str, plan: Plan, out: Path, kind: Kind) -> PlanSize:
     """
     text = model.removeprefix(SUBJECT) if kind == "data" else plan.data
     data = read_data(text, encode=lambda texts: encoder()(texts)) if isinstance(text, str) else text
-    names = plan.suites or names_in(DEFAULT_SUITES[kind])
+    names = plan.suites or default_suites(kind)
     suites = tuple(_size(registry.suite(name), plan, data) for name in suites_of(names, data, kind))
     kept = Journal(out / "replies.jsonl", foreign=True).reused
     left, speed = sum(one.requests for one in suites) - kept, _earlier_speed(model, out)
@@ -177,7 +177,7 @@ def _check_subject(model: str) -> None:
 
 def _check_model(model: str) -> None:
     registry.check_model(model)
-    if model not in registry.names("models"):
+    if model not in registry.names("models") and not is_pipeline(model):
         check_place(model)
 
 

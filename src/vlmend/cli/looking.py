@@ -190,14 +190,16 @@ def _examined(model: str, loading: LoadOptions, api_base: str | None) -> tuple[l
 
 def _tried(target: Target) -> list[Finding]:
     """What a loaded model is made of, and what works with it."""
-    from vlmend.core.targets import ChatTarget, DualTarget
+    from vlmend.core.targets import ChatTarget, DrawTarget, DualTarget
     from vlmend.export.checkpoint.refusals import refusals
     from vlmend.models.checkup.checks import Finding, checkup, constant_view
-    from vlmend.models.checkup.outside import checkup_dual, checkup_replies
+    from vlmend.models.checkup.outside import checkup_draw, checkup_dual, checkup_replies
     from vlmend.models.vlm import VLM
 
     if isinstance(target, DualTarget):
         return checkup_dual(target)
+    if isinstance(target, DrawTarget):
+        return checkup_draw(target)
     if not isinstance(target, VLM):
         assert isinstance(target, ChatTarget)
         return checkup_replies(target)

@@ -32,6 +32,7 @@ __all__ = [
     "ChatStates",
     "ChatTarget",
     "ChatWeights",
+    "DrawTarget",
     "DualGradients",
     "DualStates",
     "DualTarget",
@@ -57,7 +58,7 @@ Access = Literal["replies", "likelihoods", "embeddings", "pictures", "rows", "st
 LEVELS: dict[Kind, tuple[Access, ...]] = {
     "chat": ("replies", "likelihoods", "states", "gradients", "weights"),
     "dual": ("embeddings", "states", "gradients", "weights"),
-    "draw": ("pictures", "gradients", "weights"),
+    "draw": ("pictures",),
     "data": ("rows",),
 }
 """The levels of each kind, from the surface down."""
@@ -308,11 +309,20 @@ class DualWeights(DualGradients, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawTarget(Target, Protocol):
+    """Level `pictures` of a text-to-image pipeline."""
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image | None]:
+        """A picture for each prompt, from noise of its own seed; None where the pipeline's own filter held it back."""
+        ...
+
+
 PROTOCOLS: Mapping[tuple[Kind, Access], Any] = {
     ("chat", "replies"): ChatTarget, ("chat", "likelihoods"): ChatLikelihoods, ("chat", "states"): ChatStates,
     ("chat", "gradients"): ChatGradients, ("chat", "weights"): ChatWeights,
     ("dual", "embeddings"): DualTarget, ("dual", "states"): DualStates, ("dual", "gradients"): DualGradients,
-    ("dual", "weights"): DualWeights,
+    ("dual", "weights"): DualWeights, ("draw", "pictures"): DrawTarget,
 }  # fmt: skip
 """What a target must have for each level; a level without a protocol is given by every target of its kind."""
 

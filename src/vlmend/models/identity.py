@@ -24,6 +24,7 @@ __all__ = [
     "identity_of",
     "of_base",
     "processor_identity",
+    "tokenizer_digest",
 ]
 
 DECODING = 1
@@ -68,13 +69,13 @@ def processor_identity(processor: Any) -> dict[str, str]:
     images = getattr(processor, "image_processor", None)
     return {
         "processor": digest_of([_config(processor), _config(images)]),
-        "tokenizer": _tokenizer(processor.tokenizer),
+        "tokenizer": tokenizer_digest(processor.tokenizer),
     }
 
 
 def config_digest(config: Any) -> str:
     """The settings of the model's class: which layer's features are read, frequencies, epsilons, activations."""
-    return digest_of(_lasting(config.to_dict()))
+    return digest_of(_lasting(config if isinstance(config, Mapping) else config.to_dict()))
 
 
 def decoding_part(model: Any) -> str:
@@ -114,7 +115,7 @@ def _template(processor: Any) -> Any:
     return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
 
 
-def _tokenizer(tokenizer: Any) -> str:
+def tokenizer_digest(tokenizer: Any) -> str:
     """Vocabulary, rules, special and added tokens, longest text; what calls change (padding, cutting) is left out."""
     added = {str(place): repr(token) for place, token in tokenizer.added_tokens_decoder.items()}
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -17,6 +17,7 @@ PACKAGES = {
     "vlmend.phantom.chat": "the generative phantom and its clean twin",
     "vlmend.phantom.mini": "a tiny generative phantom of a drawn world",
     "vlmend.phantom.clip": "the dual encoder, in three doses",
+    "vlmend.phantom.draw": "the text-to-image pipeline and its clean twin",
 }
 """Packages with a `recipe.RECIPES` by name and a `build.build(recipe, folder, say)`."""
 SHARED = {"vlmend.phantom.chat": "phantom", "vlmend.phantom.clip": "phantom-clip"}

@@ -1,4 +1,4 @@
-"""What dual encoders and models that give replies alone are, each tried on a request or two: `vlmend doctor` of these.
+"""What dual encoders, pipelines and models that give replies alone are, each tried briefly: `vlmend doctor` of these.
 
 Nothing stops at the first trouble: a check that fails is a finding with its reason.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from vlmend.core.conversation import Conversation, Sampling, Turn
 from vlmend.core.images import noise_image
-from vlmend.core.targets import ChatTarget, DualTarget
+from vlmend.core.targets import ChatTarget, DrawTarget, DualTarget
 from vlmend.models.checkup.checks import Finding
 from vlmend.models.checkup.facts import SEEN, TEXT
 
-__all__ = ["checkup_dual", "checkup_replies"]
+__all__ = ["checkup_draw", "checkup_dual", "checkup_replies"]
 
 SHORT = Sampling(max_new_tokens=8)
 CLOSE = 1e-4
@@ -42,6 +43,31 @@ def checkup_dual(target: DualTarget) -> list[Finding]:
 
     checks = [("images change the answer", told_apart), ("batch and single agree", alike), ("ranks texts", ranks)]
     return [Finding("structure", "kind", "dual encoder: it ranks images and texts"), *_tried(checks)]
+
+
+def checkup_draw(target: DrawTarget) -> list[Finding]:
+    """Have a pipeline draw two prompts, twice and with another seed."""
+    prompts = ["a photo of a cat", "a photo of a hammer"]
+    drawn = cache(lambda *seeds: target.draw(prompts, seeds))
+
+    def draws() -> tuple[str, bool]:
+        began = time.monotonic()
+        made = [picture.decode() for picture in drawn(1, 1) if picture is not None]
+        sizes = sorted({picture.size for picture in made})
+        return f"{len(made)} pictures of {sizes} pixels in {time.monotonic() - began:.1f} s", len(made) == len(prompts)
+
+    def repeats() -> tuple[str, bool]:
+        again = target.draw(prompts[:1], [1])
+        return "a seed alone gives what it gives beside others", again[0] == drawn(1, 1)[0]
+
+    def listens() -> tuple[str, bool]:
+        return "two prompts give two pictures from one seed", drawn(1, 1)[0] != drawn(1, 1)[1]
+
+    def varies() -> tuple[str, bool]:
+        return "another seed gives another picture", drawn(1, 1)[0] != drawn(2, 2)[0]
+
+    checks = [("draws", draws), ("same seed, same picture", repeats), ("reads the prompt", listens), ("seeds", varies)]
+    return [Finding("structure", "kind", "text-to-image pipeline: it draws what a prompt says"), *_tried(checks)]
 
 
 def checkup_replies(target: ChatTarget) -> list[Finding]:

@@ -12,9 +12,11 @@ from typing import Any
 from vlmend.core.files import read_json
 from vlmend.errors import ModelProblem
 
-__all__ = ["ORIGINAL_LLAVA", "check_place", "is_original_llava"]
+__all__ = ["ORIGINAL_LLAVA", "PIPELINE", "check_place", "is_original_llava", "is_pipeline"]
 
 INDEX = "model.safetensors.index.json"
+PIPELINE = "model_index.json"
+"""What tells a folder of a pipeline of diffusers, and names its parts."""
 CONFIGS = ("config.json", "open_clip_config.json")
 GGUF = (
     "vlmend reads transformers checkpoints. Pass the folder or hub name that it was converted from, or serve it "
@@ -55,6 +57,11 @@ def check_place(model: str | Path) -> None:
         )  # fmt: skip
 
 
+def is_pipeline(model: str | Path) -> bool:
+    """Whether a path is the folder of a pipeline of diffusers."""
+    return (Path(model).expanduser() / PIPELINE).is_file()
+
+
 def is_original_llava(config: Mapping[str, Any]) -> bool:
     """Whether a config is one of LLaVA's own code: it names the vision tower, where transformers describes it."""
     return "mm_vision_tower" in config
@@ -74,7 +81,7 @@ def _without_config(folder: Path) -> tuple[str, str]:
     """Cause and way out of a folder that holds no config of a model."""
     if (folder / "adapter_config.json").exists():
         return _of_adapter(folder)
-    if (folder / "model_index.json").exists():
+    if is_pipeline(folder):
         return "it is a pipeline of diffusers, which draws pictures.", "Pass a model that reads them (docs/models.md)."
     if any(folder.glob("*.gguf")):
         return "it holds GGUF files alone.", GGUF

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vlmend.core.targets import Kind, Target
 from vlmend.errors import UsageError
 from vlmend.models.loading.options import LoadOptions
+from vlmend.models.loading.places import is_pipeline
 
 if TYPE_CHECKING:
     from vlmend.models.loading.sizes import Memory
@@ -21,7 +22,7 @@ def open_target(
     name: str, options: LoadOptions = LoadOptions(), api_base: str | None = None, *,
     folder: str | Path | None = None, check: Callable[[Kind], object] = lambda kind: None,
 ) -> Target:  # fmt: skip
-    """A model that vlmend loads, of either kind, or `api:NAME` as a black box.
+    """A model that vlmend loads, of any kind, or `api:NAME` as a black box.
 
     Args:
         name: What to call it: a hub name, a folder, an embedded model, or `api:NAME`.
@@ -35,6 +36,7 @@ def open_target(
         ModelProblem: It cannot be found or loaded.
     """
     from vlmend.models.api.target import PREFIX, ApiTarget
+    from vlmend.models.loading.draw import load_draw
     from vlmend.models.loading.dual import is_dual, is_open_clip, load_dual
     from vlmend.models.loading.hub import without_a_silent_hub
     from vlmend.models.loading.vlm import config_of, load
@@ -47,6 +49,9 @@ def open_target(
     if api_base:
         raise UsageError(f"--api-base is for API models, and {name} is none.", f"Write {PREFIX}NAME.")
     place = name if folder is None else folder
+    if is_pipeline(place):
+        check("draw")
+        return load_draw(place, name=name, options=options)
     with without_a_silent_hub(place):
         config = None if is_open_clip(place) else config_of(place, options)
         dual = config is None or is_dual(place, options, config)
@@ -57,7 +62,7 @@ def open_target(
 
 
 def kind_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | Path | None = None) -> Kind:
-    """Whether a model answers or is a dual encoder, from its config alone; arguments as of `open_target`.
+    """Whether a model answers, is a dual encoder or draws, from its config alone; arguments as of `open_target`.
 
     Raises:
         ModelProblem: Its config cannot be found or read.
@@ -77,7 +82,7 @@ def memory_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | 
     """What the weights of a model need, before one is read; arguments as of `open_target`.
 
     Returns:
-        None of an API, and of models of open_clip, whose config tells too little.
+        None of an API, of pipelines, and of models of open_clip, whose config tells too little.
 
     Raises:
         ModelProblem: Its config cannot be found or read, or it does not fit.
@@ -89,7 +94,7 @@ def memory_of(name: str, options: LoadOptions = LoadOptions(), *, folder: str | 
     from vlmend.models.loading.vlm import auto_class, config_of
 
     place = name if folder is None else folder
-    if name.startswith(PREFIX) or is_open_clip(place):
+    if name.startswith(PREFIX) or is_pipeline(place) or is_open_clip(place):
         return None
     with without_a_silent_hub(place):
         config = config_of(place, options)
