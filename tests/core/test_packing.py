@@ -12,7 +12,16 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
+from vlmend.core.dual_edits import (
+    AcceptAbove,
+    DualEdit,
+    InsertTokens,
+    MapImages,
+    MapTexts,
+    Rerank,
+    ScaleLogits,
+    TurnFrom,
+)
 from vlmend.core.edits import (
     AddVector,
     AffineMap,
@@ -61,6 +70,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     MapTexts(torch.eye(2), 0.5),
     MapImages(torch.eye(2), 0.5),
     TurnFrom(torch.eye(2)[:1], "text", 0.5),
+    InsertTokens("vision", torch.ones(2, 3, 4)),
     ScaleLogits(2.0),
     AcceptAbove(("a cat", "a dog"), 0.3),
     Rerank(("man", "woman"), ("a man", "a woman"), ("man",)),

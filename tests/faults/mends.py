@@ -15,7 +15,7 @@ from tests.faults.mutating import changed, damaged, other
 from tests.faults.table import Tally
 
 from vlmend.core.conversation import Conversation, Sampling
-from vlmend.core.dual_edits import AcceptAbove, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
+from vlmend.core.dual_edits import AcceptAbove, InsertTokens, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
 from vlmend.core.edits import (
     AddVector,
     AffineMap,
@@ -59,6 +59,7 @@ CHAT: list[AnyEdit] = [
 ]  # fmt: skip
 DUAL: list[AnyEdit] = [
     MapTexts(torch.eye(16), 0.5), MapImages(torch.eye(16), 0.5), TurnFrom(torch.eye(16)[:2], "vision"),
+    InsertTokens("text", torch.ones(2, 3, 32)), InsertTokens("vision", torch.ones(2, 3, 32)),
     ScaleLogits(2.0), AcceptAbove(("a cat", "a dog"), 0.3), Rerank(("man", "woman"), ("a man", "a woman"), ("man",)),
     ModuleEdit(Site("text", 0, "embedding"), torch.ones(4, 16), torch.zeros(4), torch.ones(16, 4), torch.zeros(16)),
 ]  # fmt: skip

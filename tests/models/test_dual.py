@@ -151,7 +151,7 @@ def test_the_gradient_of_padding_is_zero() -> None:
 
 @pytest.mark.parametrize("name", ["siglip", "siglip2_naflex"])
 def test_siglip_texts_are_padded_to_64_on_the_right_without_a_mask(name: str) -> None:
-    inputs = family(name).towers.tokens(["ab"])
+    inputs = family(name).towers.tokens(["ab"], 0)
     assert list(inputs) == ["input_ids"]
     letters = [duals.GEMMA_WORDS.index(letter) for letter in "ab"]
     assert inputs["input_ids"].tolist() == [letters + [0] * 62]

@@ -11,7 +11,16 @@ import torch
 from tests.models import duals
 from torch.nn.functional import normalize
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
+from vlmend.core.dual_edits import (
+    AcceptAbove,
+    DualEdit,
+    InsertTokens,
+    MapImages,
+    MapTexts,
+    Rerank,
+    ScaleLogits,
+    TurnFrom,
+)
 from vlmend.core.edits import AddVector, AnyEdit
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend, MendCard
@@ -91,6 +100,7 @@ WEIGHT = ReplaceWeights("visual_projection.weight", torch.randn(16, 32, generato
 EDITS: tuple[DualEdit, ...] = (
     MapTexts(torch.ones(16, 16)), MapImages(torch.ones(16, 16)), TurnFrom(torch.eye(16)[:2], "vision"),
     beside("vision"), beside("text"), ScaleLogits(2.0),
+    InsertTokens("vision", torch.ones(2, 1, 32)), InsertTokens("text", torch.ones(1, 2, 32)),
     ADAPTER, TEXT_ADAPTER, WEIGHT,
 )  # fmt: skip
 

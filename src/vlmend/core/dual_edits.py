@@ -1,7 +1,7 @@
 """The edits of dual encoders, as plain data.
 
 Each acts where its text embedding, its logits or its image comes by, so their order in a mend matters only between
-edits of one kind. The interpreter is `models/editing/embeddings.py`.
+edits of one kind. The interpreters are `models/editing/embeddings.py` and, of tokens, `models/editing/tokens.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vlmend.core.state_edits import ModuleEdit, Touch
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights
 from vlmend.errors import BadParameter
 
-__all__ = ["AcceptAbove", "DualEdit", "MapImages", "MapTexts", "Rerank", "ScaleLogits", "TurnFrom"]
+__all__ = ["AcceptAbove", "DualEdit", "InsertTokens", "MapImages", "MapTexts", "Rerank", "ScaleLogits", "TurnFrom"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,33 @@ class TurnFrom:
         return frozenset({"image_features" if self.tower == "vision" else "states"})
 
     def scaled(self, factor: float) -> TurnFrom:
+        return replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class InsertTokens:
+    """Learnt tokens in the sequence of one tower: behind the first token of a text, behind the last patch of a picture.
+
+    The first blocks read tokens of their own there, whatever the block before made of these places; later blocks read
+    on what came. Any strength other than 0 is on.
+
+    Attributes:
+        instead: Words in whose place they stand: a text that begins with these goes on without them.
+
+    Shape: tokens "block token width", float32, for as many blocks as have tokens of their own.
+    """
+
+    tower: Literal["vision", "text"]
+    tokens: Float[Tensor, "block token width"]
+    instead: str = ""
+    strength: float = 1.0
+    when: ClassVar[Literal["always"]] = "always"
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"image_features" if self.tower == "vision" else "states"})
+
+    def scaled(self, factor: float) -> InsertTokens:
         return replace(self, strength=self.strength * factor)
 
 
@@ -166,6 +193,7 @@ class Rerank:
 
 
 DualEdit = (
-    MapTexts | MapImages | TurnFrom | ModuleEdit | ScaleLogits | AcceptAbove | Rerank | LoadAdapter | ReplaceWeights
-)
+    MapTexts | MapImages | TurnFrom | ModuleEdit | InsertTokens | ScaleLogits | AcceptAbove | Rerank | LoadAdapter
+    | ReplaceWeights
+)  # fmt: skip
 """The edits of dual encoders."""

@@ -6,12 +6,11 @@ How families differ is in `towers`, loading in `models/loading/dual`, what edits
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, final
 
-import PIL.Image
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -26,7 +25,7 @@ from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.core.targets import Kind, PairKind, Pixels
 from vlmend.errors import BadImage, BadParameter, ModelProblem
-from vlmend.models.dual.towers import Inputs, Towers, find_towers, pooled_states
+from vlmend.models.dual.towers import Inputs, Towers, black_and_span, find_towers, pooled_states
 from vlmend.models.editing.embeddings import (
     DualStages,
     check_widths,
@@ -36,6 +35,7 @@ from vlmend.models.editing.embeddings import (
     edited_logits,
     reranked,
 )
+from vlmend.models.editing.tokens import installed_tokens, places_in_texts, with_places, without_words
 from vlmend.models.editing.weights import check_weights, installed_weights
 from vlmend.models.identity import of_base
 from vlmend.models.reading.resizing import check_resized
@@ -154,9 +154,14 @@ class DualEncoder:
             features = [_features(self.towers.text_features(inputs)) for inputs in batches]
         return edited_embeddings(self.stages, "text", torch.cat(features)[order])
 
-    def mended_weights(self) -> AbstractContextManager[None]:
-        """This view's edits of weights on the model, for as long as the block lasts."""
-        return installed_weights(self.towers.model, self.stages.weights)
+    @contextmanager
+    def mended_weights(self) -> Generator[None]:
+        """This view's edits of weights and its learnt tokens in the model, for as long as the block lasts."""
+        with (
+            installed_weights(self.towers.model, self.stages.weights),
+            installed_tokens(self.towers.blocks, self.stages.tokens),
+        ):
+            yield
 
     def logits(self, images: Sequence[Image], texts: Sequence[str]) -> Float[Tensor, "image text"]:
         """scale * cosine + bias, with the model's own scale and bias, after the mends."""
@@ -242,7 +247,7 @@ class DualEncoder:
         _some(images, "image")
         inputs = self._collated(images, images)
         sizes = [image.decode().size for image in images]
-        ends = {size: self._black_and_span(size) for size in set(sizes)}
+        ends = {size: black_and_span(self.towers, size, self.name) for size in set(sizes)}
         black, span = (torch.cat([ends[size][k] for size in sizes]) for k in (0, 1))
         values = torch.where(span == 0, 0.0, (inputs[key].float() - black) / span.where(span != 0, 1.0))
         return Pixels(values.clamp(0, 1), black, span, {name: v for name, v in inputs.items() if name != key})
@@ -261,7 +266,7 @@ class DualEncoder:
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
         """What the text tower gives for a batch, of any length and in the order of the texts; differentiable."""
         with self.mended_weights():
-            return _features(self.towers.text_features(self.towers.placed(self.towers.tokens(texts))))
+            return _features(self.towers.text_features(self._tokens(texts)))
 
     def on(self, model: Any) -> DualEncoder:
         """The same encoder without mends over another model of its class and shape, such as a twin."""
@@ -289,6 +294,10 @@ class DualEncoder:
             )
         return torch.autograd.grad(value.sum(), values)[0].float().cpu()
 
+    def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        places, kept = places_in_texts(self.stages.tokens), without_words(texts, self.stages.tokens)
+        return self.towers.placed(with_places(self.towers.tokens(kept, places), places))
+
     def _image_batches(self, images: Sequence[Image]) -> Generator[dict[str, Tensor]]:
         """Decoded batch by batch, so that a million images need the room of one batch."""
         _some(images, "image")
@@ -300,8 +309,7 @@ class DualEncoder:
         _some(texts, "text")
         by_length = sorted(range(len(texts)), key=lambda k: len(texts[k]))
         batches = [
-            self.towers.placed(self.towers.tokens([texts[k] for k in by_length[start : start + BATCH]]))
-            for start in range(0, len(texts), BATCH)
+            self._tokens([texts[k] for k in by_length[start : start + BATCH]]) for start in range(0, len(texts), BATCH)
         ]
         return sorted(range(len(texts)), key=by_length.__getitem__), batches
 
@@ -334,19 +342,6 @@ class DualEncoder:
                 f"{image.name}: the model's image processor refuses it ({problem}).",
                 "Its shape may be too extreme; crop or resize it.",
             ) from problem
-
-    def _black_and_span(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What the processor makes of black, and of white less black, for images of this size."""
-        black, grey, white = (
-            self.towers.picture(PIL.Image.new("RGB", size, (value,) * 3))[self.towers.pixels].float()
-            for value in (0, 51, 255)
-        )
-        if not torch.allclose(grey, black + 0.2 * (white - black), atol=1e-4):
-            raise ModelProblem(
-                f"The image processor of {self.name} does more to colours than shift and scale them.",
-                "Gradients in [0, 1] have no meaning then; use an image processor without that step.",
-            )
-        return black, white - black
 
 
 def dual_of(model: PreTrainedModel, processor: Any, name: str) -> DualEncoder:

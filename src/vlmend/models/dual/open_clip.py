@@ -58,7 +58,12 @@ def _towers(model: Any, picture: Any, tokenizer: Any, dtype: str) -> Towers:
     def pixels(image: PIL.Image.Image) -> Inputs:
         return {"pixel_values": picture(image)[None]}
 
-    def tokens(texts: Sequence[str]) -> Inputs:
+    def tokens(texts: Sequence[str], free: int) -> Inputs:
+        if free:
+            raise ModelProblem(
+                "Learnt tokens have no place in the text tower of open_clip.",
+                "Export the checkpoint to transformers, and load that.",
+            )
         return {"input_ids": tokenizer(list(texts))}
 
     return Towers(

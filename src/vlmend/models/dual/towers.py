@@ -33,10 +33,13 @@ from vlmend.models.identity import config_digest, decoding_part, processor_ident
 from vlmend.models.reading.resizing import short_side
 from vlmend.models.reading.states import precise
 
-__all__ = ["Featured", "Features", "Inputs", "Towers", "find_towers", "pooled_states"]
+__all__ = ["Featured", "Features", "Inputs", "Towers", "black_and_span", "find_towers", "pooled_states"]
 
 Inputs = Mapping[str, Tensor]
 Features = Callable[[Inputs], Float[Tensor, "row width"]]
+
+SHORTEST = 3
+"""Tokens of a text that says anything: one, between a first and a last."""
 
 
 @runtime_checkable
@@ -55,7 +58,7 @@ class Towers:
     Attributes:
         model: The whole model, frozen.
         picture: One picture as inputs of one row; `pixels` is the key of those that depend on its pixels.
-        tokens: Texts as inputs, cut and padded as the family was trained.
+        tokens: Texts as inputs, cut so that so many places are left free, and padded as the family was trained.
         features: From a model of this class to its image and its text features: inputs to embeddings of any length.
         vision, text: The towers, or None where they cannot be told.
         kind: How similarities become probabilities.
@@ -67,7 +70,7 @@ class Towers:
 
     model: nn.Module
     picture: Callable[[PIL.Image.Image], Inputs]
-    tokens: Callable[[Sequence[str]], Inputs]
+    tokens: Callable[[Sequence[str], int], Inputs]
     features: Callable[[Any], tuple[Features, Features]]
     vision: nn.Module | None
     text: nn.Module | None
@@ -157,12 +160,29 @@ def find_towers(model: PreTrainedModel, processor: Any) -> Towers:
         model,
         picture=lambda picture: processor.image_processor(images=[picture], return_tensors="pt"),
         short_side=short_side(processor.image_processor),
-        tokens=lambda texts: _tokens(processor, texts, limit, masked=bias is None),
+        tokens=lambda texts, free: _tokens(processor, texts, limit, free, masked=bias is None),
         features=_of_blip if blip else _of_featured,
         vision=_tower(model, getattr(config, "vision_config", None)), text=text,
         kind="softmax" if bias is None else "sigmoid", scale=scale, bias=bias or 0.0,
         parts=lambda: processor_identity(processor) | {"config": config_digest(config)},
     )  # fmt: skip
+
+
+def black_and_span(towers: Towers, size: tuple[int, int], name: str) -> tuple[Tensor, Tensor]:
+    """What the processor makes of black, and of white less black, for images of this size.
+
+    Raises:
+        ModelProblem: It does more than shift and scale.
+    """
+    black, grey, white = (
+        towers.picture(PIL.Image.new("RGB", size, (value,) * 3))[towers.pixels].float() for value in (0, 51, 255)
+    )
+    if not torch.allclose(grey, black + 0.2 * (white - black), atol=1e-4):
+        raise ModelProblem(
+            f"The image processor of {name} does more to colours than shift and scale them.",
+            "Gradients in [0, 1] have no meaning then; use an image processor without that step.",
+        )
+    return black, white - black
 
 
 def pooled_states(
@@ -226,9 +246,14 @@ def _text_limit(processor: Any, text: nn.Module, config: PreTrainedConfig) -> in
     return min(places, told, processor.tokenizer.model_max_length)
 
 
-def _tokens(processor: Any, texts: Sequence[str], limit: int, masked: bool) -> Inputs:
+def _tokens(processor: Any, texts: Sequence[str], limit: int, free: int, masked: bool) -> Inputs:
+    if limit - free < SHORTEST:
+        raise BadParameter(
+            f"Texts of this model have {limit} tokens, and {free} of them are to be left free.",
+            f"Leave {SHORTEST} or more to the text: fit the mend with fewer tokens.",
+        )
     made = processor(
-        text=list(texts), truncation=True, max_length=limit, padding="longest" if masked else "max_length",
+        text=list(texts), truncation=True, max_length=limit - free, padding="longest" if masked else "max_length",
         padding_side="right", return_tensors="pt",
     )  # fmt: skip
     return made if masked else {"input_ids": made["input_ids"]}

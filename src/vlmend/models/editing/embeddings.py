@@ -1,7 +1,7 @@
 """The interpreter of edits of dual encoders: on embeddings, on logits, on what is accepted and retrieved.
 
-What becomes of an embedding: the tower under its edits of weights, `ModuleEdit`, back to length 1, then `MapTexts`,
-`MapImages` and `TurnFrom` in the order of the mends.
+What becomes of an embedding: the tower under its edits of weights and its learnt tokens (`tokens.py`), `ModuleEdit`,
+back to length 1, then `MapTexts`, `MapImages` and `TurnFrom` in the order of the mends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmend.core.dual_edits import AcceptAbove, DualEdit, MapImages, MapTexts, Rerank, ScaleLogits, TurnFrom
+from vlmend.core.dual_edits import (
+    AcceptAbove,
+    DualEdit,
+    InsertTokens,
+    MapImages,
+    MapTexts,
+    Rerank,
+    ScaleLogits,
+    TurnFrom,
+)
 from vlmend.core.edits import AnyEdit, idle
 from vlmend.core.sites import Site
 from vlmend.core.state_edits import ModuleEdit
@@ -49,6 +58,7 @@ class DualStages:
     """The edits of a view by where they act, each in the order of the mends."""
 
     weights: tuple[WeightEdit, ...]
+    tokens: tuple[InsertTokens, ...]
     modules: tuple[ModuleEdit, ...]
     maps: tuple[MapTexts | MapImages | TurnFrom, ...]
     logits: tuple[ScaleLogits, ...]
@@ -96,6 +106,8 @@ def dual_stages(edits: Sequence[DualEdit]) -> DualStages:
         match edit:
             case LoadAdapter() | ReplaceWeights():
                 found["weights"].append(edit)
+            case InsertTokens():
+                found["tokens"].append(edit)
             case ModuleEdit():
                 found["modules"].append(edit)
             case MapTexts() | MapImages() | TurnFrom():
@@ -194,5 +206,5 @@ def _width(edit: DualEdit) -> int | None:
             return edit.basis.shape[1]
         case ModuleEdit():
             return len(edit.write_bias)
-        case ScaleLogits() | AcceptAbove() | Rerank() | LoadAdapter() | ReplaceWeights():
+        case InsertTokens() | ScaleLogits() | AcceptAbove() | Rerank() | LoadAdapter() | ReplaceWeights():
             return None
