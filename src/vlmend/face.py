@@ -170,8 +170,9 @@ def choose_mend(
 
 def attack(
     attack: AbstractAttack[Any, Any] | str, target: Target | str, data: Data | None = None, *, epsilon: float,
-    steps: int = 10, out: str | Path | None = None, mends: Sequence[AnyMend] = (), limit: int | None = None,
-    seed: int = 0, options: LoadOptions = LoadOptions(), progress: Progress = silent, **parameters: Any,
+    steps: int = 10, out: str | Path | None = None, mends: Sequence[AnyMend] = (), after: Data | None = None,
+    limit: int | None = None, seed: int = 0, options: LoadOptions = LoadOptions(), progress: Progress = silent,
+    **parameters: Any,
 ) -> Attacked:  # fmt: skip
     """Turn a data set into one that a target fails on: `.data`, beside how often the target was right before and after.
 
@@ -185,6 +186,7 @@ def attack(
         steps: Gradient steps, or tries.
         out: Folder to write the attacked set to.
         mends: Put on the target first: the attack then knows them.
+        after: What an earlier attack made of the data: only rows that the target still gets right are attacked.
         limit: The first rows of the data, or so many evenly spread built-in pictures; all unless given.
         seed: Of its draws.
         options: How to load a target that is named.
@@ -198,11 +200,11 @@ def attack(
     """
     made = _made(registry.make_attack, attack, parameters)
     budget, held = Budget(epsilon, steps), [_mend(one) for one in mends]
-    given = None if data is None else _read(data)
+    given, earlier = (None if rows is None else _read(rows) for rows in (data, after))
     opened = _opened(target, options, None, progress, _fitting(made.name, made.works_on, target))
     view: Target = _mended(opened, held)
     rows = _attackable(made, view.kind, given, limit)
-    return run_attack(made, view, rows, budget, seed=seed, out=_folder(out), progress=progress)
+    return run_attack(made, view, rows, budget, seed=seed, out=_folder(out), progress=progress, earlier=earlier)
 
 
 def apply_step(

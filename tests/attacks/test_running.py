@@ -121,6 +121,35 @@ def test_an_empty_budget_tells_clean_accuracy_and_writes_the_data_as_they_are(tm
     assert read_data(str(tmp_path / "clean")).digest == DATA.digest
 
 
+def test_only_what_survived_an_earlier_attack_is_attacked() -> None:
+    """Rows that pgd turned stay as they are, cost nothing, and are no row fewer: the result is the worse of both."""
+    target, budget = tiny_clip(), Budget(8 / 255, 2)
+    first = run_attack(PGD(), target, DATA, budget)
+    turned = {row.id: row for row in first.data.examples if row.attributes["attacked"] == "wrong"}
+    assert 0 < len(turned) < len(ROWS)
+    slow = Slow()
+    then = run_attack(slow, target, DATA, budget, earlier=first.data)
+    assert slow.asked == [row.id for row in ROWS if row.id not in turned]
+    for row in then.data.examples:
+        assert row.attributes["attack"] == "pgd+pgd"
+        assert (row.attributes["forward"] == "0") == (row.id in turned)
+        if row.id in turned:
+            assert row.image == turned[row.id].image
+    assert then.attacked.value <= first.attacked.value
+    assert then.n == first.n
+
+
+def test_an_earlier_attack_is_brought_within_epsilon_and_judged_anew() -> None:
+    """Made at 64/255 on another model: what is taken over at 2/255 is 2/255 away, and wrong for this model."""
+    target, other = tiny_clip(), tiny_clip(seed=3)
+    far = run_attack(PGD(), other, DATA, Budget(64 / 255, 5)).data
+    found = run_attack(PGD(), target, DATA, Budget(2 / 255, 1), earlier=far).data
+    assert all(float(row.attributes["largest"]) <= 2 / 255 + 1e-6 for row in found.examples)
+    task = PGD().task(target, DATA)
+    kept = [row for row in found.examples if row.attributes["forward"] == "0"]
+    assert task.wrong(kept) == [True] * len(kept)
+
+
 def test_own_pictures_all_have_a_name() -> None:
     assert all(row.answers and row.image is not None for row in own_pictures().examples)
     assert len(own_pictures().examples) > 50

@@ -54,6 +54,7 @@ class Attacked:
 def run_attack(
     attack: AbstractAttack[Any, Any], target: Target, data: Dataset, budget: Budget, *,
     seed: int = 0, out: Path | None = None, progress: Callable[[str, int, int], None] = silent,
+    earlier: Dataset | None = None,
 ) -> Attacked:  # fmt: skip
     """Attack a target with every row of a data set, and write what came of it; a stopped run goes on where it was.
 
@@ -65,6 +66,7 @@ def run_attack(
         seed: Of random starts.
         out: Folder of the attacked data; None writes nothing.
         progress: Told after each batch.
+        earlier: What another attack made of these rows: those that it turned stay as it left them.
 
     Raises:
         UsageError: The attack works on another kind of target, or the folder holds something else.
@@ -78,9 +80,9 @@ def run_attack(
             write_data(data, out)
         return found
     if out is None:
-        return _summed(attack.run(target, data, budget, seed=seed, progress=progress), budget)
-    kept = _Journal(out, _key(attack, target, data, budget, seed))
-    made = attack.run(target, data, budget, seed=seed, progress=progress, kept=kept)
+        return _summed(attack.run(target, data, budget, seed=seed, progress=progress, earlier=earlier), budget)
+    kept = _Journal(out, _key(attack, target, data, budget, seed, earlier))
+    made = attack.run(target, data, budget, seed=seed, progress=progress, kept=kept, earlier=earlier)
     write_data(made, out)
     kept.finish()
     return _summed(made, budget)
@@ -158,9 +160,12 @@ def _read(line: str) -> Example | None:
         return None
 
 
-def _key(attack: AbstractAttack[Any, Any], target: Target, data: Dataset, budget: Budget, seed: int) -> str:
+def _key(
+    attack: AbstractAttack[Any, Any], target: Target, data: Dataset, budget: Budget, seed: int, earlier: Dataset | None
+) -> str:
     """SHA-256 over everything that can change a row."""
     held = [attack.name, attack.parameters, key_of(target), data.digest, budget.levels, budget.steps, seed]
+    held += [] if earlier is None else [earlier.digest]
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 

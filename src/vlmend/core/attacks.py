@@ -166,11 +166,13 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     def run(
         self, target: AnyTarget, data: Dataset, budget: Budget, *,
         seed: int, limit: int | None = None, progress: Progress = silent, kept: Kept = Nowhere(),
+        earlier: Dataset | None = None,
     ) -> Dataset:  # fmt: skip
         """The attacked data set: every row with attributes that say what was done and whether it worked.
 
         An empty budget gives back the data as they are. With a `limit` so many rows are attacked, evenly spread, among
-        the classes of all.
+        the classes of all. Rows that an `earlier` attack made are brought within this budget and judged anew, and only
+        those that the target still gets right are attacked: the result is the worse of both, under both names.
 
         Raises:
             UsageError: The attack works on another kind of target.
@@ -195,9 +197,9 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         left = [row for row in chosen if row.id not in made]
         progress(self.name, len(made), len(chosen))
         if left:
-            task = self.task(target, replace(data, examples=tuple(good)))
+            task, before = self.task(target, replace(data, examples=tuple(good))), _by_origin(earlier)
             for start in range(0, len(left), self.batch):
-                found, failures = self._each(task, left[start : start + self.batch], budget, seed)
+                found, failures = self._each(task, left[start : start + self.batch], budget, seed, before)
                 kept.keep(found)
                 made |= {row.id: row for row in found}
                 bad |= failures
@@ -209,37 +211,64 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         return replace(data, name=f"{data.name}-{self.name}", examples=attacked, notes=(*data.notes, *notes))
 
     def _each(
-        self, task: Task, rows: Sequence[Example], budget: Budget, seed: int
+        self, task: Task, rows: Sequence[Example], budget: Budget, seed: int, earlier: Mapping[str, Example]
     ) -> tuple[list[Example], dict[str, str]]:
         """Attacked rows, and why others cannot be: where a batch fails, it is tried row by row."""
         try:
-            return self._attacked(task, rows, budget, seed), {}
+            return self._attacked(task, rows, budget, seed, earlier), {}
         except (SampleError, BatchProblem, *FAILURES) as problem:
             if len(rows) == 1:
                 why = problem.message if isinstance(problem, VlmendError) else repr(problem)
                 return [], {rows[0].id: why}
-        parts = [self._each(task, [row], budget, seed) for row in rows]
+        parts = [self._each(task, [row], budget, seed, earlier) for row in rows]
         return [row for found, _ in parts for row in found], {k: v for _, bad in parts for k, v in bad.items()}
 
-    def _attacked(self, task: Task, rows: Sequence[Example], budget: Budget, seed: int) -> list[Example]:
-        before = self.seen(task, rows)
-        seeds = [_seed_of(seed, row.id) for row in rows]
-        proposed = self.propose(task, before, budget, seeds)
-        after = [_within(clean, one, budget, self.words_allowed) for clean, one in zip(before, proposed, strict=True)]
-        noisy = [self.control(task, clean, budget, number) for clean, number in zip(before, seeds, strict=True)]
+    def _attacked(
+        self, task: Task, rows: Sequence[Example], budget: Budget, seed: int, earlier: Mapping[str, Example]
+    ) -> list[Example]:
+        """The rows that an earlier attack turned as it left them, and the others attacked."""
+        seen = [
+            _Seen(row, before, _seed_of(seed, row.id), "+".join([*_names(earlier), self.name]))
+            for row, before in zip(rows, self.seen(task, rows), strict=True)
+        ]
+        again = [(one, made) for one in seen if (made := _proposed_again(one.before, earlier, self.words_allowed))]
+        found = {row.id: row for row in self._judged(task, again, budget) if row.attributes["attacked"] == "wrong"}
+        left = [one for one in seen if one.row.id not in found]
+        if left:
+            made = self.propose(task, [one.before for one in left], budget, [one.seed for one in left])
+            found |= {row.id: row for row in self._judged(task, list(zip(left, made, strict=True)), budget)}
+        return [found[row.id] for row in rows]
+
+    def _judged(self, task: Task, made: Sequence[tuple[_Seen, Proposal]], budget: Budget) -> list[Example]:
+        """Proposals as rows, held to the budget, with the target's verdict before, at random and after."""
+        if not made:
+            return []
+        before = [one.before for one, _ in made]
+        after = [_within(one.before, proposed, budget, self.words_allowed) for one, proposed in made]
+        noisy = [self.control(task, one.before, budget, one.seed) for one, _ in made]
         wrong = self.failed(task, [*before, *noisy, *after])
-        told = [["wrong" if one else "right" for one in wrong[k :: len(rows)]] for k in range(len(rows))]
+        told = [["wrong" if one else "right" for one in wrong[k :: len(made)]] for k in range(len(made))]
         return [
             replace(
                 new,
                 attributes={
-                    **row.attributes,
+                    **one.row.attributes,
                     **new.attributes,
-                    **_noted(self.name, self.words_allowed, budget, row, old, new, cost, verdicts),
+                    **_noted(one, new, proposed, self.words_allowed, budget, verdicts),
                 },
             )
-            for row, old, new, cost, verdicts in zip(rows, before, after, proposed, told, strict=True)
+            for (one, proposed), new, verdicts in zip(made, after, told, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A row, the same as the target reads it, the seed of its draws, and the name under which its attack is noted."""
+
+    row: Example
+    before: Example
+    seed: int
+    attack: str
 
 
 def attributes_of_attack(example: Example) -> Mapping[str, str]:
@@ -249,6 +278,26 @@ def attributes_of_attack(example: Example) -> Mapping[str, str]:
 
 def _seed_of(seed: int, name: str) -> int:
     return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:12], 16)
+
+
+def _by_origin(earlier: Dataset | None) -> dict[str, Example]:
+    """Attacked rows by the row that they were made of."""
+    rows = () if earlier is None else earlier.examples
+    return {told["of"]: row for row in rows if (told := attributes_of_attack(row))}
+
+
+def _names(earlier: Mapping[str, Example]) -> list[str]:
+    """The attacks that were there before."""
+    return sorted({row.attributes[ATTACK] for row in earlier.values()})
+
+
+def _proposed_again(before: Example, earlier: Mapping[str, Example], words: int | None) -> Proposal | None:
+    """What an earlier attack made of a row, where it is of the same size, without words where those may not change."""
+    made = earlier.get(before.id)
+    if made is None or levels_of(made).shape != levels_of(before).shape:
+        return None
+    pixels = None if made.image is None else levels_of(made).astype(np.float32) / np.float32(LEVELS)
+    return Proposal(before if words is None else replace(before, prompt=made.prompt), pixels)
 
 
 def _within(before: Example, proposed: Proposal, budget: Budget, words: int | None) -> Example:
@@ -298,19 +347,18 @@ def _turned(row: Example) -> list[Image]:
 
 
 def _noted(
-    name: str, words: int | None, budget: Budget, row: Example, before: Example, after: Example, cost: Proposal,
-    told: Sequence[str],
-) -> dict[str, str]:  # fmt: skip
+    seen: _Seen, after: Example, cost: Proposal, words: int | None, budget: Budget, told: Sequence[str]
+) -> dict[str, str]:
     clean, noise, attacked = told
-    largest = int(np.abs(levels_of(after) - levels_of(before)).max(initial=0))
-    reworded = {REQUEST: row.request} if row.request and after.prompt != row.prompt else {}
+    largest = int(np.abs(levels_of(after) - levels_of(seen.before)).max(initial=0))
+    reworded = {REQUEST: seen.row.request} if seen.row.request and after.prompt != seen.row.prompt else {}
     counted = {} if words is None else {WORDS: str(words)}
     epsilon = 0.0 if cost.pixels is None else budget.epsilon
     return reworded | counted | {
-        ATTACK: name, "epsilon": f"{epsilon:.6g}", "steps": str(budget.steps),
+        ATTACK: seen.attack, "epsilon": f"{epsilon:.6g}", "steps": str(budget.steps),
         "largest": f"{largest / LEVELS:.6g}", "clean": clean, "noise": noise, "attacked": attacked,
         "success": str((clean, attacked) == ("right", "wrong")).lower(),
-        "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": row.id,
+        "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": seen.row.id,
     }  # fmt: skip
 
 
