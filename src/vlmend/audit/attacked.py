@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from vlmend import registry
+from vlmend.attacks.wording import at_random
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs
 from vlmend.core.cautions import RISE
@@ -21,6 +22,7 @@ from vlmend.core.metrics.stats import paired_difference
 from vlmend.core.splits import word_fraction
 from vlmend.core.targets import Target
 from vlmend.errors import BadData, SampleError
+from vlmend.pictures.galleries import PHOTO
 
 __all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "curves_of", "group_of", "grouped", "measures_of", "scored"]
 
@@ -50,7 +52,7 @@ def grouped(rows: Sequence[Example], data: Dataset, limit: int | None) -> list[t
     """The first rows of each group, group by group.
 
     A group is a `group_of`; where an attack went on for different numbers of steps, they stand in its name. Where the
-    clean rows are there too, random signs of the same size on them are a group of their own.
+    clean rows are there too, they are groups of their own once more, changed as much at random.
 
     Raises:
         BadData: No attack made any of them.
@@ -67,34 +69,38 @@ def grouped(rows: Sequence[Example], data: Dataset, limit: int | None) -> list[t
     for row in rows:
         group, steps = group_of(row), row.attributes.get("steps", "")
         held[f"{group}, {steps} steps" if steps and len(lengths[group]) > 1 else group].append(row)
-    for row in _under_noise(rows):
-        held[f"{NOISE} {round(float(row.attributes['epsilon']) * 255)}/255"].append(row)
+    for row in _at_random(rows):
+        held[group_of(row)].append(row)
     return [(group, row) for group in sorted(held, key=_order) for row in held[group][:limit]]
 
 
-def _under_noise(rows: Sequence[Example]) -> list[Example]:
-    """Clean pictures, at the size at which they were attacked, under random signs times epsilon; each epsilon once."""
+def _at_random(rows: Sequence[Example]) -> list[Example]:
+    """Clean rows changed as much as an attack might have changed them, without aim; each size once."""
     clean = {row.id: row for row in rows if not attributes_of_attack(row)}
-    found: dict[tuple[str, str], Example] = {}
+    found: dict[tuple[str, int, int], Example] = {}
     for row in rows:
-        of, epsilon = row.attributes.get("of", row.id), attributes_of_attack(row).get("epsilon", "0")
-        if float(epsilon) and of in clean and (of, epsilon) not in found:
+        told, of = attributes_of_attack(row), row.attributes.get("of", row.id)
+        size = round(float(told.get("epsilon", "0")) * 255), int(told.get(WORDS, "0"))
+        if any(size) and of in clean and (of, *size) not in found:
             try:
-                found[of, epsilon] = _at_size(clean[of], row, epsilon)
+                found[of, *size] = _changed(clean[of], row, *size)
             except SampleError:
                 continue  # the pictures are rows themselves, and unscored by name
     return list(found.values())
 
 
-def _at_size(clean: Example, attacked: Example, epsilon: str) -> Example:
-    assert clean.image is not None
-    assert attacked.image is not None
-    picture = clean.image.decode().resize(attacked.image.decode().size)
-    row = replace(
-        clean, id=f"{clean.id}@{epsilon}", image=Image.from_pixels(picture, clean.image.name),
-        attributes={"of": clean.id, "epsilon": epsilon},
-    )  # fmt: skip
-    return random_signs(row, Budget(float(epsilon)), int(word_fraction(row.id) * 2**32))
+def _changed(clean: Example, attacked: Example, epsilon: int, words: int) -> Example:
+    """Random signs at the size at which the picture was attacked, and words changed at random."""
+    seed = int(word_fraction(f"{clean.id} {epsilon} {words}") * 2**32)
+    told = {ATTACK: NOISE, "epsilon": f"{epsilon / 255:.6g}", "of": clean.id} | ({WORDS: str(words)} if words else {})
+    made = replace(clean, id=f"{clean.id}@{NOISE} {epsilon} {words}", attributes=told)
+    if words:
+        made = replace(made, prompt=at_random(clean.prompt or PHOTO.format(clean.answers[0]), words, seed))
+    if epsilon and clean.image is not None and attacked.image is not None:
+        picture = clean.image.decode().resize(attacked.image.decode().size)
+        made = replace(made, image=Image.from_pixels(picture, clean.image.name))
+        made = random_signs(made, Budget(epsilon / 255), seed)
+    return made
 
 
 def attacked_by_itself(

@@ -15,10 +15,13 @@ from vlmend.errors import BadParameter
 from vlmend.printing import out_console, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vlmend.attacks.running import Attacked
     from vlmend.core.metrics.stats import Interval
+    from vlmend.core.targets import Target
 
-__all__ = ["attack", "epsilon_of"]
+__all__ = ["attack", "epsilon_of", "show_transfer"]
 
 
 @app.command()
@@ -40,6 +43,9 @@ def attack(
     mend: Annotated[
         list[Path] | None, typer.Option(help="Folder of a mend, attacked with the model; may be given again.")
     ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Folder of an earlier attack: only rows that the model survived are attacked.")
+    ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Parameter, as k=v; may be given again.")
     ] = None,
@@ -55,13 +61,66 @@ def attack(
     made, most = make_attack(name, pairs(parameters or [])), epsilon_of(epsilon)
     with progress_bars() as report:
         found = face.attack(
-            made, model, data, epsilon=most, steps=steps, out=out, mends=mend or (), limit=limit, seed=seed,
-            options=loading, progress=report,
+            made, model, data, epsilon=most, steps=steps, out=out, mends=mend or (), after=after, limit=limit,
+            seed=seed, options=loading, progress=report,
         )  # fmt: skip
     if as_json:
         print_json("attack", _values(found, out))
         return
     _show(found, made.name, model, out)
+
+
+def show_transfer(
+    models: str, attacks: list[str], data: list[str] | None, epsilon: str, steps: int, limit: int | None, seed: int,
+    loading: LoadOptions, out: Path, *, as_json: bool,
+) -> None:  # fmt: skip
+    """Make the study `transfer` and say where it is."""
+    from vlmend.audit.plan import names_in
+    from vlmend.core.attacks import Budget
+    from vlmend.core.metrics.stats import Interval
+    from vlmend.data.layouts import PLUS, read_data
+    from vlmend.report.study import write_transfer
+    from vlmend.studies.transfer import parse_attacks, study_transfer
+
+    budget, made = Budget(epsilon_of(epsilon), steps), parse_attacks(attacks)
+    named = {name: _opener(name, loading) for name in names_in(models)}
+    rows = read_data(PLUS.join(data)) if data else None
+    with progress_bars() as report:
+        content = study_transfer(named, made, rows, budget, out, limit=limit, seed=seed, progress=report)
+    write_transfer(content, out / "transfer.html")
+    if as_json:
+        print_json("transfer", content)
+        return
+    for mean in content["means"]:
+        home, elsewhere = (
+            Interval(*(mean[name][key] for key in Interval._fields)) for name in ("at_home", "elsewhere")
+        )
+        out_console.print(
+            f"{mean['attack']}: {_said(home)} more wrong than at random on the model that it was made on, "
+            f"{_said(elsewhere)} on others.", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for name, why in content["left_out"].items():
+        out_console.print(f"left out: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
+    out_console.print(f"page: {out / 'transfer.html'}   matrix: {out / 'transfer.json'}", soft_wrap=True)
+
+
+def _opener(text: str, loading: LoadOptions) -> Callable[[], Target]:
+    """How to open a model with its mends, `MODEL+MEND+MEND`; what cannot be read is said at once."""
+    from vlmend.core.mend import Mend
+    from vlmend.face import open_target
+    from vlmend.registry import check_model
+
+    name, *folders = text.split("+")
+    check_model(name)
+    mends = [Mend.load(Path(folder)) for folder in folders]
+
+    def opened() -> Target:
+        view = open_target(name, options=loading)
+        for mend in mends:
+            view = view.with_mend(mend)
+        return view
+
+    return opened
 
 
 def _show(found: Attacked, name: str, model: str, out: Path) -> None:

@@ -146,7 +146,10 @@ def compare(
 @app.command()
 @with_loading
 def study(
-    what: Annotated[Literal["cmrm"], typer.Argument(help="cmrm: every table and figure of its paper.")],
+    what: Annotated[
+        Literal["cmrm", "transfer"],
+        typer.Argument(help="cmrm: every table and figure of its paper. transfer: attacks on each model, put to all."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the study.")],
     model: ModelOrOption = None,
     named: OldModel = None,
@@ -156,12 +159,24 @@ def study(
     ] = None,
     parts: Annotated[str, typer.Option(help="Parts, separated by commas; all unless given.")] = "",
     judge: Judges = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="transfer: an attack, as pgd or pgd:restarts=2; may be given again. pgd unless given."),
+    ] = None,
+    epsilon: Annotated[str, typer.Option(help="transfer: largest change of a pixel, 4/255 or 0.0157.")] = "4/255",
+    steps: Annotated[int, typer.Option(min=1, help="transfer: gradient steps, or tries.")] = 20,
+    limit: Limit = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
-    """Study a method on a model; stopped, the same command resumes."""
+    """Study a method on a model, or attacks on several (MODEL,MODEL+MEND); stopped, the same command resumes."""
     model = one_model(model, named)
+    if what == "transfer":
+        from vlmend.cli.attacking import show_transfer
+
+        show_transfer(model, attack or ["pgd"], data, epsilon, steps, limit, seed, loading, out, as_json=as_json)
+        return
     with progress_bars(model) as progress:
         from vlmend.audit.judging import JUDGES, made_judges
         from vlmend.audit.plan import names_in

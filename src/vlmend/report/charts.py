@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vlmend.core.measures import Curve, Measure
 from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, reach, share_axis, svg, verbatim
 
-__all__ = ["depth", "front", "intervals", "layers", "lines", "sizes", "sweep"]
+__all__ = ["depth", "front", "heat", "intervals", "layers", "lines", "sizes", "sweep"]
 
 MARKERS = "os^DvP*"
 STROKES = ("-", "--", "-.", ":")
@@ -21,6 +21,9 @@ ACROSS = 4
 """Panels side by side."""
 LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
 """How far a label is above its point, in the units of the axes."""
+
+HEAT = "Blues"
+"""Colours of a matrix, from nothing to all."""
 
 MEASURES = (
     ("unsafe", "harmful answered", COLOURS[0]),
@@ -184,6 +187,26 @@ def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
         share_axis(axes, verbatim(curves[0].y))
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return svg(figure, curves[0].title)
+
+
+def heat(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], title: str) -> str:
+    """A matrix of shares, a named line each; NaN stays empty."""
+    with mpl.rc_context(STYLE):
+        widest = max(len(name) for name in columns)
+        figure = Figure(
+            figsize=(2.6 + len(columns) * max(0.9, 0.085 * widest), 0.9 + 0.42 * len(rows)), layout="constrained"
+        )
+        axes = figure.subplots()
+        axes.imshow([list(values) for _, values in rows], cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+        for y, (_, values) in enumerate(rows):
+            for x, value in enumerate(values):
+                if not math.isnan(value):
+                    axes.text(x, y, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.6 else "black")
+        axes.set_xticks(range(len(columns)), [verbatim(name) for name in columns])
+        axes.set_yticks(range(len(rows)), [verbatim(name) for name, _ in rows])
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        return svg(figure, title)
 
 
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:

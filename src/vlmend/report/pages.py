@@ -14,6 +14,8 @@ from vlmend.core.metrics.paired import Paired
 
 __all__ = ["write_page"]
 
+LIMITS = ("value", "low", "high")
+
 
 def write_page(template: str, content: dict[str, Any], out: Path) -> None:
     """Write a self-contained page.
@@ -25,7 +27,7 @@ def write_page(template: str, content: dict[str, Any], out: Path) -> None:
         loader=PackageLoader("vlmend.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"rate": _rate, "p": _p, "difference": _difference}
+    environment.filters |= {"rate": _rate, "p": _p, "difference": _difference, "share": _share, "number": _number}
     style = resources.files("vlmend.report").joinpath("style.css").read_text("utf-8")
     page = environment.get_template(template).render(content | {"style": style})
     write_file(out, page.encode(errors="replace"))  # a reply may hold half of a pair of surrogates
@@ -44,6 +46,22 @@ def _difference(test: Paired) -> str:
     scale, form = (100, "+.0f") if test.before.unit == "share" else (1, "+.2f")
     value, low, high = (format(scale * x, form) for x in test.difference)
     return value if math.isnan(test.difference.low) else f"{value} [{low}, {high}]"
+
+
+def _share(one: dict[str, Any]) -> str:
+    """An interval of shares in percent."""
+    return _interval([f"{one[name]:.0%}" for name in LIMITS], one)
+
+
+def _number(one: dict[str, Any]) -> str:
+    """An interval of numbers."""
+    return _interval([f"{one[name]:.2f}" for name in LIMITS], one)
+
+
+def _interval(told: list[str], one: dict[str, Any]) -> str:
+    if math.isnan(one["value"]):
+        return ""
+    return told[0] if math.isnan(one["low"]) else f"{told[0]} [{told[1]}, {told[2]}]"
 
 
 def _p(value: float) -> str:

@@ -11,7 +11,7 @@ from vlmend.errors import UsageError
 from vlmend.report import charts, figures
 from vlmend.report.pages import write_page
 
-__all__ = ["write_defences", "write_study"]
+__all__ = ["write_defences", "write_study", "write_transfer"]
 
 LEVELS = ("dataset", "sample")
 
@@ -47,6 +47,34 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
         RunProblem: The page cannot be written.
     """
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
+
+
+def write_transfer(content: dict[str, Any], out: Path) -> None:
+    """Write the page of a transfer study from what `transfer.json` holds.
+
+    Raises:
+        RunProblem: The page cannot be written.
+    """
+    told = _with_nan(content)
+    drawn = {attack: _matrix(told, attack) for attack in told["attacks"]}
+    write_page("transfer.html.jinja", {"study": told, "drawn": drawn}, out)
+
+
+def _matrix(told: dict[str, Any], attack: str) -> str:
+    """Who is right: clean, at random, and under the attack made on each model."""
+    cells = [cell for cell in told["cells"] if cell["attack"] == attack]
+    targets = [name for name in told["models"] if any(cell["target"] == name for cell in cells)]
+    sources = [name for name in told["models"] if any(cell["source"] == name for cell in cells)]
+
+    def line(what: str, source: str) -> list[float]:
+        found = {cell["target"]: cell[what]["value"] for cell in cells if source in ("", cell["source"])}
+        return [found.get(target, math.nan) for target in targets]
+
+    lines = [("as they were", line("clean", "")), ("at random", line("noise", ""))]
+    lines += [(f"made on {source}", line("attacked", source)) for source in sources]
+    return charts.heat(
+        lines, targets, f"share right under {attack}, by the model that it was made on and the model asked"
+    )
 
 
 def _with_nan(held: Any) -> Any:

@@ -1,0 +1,253 @@
+"""How far attacks carry over: each attack is made on each model, and every model is asked what came of it.
+
+Beside each number stand the same rows as they were and changed as much at random: without those, a picture that does
+nothing looks like an attack (Chen et al., arXiv 2404.03411; Schaeffer et al., arXiv 2407.15211, ICLR 2025).
+
+OUT/attacks/MODEL/ATTACK   attacked rows, as `vlmend attack` writes them
+OUT/asked.jsonl            what each model made of each row; nothing is asked twice
+OUT/transfer.json          the matrix
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlmend import registry
+from vlmend.attacks.running import own_pictures, run_attack
+from vlmend.audit.attacked import CLEAN, NOISE
+from vlmend.audit.records import Records
+from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack
+from vlmend.core.contracts import SampleSuite
+from vlmend.core.examples import Dataset, Example, spread
+from vlmend.core.files import held, write_json
+from vlmend.core.metrics.stats import Interval, paired_difference, wilson
+from vlmend.core.metrics.transfer import crossed_mean, transfer_ratio
+from vlmend.core.targets import Kind, Target, key_of
+from vlmend.errors import NeedsAccess, UsageError
+
+__all__ = ["parse_attacks", "study_transfer"]
+
+SUITES: Mapping[Kind, str] = {"dual": "robustness/adversarial", "chat": "robustness/attacked_questions"}
+"""Who asks a model of each kind about attacked rows."""
+
+AS_IT_WAS, AT_RANDOM, ATTACKED = CLEAN, NOISE, "attacked"
+
+Right = Mapping[str, Mapping[str, bool]]
+"""For each of the three conditions, and each row, whether a model got it right."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What one model made of one attack on one model, on the rows that have all three conditions."""
+
+    source: str
+    target: str
+    attack: str
+    rows: tuple[str, ...]
+    right: Right
+    unscored: int
+
+    def of(self, what: str) -> list[bool]:
+        """Right or not, row by row."""
+        return [self.right[what][row] for row in self.rows]
+
+    def lifts(self, rows: Sequence[str]) -> list[int]:
+        """Wrong under attack less wrong at random, for each of these rows."""
+        return [int(self.right[AT_RANDOM][row]) - int(self.right[ATTACKED][row]) for row in rows]
+
+
+def parse_attacks(texts: Sequence[str]) -> dict[str, AbstractAttack[Any, Any]]:
+    """Attacks by their text, `NAME` or `NAME:k=v:k=v`.
+
+    Raises:
+        UsageError: A setting that is no k=v.
+        UnknownName, BadParameter: An attack or a parameter that is not there.
+    """
+    found: dict[str, AbstractAttack[Any, Any]] = {}
+    for text in texts:
+        name, *settings = text.split(":")
+        bad = [setting for setting in settings if "=" not in setting]
+        if bad:
+            raise UsageError(f"{bad[0]!r} is no k=v.", "Write for example pgd:restarts=2.")
+        found[text] = registry.make_attack(name, dict(setting.split("=", 1) for setting in settings))
+    return found
+
+
+def study_transfer(
+    models: Mapping[str, Callable[[], Target]], attacks: Mapping[str, AbstractAttack[Any, Any]], data: Dataset | None,
+    budget: Budget, out: Path, *, limit: int | None = None, seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Fill the matrix of attacks and models and write it; stopped, the same call goes on where it was.
+
+    Args:
+        models: How to open each, by name; one is open at a time. A model without gradients is a target only.
+        attacks: By name, with their parameters.
+        data: What is attacked; the built-in pictures unless given.
+        budget: Not empty.
+        out: The folder.
+        limit: The first rows of the data, or so many evenly spread built-in pictures.
+        seed: Of attacks and resampling.
+        progress: Called with (step, done, total).
+
+    Returns:
+        What `transfer.json` holds.
+
+    Raises:
+        UsageError: There are fewer than two models, no attack fits any, or the folder holds other attacks.
+    """
+    if len(models) < 2 or budget.empty:
+        raise UsageError(
+            f"{len(models)} models, epsilon {budget.epsilon:g} and {budget.steps} steps leave nothing to carry over.",
+            "Name two models or more, with commas between, and a budget above 0.",
+        )
+    with held(out):
+        made, kinds, left_out = _attacked(models, attacks, data, budget, limit, out, seed, progress)
+        cells: list[_Cell] = []
+        for k, (name, open_model) in enumerate(models.items()):
+            progress("ask", k, len(models))
+            cells += _asked(name, open_model(), made, kinds, data, limit, out, seed)
+        progress("ask", len(models), len(models))
+        content = {
+            "models": kinds, "attacks": {name: one.parameters for name, one in attacks.items()},
+            "epsilon": budget.in_levels.epsilon, "steps": budget.steps, "seed": seed, "left_out": left_out,
+            "cells": [_told(cell, cells, seed) for cell in cells],
+            "means": [_mean(attack, cells, seed) for attack in attacks],
+        }  # fmt: skip
+        write_json(out / "transfer.json", content)
+    return content
+
+
+def _attacked(
+    models: Mapping[str, Callable[[], Target]], attacks: Mapping[str, AbstractAttack[Any, Any]], data: Dataset | None,
+    budget: Budget, limit: int | None, out: Path, seed: int, progress: Callable[[str, int, int], None],
+) -> tuple[dict[tuple[str, str], Dataset], dict[str, Kind], dict[str, str]]:  # fmt: skip
+    """What each attack made of the rows on each model, the kind of each model, and what could not be made."""
+    made: dict[tuple[str, str], Dataset] = {}
+    kinds: dict[str, Kind] = {}
+    left_out: dict[str, str] = {}
+    for k, (name, open_model) in enumerate(models.items()):
+        progress("attack", k, len(models))
+        target = open_model()
+        kinds[name] = target.kind
+        for label, attack in attacks.items():
+            folder = out / "attacks" / _as_file(name) / _as_file(label)
+            rows = _rows(target.kind, data, limit)
+            try:
+                made[name, label] = run_attack(attack, target, rows, budget, seed=seed, out=folder).data
+            except NeedsAccess as problem:
+                left_out[f"{label} on {name}"] = problem.message
+    progress("attack", len(models), len(models))
+    if not made:
+        raise UsageError(
+            f"No attack could be made ({next(iter(left_out.values()))})", "Name a model that vlmend loads itself."
+        )
+    return made, kinds, left_out
+
+
+def _asked(
+    name: str, target: Target, made: Mapping[tuple[str, str], Dataset], kinds: Mapping[str, Kind],
+    data: Dataset | None, limit: int | None, out: Path, seed: int,
+) -> list[_Cell]:  # fmt: skip
+    """A column of the matrix: what one model makes of every attack."""
+    suite: SampleSuite[Any] = registry.get("suites", SUITES[target.kind])
+    records = Records(out / "asked.jsonl", frozenset({"right", "unscored"}))
+    found: list[_Cell] = []
+    for (source, attack), rows in made.items():
+        put = _put_to(_rows(target.kind, data, limit), rows, alike=kinds[source] == target.kind)
+        if put is None:
+            continue
+        key = hashlib.sha256(json.dumps([key_of(target), put.digest, seed]).encode()).hexdigest()
+        if key not in records.rows:
+            right: dict[str, dict[str, bool]] = {AS_IT_WAS: {}, AT_RANDOM: {}, ATTACKED: {}}
+            samples = suite.samples(target, put, None, seed=seed)
+            for sample in samples:
+                if sample.values:
+                    first = sample.group.partition(" ")[0]
+                    what = first if first in (AS_IT_WAS, AT_RANDOM) else ATTACKED
+                    right[what][sample.cluster] = sample.values["accuracy"] > 0
+            unscored = len({sample.cluster for sample in samples if not sample.values})
+            records.write([{"key": key, "right": right, "unscored": unscored}])
+        row = records.rows[key]
+        shared = sorted(set.intersection(*(set(row["right"][what]) for what in (AS_IT_WAS, AT_RANDOM, ATTACKED))))
+        found.append(_Cell(source, name, attack, tuple(shared), row["right"], row["unscored"]))
+    return found
+
+
+def _rows(kind: Kind, data: Dataset | None, limit: int | None) -> Dataset:
+    """What a model of a kind is asked: the user's rows, or the built-in pictures, which have the same ids for all."""
+    if data is not None:
+        return replace(data, examples=data.examples[:limit])
+    own = own_pictures(kind)
+    return replace(own, examples=spread(own.examples, limit))
+
+
+def _put_to(own: Dataset, attacked: Dataset, alike: bool) -> Dataset | None:
+    """The rows as they are asked of a model, clean and with what an attack made of them.
+
+    Between models of one kind words go along with the picture; None where words are all that was changed and the model
+    is of another kind, to which they mean something else.
+    """
+    clean = {row.id: row for row in own.examples}
+    rows: list[Example] = []
+    for row in attacked.examples:
+        told = dict(attributes_of_attack(row))
+        if row.id not in clean or (not alike and not float(told["epsilon"])):
+            continue
+        if not alike:
+            told.pop(WORDS, None)
+        prompt = row.prompt if alike else clean[row.id].prompt
+        rows.append(replace(clean[row.id], id=f"{row.id}@attacked", prompt=prompt, image=row.image, attributes=told))
+    return replace(own, examples=(*own.examples, *rows)) if rows else None
+
+
+def _told(cell: _Cell, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
+    """A cell as JSON values: how often right, what the attack lifts, and how much of its lift at home that is."""
+    n = len(cell.rows)
+    rates = {what: wilson(sum(cell.of(what)), n) for what in (AS_IT_WAS, AT_RANDOM, ATTACKED)}
+    wrong = {what: [not one for one in cell.of(what)] for what in (AS_IT_WAS, AT_RANDOM, ATTACKED)}
+    home = _home(cell, cells)
+    shared = [row for row in cell.rows if home is not None and row in home.rows]
+    ratio = transfer_ratio(home.lifts(shared), cell.lifts(shared), seed=seed) if home is not None else None
+    return {
+        "source": cell.source, "target": cell.target, "attack": cell.attack, "n": n, "unscored": cell.unscored,
+        **{what: rate._asdict() for what, rate in rates.items()},
+        "lift": paired_difference(wrong[AT_RANDOM], wrong[ATTACKED])._asdict(),
+        "lift_over_clean": paired_difference(wrong[AS_IT_WAS], wrong[ATTACKED])._asdict(),
+        "ratio": None if ratio is None else ratio._asdict(),
+    }  # fmt: skip
+
+
+def _home(cell: _Cell, cells: Sequence[_Cell]) -> _Cell | None:
+    """The cell of the same attack on the model that it was made on."""
+    at_home = (cell.source, cell.source, cell.attack)
+    return next((one for one in cells if (one.source, one.target, one.attack) == at_home), None)
+
+
+def _mean(attack: str, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
+    """What an attack lifts on the model that it was made on, and on others, over models and rows."""
+    of_attack = [cell for cell in cells if cell.attack == attack]
+    told: dict[str, Any] = {"attack": attack}
+    for name, chosen in (
+        ("at_home", [cell for cell in of_attack if cell.source == cell.target]),
+        ("elsewhere", [cell for cell in of_attack if cell.source != cell.target]),
+    ):
+        shared = sorted(set.intersection(*(set(cell.rows) for cell in chosen))) if chosen else []
+        lifts = np.array([cell.lifts(shared) for cell in chosen], dtype=np.float64).reshape(len(chosen), len(shared))
+        mean: Interval = crossed_mean(lifts, seed=seed)
+        told |= {name: {**mean._asdict(), "pairs": len(chosen), "n": len(shared)}}
+    return told
+
+
+def _as_file(name: str) -> str:
+    """A name as that of a folder; another name gives another folder."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

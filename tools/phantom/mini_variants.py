@@ -1,0 +1,81 @@
+"""Minis that share more or less with phantom-mini, and questions to attack: what `study transfer` is tried on.
+
+    python -m tools.phantom.mini_variants OUT            # OUT/projector, OUT/other, OUT/questions
+    vlmend study transfer phantom-mini,OUT/projector,OUT/other --data OUT/questions --epsilon 8/255 --out study
+
+`projector` has phantom-mini's tower and language model, and between them a projector that was learnt anew from another
+seed; `other` is the same recipe from another seed, all of it. `questions` are about held-out scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from typing import Any, get_args
+
+from transformers import LlavaForConditionalGeneration
+
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
+from vlmend.data.writing import write_data
+from vlmend.phantom.chat.assemble import Parts
+from vlmend.phantom.mini.build import build, phantom_mini
+from vlmend.phantom.mini.eye import look_loss
+from vlmend.phantom.mini.parts import new_parts
+from vlmend.phantom.mini.recipe import MiniRecipe
+from vlmend.phantom.mini.scenes import QuestionKind, scene
+from vlmend.training.loop import LoopSettings, train
+
+SEED = 1
+STEPS = 300
+QUESTIONS = 100
+
+
+def main() -> None:
+    """Make all three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    out: Path = parser.parse_args().out
+    write_data(questions(), out / "questions")
+    other_projector(out / "projector", out / "building-projector")
+    build(MiniRecipe(seed=SEED), out / "building-other", print).replace(out / "other")
+
+
+def questions() -> Dataset:
+    """Questions about held-out scenes of every kind but captions, whose answers restate what is asked."""
+    rng = random.Random("mini:attacked")
+    kinds: list[QuestionKind] = [kind for kind in get_args(QuestionKind) if kind != "caption"]
+    rows: list[Example] = []
+    while len(rows) < QUESTIONS:
+        seen = scene("held_out", rng)
+        asked = seen.question(kinds[len(rows) % len(kinds)], rng)
+        if asked.kind != "caption":
+            picture = Image.from_pixels(seen.draw(rng))
+            rows.append(
+                Example(f"scene-{len(rows):03d}", asked.prompt, None, asked.kind, picture, answers=(asked.answer,))
+            )
+    return Dataset("mini-scene-questions", tuple(rows), "Apache-2.0")
+
+
+def other_projector(out: Path, building: Path) -> None:
+    """phantom-mini with a projector of another seed, which alone learns to speak of each patch again."""
+    fresh = new_parts(SEED)
+    model: Any = LlavaForConditionalGeneration.from_pretrained(phantom_mini())
+    projector = model.model.multi_modal_projector
+    projector.load_state_dict(fresh.model.model.multi_modal_projector.state_dict())
+    parts = Parts(model.train().requires_grad_(False), fresh.processor)
+    learning = [*projector.requires_grad_().parameters()]
+    recipe = MiniRecipe(seed=SEED)
+    train(learning, lambda step: look_loss(parts, recipe, step), LoopSettings(STEPS, recipe.rate), building, _say)
+    model.eval().save_pretrained(out)
+    fresh.processor.save_pretrained(out)
+
+
+def _say(step: int, loss: float) -> None:
+    if (step + 1) % 50 == 0:
+        print(f"projector {step + 1}/{STEPS} loss {loss:.3f}")
+
+
+if __name__ == "__main__":
+    main()
