@@ -99,6 +99,12 @@ def test_epsilon_is_a_fraction_or_a_number() -> None:
             epsilon_of(text)
 
 
+@pytest.mark.parametrize("epsilon", ["-1/255", "1.5", "4"])
+def test_an_epsilon_that_is_no_share_is_refused_before_anything_is_loaded(epsilon: str, tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="epsilon lies between 0 and 1"):
+        run("attack", "pgd", tmp_path / "none", f"--epsilon={epsilon}", "--out", tmp_path / "adv")
+
+
 def test_an_attack_that_is_not_there_is_named_with_the_nearest(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="no attack 'pgdd'"):
         run("attack", "pgdd", folder, "--out", tmp_path / "adv")

@@ -276,6 +276,15 @@ def test_a_model_that_reads_patches_is_refused() -> None:
         PGD().run(Linear(shape=(48,)), TWO, EIGHT, seed=0)
 
 
+def test_a_model_through_which_no_gradient_passes_is_refused_at_once() -> None:
+    class Rounding(Linear):
+        def scored(self, images: Tensor, texts: Tensor) -> Tensor:
+            return super().scored(images.detach(), texts)
+
+    with pytest.raises(ModelProblem, match="quantised"):
+        PGD().run(Rounding(), TWO, EIGHT, seed=0)
+
+
 def test_a_processor_that_resizes_its_own_resolution_is_refused() -> None:
     class Zooming(Linear):
         def pixels(self, images: Sequence[Image]) -> Pixels:

@@ -176,10 +176,19 @@ def class_names(data: Dataset) -> tuple[str, ...]:
 def loss_and_gradient(
     task: PixelTask, rows: Sequence[Example], pixels: Pixels, values: Tensor
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row channel height width"]]:
-    """The loss of each row at these values, and its gradient in them."""
+    """The loss of each row at these values, and its gradient in them.
+
+    Raises:
+        ModelProblem: No gradient reaches the pixels.
+    """
     values = values.detach().requires_grad_()
     with torch.enable_grad():
         loss = task.loss(rows, replace(pixels, values=values))
+        if not loss.requires_grad:
+            raise ModelProblem(
+                "No gradient of the loss reaches the pixels: quantised weights, or a mend that rounds, hold it up.",
+                "Attack the model without --quantize and without that mend, or by text_swap, which needs no gradient.",
+            )
         (gradient,) = torch.autograd.grad(loss.sum(), values)
     return loss.detach(), gradient.detach()
 

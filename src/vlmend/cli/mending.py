@@ -177,6 +177,18 @@ def study(
 
         show_transfer(model, attack or ["pgd"], data, epsilon, steps, limit, seed, loading, out, as_json=as_json)
         return
+    folder = _study_cmrm(model, out, data or [], parts, judge, seed, loading, quick=quick)
+    if as_json:
+        print_json("study", {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))})
+        return
+    out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+
+
+def _study_cmrm(
+    model: str, out: Path, data: list[str], parts: str, judge: list[str] | None, seed: int,
+    loading: LoadOptions, *, quick: bool,
+) -> Path:  # fmt: skip
+    """Make the study of CMRM and its page; where its tables are."""
     with progress_bars(model) as progress:
         from vlmend.audit.judging import JUDGES, made_judges
         from vlmend.audit.plan import names_in
@@ -188,8 +200,8 @@ def study(
         from vlmend.studies.cmrm.study import check_parts, study_cmrm
 
         names = names_in(parts)
-        check_names_of(model, data or (), lambda: check_parts(names), out=out, judges=judge or JUDGES, options=loading)
-        sets = [read_data(text) for text in data or []]
+        check_names_of(model, data, lambda: check_parts(names), out=out, judges=judge or JUDGES, options=loading)
+        sets = [read_data(text) for text in data]
         target = opened_chat(model, loading, "study")
         progress("load", 1, 1)
         folder = study_cmrm(
@@ -198,10 +210,7 @@ def study(
             progress=progress, parts=names,
         )  # fmt: skip
     write_study(out, out / "study.html")
-    if as_json:
-        print_json("study", {file.stem: read_json(file) for file in sorted(folder.glob("*.json"))})
-        return
-    out_console.print(f"page: {out / 'study.html'}   tables: {folder}", soft_wrap=True)
+    return folder
 
 
 def _show_audits(content: dict[str, Any]) -> None:
