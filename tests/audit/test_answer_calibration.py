@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlmend.audit.shifted import QUESTION
 from vlmend.audit.suites.robustness.answer_calibration import CHOICES, SUITE
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.measures import Measure
 from vlmend.errors import BadData
+from vlmend.pictures.galleries import QUESTION
 from vlmend.testing import ScriptedTarget
 
 

@@ -41,6 +41,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
     Tokens,
     idle,
 )
@@ -62,6 +63,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     AffineMap(SITE, torch.ones(1, 2), torch.ones(2, 1), torch.zeros(2), 0.3, "last_prompt", "prompt", gate=GATE),
     ModuleEdit(SITE, torch.ones(3, 2), torch.zeros(3), torch.ones(2, 3), torch.zeros(2)),
     FilterImage("jpeg", 75.0),
+    ShowExamples(("what?",), ("a cat",), (blank_image(4),)),
     ReplaceWeights("a.b.weight", torch.ones(2, 2)),
     RefuseWhen((1, 2), (5, 6), 0.3, "no"),
     ReviewReply("{prompt} {reply}", "yes", "{prompt}", "{caption} {prompt}"),

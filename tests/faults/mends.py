@@ -34,6 +34,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
 )
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
@@ -51,7 +52,7 @@ CHAT: list[AnyEdit] = [
     AffineMap(SITE, torch.ones(1, WIDTH), torch.ones(WIDTH, 1), torch.zeros(WIDTH), 0.3, "last_prompt", "prompt"),
     ModuleEdit(SITE, torch.ones(4, WIDTH), torch.zeros(4), torch.ones(WIDTH, 4), torch.zeros(WIDTH)),
     ContrastShift((0, 2), blank_image(16), onto=torch.eye(WIDTH)[:4], mode="full", cap=0.1),
-    RewritePrompt("a", "b", "c"),
+    RewritePrompt("a", "b", "c"), ShowExamples(("q",), ("r",), (blank_image(16),)),
     ContrastLogits((OtherView("z"), OtherView(image=blank_image(16))), 2.0, "damp", 0.1), FilterImage("jpeg", 75.0),
     RefuseWhen((1, 2), (5, 6), 0.9, "no"), ReviewReply("{prompt} {reply}", "y", "{prompt}", "{caption} {prompt}"),
     AlignReply(GATE, GATE, "As", 2, 0.7), LoadAdapter(HEAD, torch.ones(1, WIDTH), torch.ones(99, 1)),

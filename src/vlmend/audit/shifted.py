@@ -12,14 +12,10 @@ from vlmend.core.targets import Target, problem_of
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import shifted_objects
 
-__all__ = ["CLEAN", "QUESTION", "names_of", "shifted_samples"]
+__all__ = ["CLEAN", "names_of", "shifted_samples"]
 
 CLEAN = "clean"
 """The group of pictures without the attribute `shift`."""
-
-QUESTION = "What is in this picture?"
-"""What a model that answers is asked of rows that ask nothing."""
-
 Values = Callable[[Sequence[Example], Sequence[str]], Sequence[Mapping[str, float]]]
 """The numbers of each row among the names of all."""
 

@@ -18,13 +18,16 @@ from vlmend.pictures.pool import drawn, phrase, sentence
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
-    "FRAMES", "GENDERS", "PHOTO", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
+    "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
     "object_pictures", "people_gallery", "picture_questions", "profession_of", "professions", "shifted_objects",
     "some_objects", "training_objects",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
 """The frame of every text here."""
+
+QUESTION = "What is in this picture?"
+"""What a model that answers is asked of pictures that come without a question."""
 
 FRAMES = (PHOTO, "a picture of a {}", "an image of a {}", "a {}", "{}")
 """Other words for the same, to see how much a number hangs on them."""
@@ -39,8 +42,6 @@ VIEWS = 2
 
 OBJECT_SHIFTS: tuple[Shift, ...] = ("ground", "rotation", "blur", "style")
 """Those that change a picture of an object."""
-
-QUESTION = "What is in this picture?"
 
 LICENCE = "Apache-2.0 (Noto Emoji)"
 

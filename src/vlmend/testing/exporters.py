@@ -31,6 +31,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
 )
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend, MendCard
@@ -107,6 +108,7 @@ def one_of_each(base: VLM) -> Sequence[AnyEdit]:
         AddVector(site, ones), ProjectOut(site, torch.eye(width)[:1]), CosineDose(site, torch.eye(width)[0], ones),
         AffineMap(site, thin, thin.T, ones), ModuleEdit(site, thin, torch.ones(2), thin.T, ones),
         ContrastShift((0, 1), blank_image(16)), RewritePrompt(before="Be kind. "), FilterImage("blur", 1.0),
+        ShowExamples(("What is it?",), ("A cat.",)),
         ContrastLogits((OtherView(before="Be kind. "),)), RefuseWhen((0, 1), (5, 6), 0.3, "No."),
         ReviewReply("{prompt} {reply}", "Yes", "{prompt}", "{caption} {prompt}"), AlignReply(gate, gate, "As", 2, 0.7),
         LoadAdapter(name.removesuffix(".weight"), torch.ones(1, columns), torch.ones(rows, 1)),

@@ -32,6 +32,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
 )
 from vlmend.export.checkpoint.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
 from vlmend.models.anatomy.compiled import check_compiled
@@ -79,7 +80,7 @@ def _edit_reasons(view: VLM, edit: Edit, depth: int, always: bool) -> list[str]:
             return []
         case FilterImage():
             return [f"{kind} changes images before the processor; weights cannot hold it. Do it where you serve."]
-        case RewritePrompt() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
+        case RewritePrompt() | ShowExamples() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
             return [f"{kind} acts on prompt, logits or reply; weights cannot hold it. Do it where you serve."]
         case _:
             assert_never(edit)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
-from vlmend.core.edits import ContrastShift, FilterImage
+from vlmend.core.edits import ContrastShift, FilterImage, ShowExamples
 from vlmend.core.images import Image
 from vlmend.core.targets import Pixels
 from vlmend.errors import BadParameter, ModelProblem
@@ -90,11 +90,11 @@ def _check_passable(view: View) -> None:
     bad = [
         type(edit).__name__
         for edit in view.edits
-        if isinstance(edit, FilterImage) or (isinstance(edit, ContrastShift) and edit.seen == "original")
+        if isinstance(edit, FilterImage | ShowExamples) or (isinstance(edit, ContrastShift) and edit.seen == "original")
     ]
     if bad:
         raise ModelProblem(
-            f"Gradients cannot pass {', '.join(sorted(set(bad)))}: it reads the image file itself, not the pixels.",
+            f"Gradients cannot pass {', '.join(sorted(set(bad)))}: it reads image files, not the pixels.",
             "Attack the view without that mend, or search without gradients.",
         )
 

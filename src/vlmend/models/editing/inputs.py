@@ -10,7 +10,7 @@ import PIL.Image
 from PIL import ImageFilter
 
 from vlmend.core.conversation import Conversation, Turn
-from vlmend.core.edits import Edit, FilterImage, RewritePrompt
+from vlmend.core.edits import Edit, FilterImage, RewritePrompt, ShowExamples
 from vlmend.core.images import Image
 
 __all__ = ["filtered", "rewritten"]
@@ -22,7 +22,7 @@ KEPT = 256
 def rewritten(edits: Sequence[Edit], conversation: Conversation) -> Conversation:
     """A request in the words and with the images that the edits give it."""
     for edit in edits:
-        if isinstance(edit, RewritePrompt):
+        if isinstance(edit, RewritePrompt | ShowExamples):
             conversation = edit.put(conversation)
         elif isinstance(edit, FilterImage) and conversation.has_image:
             turns = (Turn(t.role, t.text, tuple(filtered(edit, i) for i in t.images)) for t in conversation.turns)

@@ -22,6 +22,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
 )
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
@@ -77,7 +78,10 @@ def _places(edit: Edit) -> Iterator[tuple[Site, int | None]]:
             yield from ((Site("language", layer), None) for layer in layers)
         case AlignReply():
             yield from map(_of_gate, (edit.before, edit.after))
-        case RewritePrompt() | FilterImage() | ContrastLogits() | ReviewReply() | LoadAdapter() | ReplaceWeights():
+        case (
+            RewritePrompt() | ShowExamples() | FilterImage() | ContrastLogits() | ReviewReply() | LoadAdapter()
+            | ReplaceWeights()
+        ):  # fmt: skip
             pass
         case _:
             assert_never(edit)

@@ -33,6 +33,7 @@ from vlmend.core.edits import (
     ReplaceWeights,
     ReviewReply,
     RewritePrompt,
+    ShowExamples,
     When,
 )
 from vlmend.core.sites import Site
@@ -88,7 +89,8 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
                 replies |= _aligned(_opened(engine), edit, batch, replies, sampling)
             case (
                 AddVector() | ProjectOut() | CosineDose() | AffineMap() | ModuleEdit() | ContrastShift()
-                | RewritePrompt() | FilterImage() | ContrastLogits() | LoadAdapter() | ReplaceWeights() | RefuseWhen()
+                | RewritePrompt() | ShowExamples() | FilterImage() | ContrastLogits() | LoadAdapter()
+                | ReplaceWeights() | RefuseWhen()
             ):  # fmt: skip
                 pass  # done inside decode, or before it
             case _:

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.audit.calibrating import calibration_rows, calibration_values, reliability_curves
-from vlmend.audit.shifted import QUESTION, names_of, shifted_samples
+from vlmend.audit.shifted import names_of, shifted_samples
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatLikelihoods, Kind
-from vlmend.pictures.galleries import shifted_objects
+from vlmend.pictures.galleries import QUESTION, shifted_objects
 
 __all__ = ["CHOICES", "SUITE", "AnswerCalibration"]
 

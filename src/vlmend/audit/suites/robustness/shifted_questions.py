@@ -15,7 +15,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from vlmend.audit.matching import holds, plain, same
-from vlmend.audit.shifted import CLEAN, QUESTION
+from vlmend.audit.shifted import CLEAN
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.examples import Dataset, Example
@@ -25,7 +25,7 @@ from vlmend.core.metrics.stats import Interval, difference, paired_difference
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNREAD, Verdict
 from vlmend.errors import BadData
-from vlmend.pictures.galleries import shifted_objects
+from vlmend.pictures.galleries import QUESTION, shifted_objects
 
 __all__ = ["SHIFTED", "SUITE", "ShiftedQuestions"]
 
