@@ -15,8 +15,9 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.weight_edits import ReplaceWeights
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods.robustness.carot import Carot, Teacher, distillation, not_orthonormal
+from vlmend.methods.robustness.carot import Carot, Teacher, not_orthonormal
 from vlmend.testing import full_digest, tiny_clip
+from vlmend.training.losses import distillation
 
 NAMES = ("ant", "bee", "cat")
 IMAGES = [noise_image(16, k) for k in range(6)]

@@ -32,6 +32,9 @@ PixelLoss = Callable[[Float[Tensor, "*pixels"]], Tensor]
 class AbstractTuning(AbstractMethod[DualWeights]):
     """Fine-tuning of a part of a dual encoder. Subclasses write `learn`, with `trained`.
 
+    `only` is a regular expression for what learns of the part, empty for all of it. Methods with the same `draws` see
+    the same batches; without one a method draws its own.
+
     Attributes:
         steps: Optimiser steps.
         rate: Peak learning rate.
@@ -44,6 +47,8 @@ class AbstractTuning(AbstractMethod[DualWeights]):
     works_on: ClassVar[Kind] = "dual"
     passes: ClassVar[str] = "none; the tower's weights are replaced, or two small products a linear module"
     part: ClassVar[Part] = "vision"
+    only: ClassVar[str] = ""
+    draws: ClassVar[str] = ""
     quick: ClassVar[Mapping[str, Any]] = {"steps": 2, "batch": 2, "rate": 1e-2, "train": "adapters"}
 
     steps: int = 80
@@ -61,7 +66,7 @@ class AbstractTuning(AbstractMethod[DualWeights]):
 
     def twin(self, target: DualWeights, seed: int) -> Twin:
         """A twin of the target, the part to learn."""
-        return twin_of(target, self.part, self.train, rank=self.rank, seed=seed)
+        return twin_of(target, self.part, self.train, rank=self.rank, only=self.only, seed=seed)
 
     def trained(
         self, target: DualWeights, twin: Twin, images: Sequence[Image], loss: BatchLoss, seed: int,
@@ -70,7 +75,7 @@ class AbstractTuning(AbstractMethod[DualWeights]):
         """The twin, trained on the images in place; the batch of a step follows from seed and step."""
 
         def loss_of_step(step: int) -> Tensor:
-            places = chosen(range(len(images)), self.batch, f"{self.name}:{seed}:{step}")
+            places = chosen(range(len(images)), self.batch, f"{self.draws or self.name}:{seed}:{step}")
             return loss(step, target.pixels([images[place] for place in places]), places)
 
         train_at_once(twin.parameters, loss_of_step, LoopSettings(self.steps, self.rate, decay=1e-4), hooks)

@@ -14,13 +14,13 @@ from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
-from vlmend.pictures.pool import drawn, phrase, sentence
+from vlmend.pictures.pool import Part, drawn, phrase, sentence
 from vlmend.pictures.views import Shift, view
 
 __all__ = [
     "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
     "object_pictures", "people_gallery", "picture_questions", "profession_of", "professions", "shifted_objects",
-    "some_objects", "training_objects",
+    "some_objects", "training_objects", "training_pictures",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -44,6 +44,9 @@ OBJECT_SHIFTS: tuple[Shift, ...] = ("ground", "rotation", "blur", "style")
 """Those that change a picture of an object."""
 
 LICENCE = "Apache-2.0 (Noto Emoji)"
+
+PICTURES: dict[Part, int] = {"object": 640, "person": 160, "word": 160, "scene": 160}
+"""Training pictures of each kind."""
 
 
 @cache
@@ -143,6 +146,21 @@ def training_objects(views: int, shift: Shift | None = None, without: tuple[str,
         if g.category not in (*UNSEEN_CATEGORIES, *without)
     ]
     return Dataset("-".join(["objects-train", *([shift] if shift else []), str(views)]), tuple(rows), LICENCE)
+
+
+@cache
+def training_pictures(share: int = 1) -> Dataset:
+    """One in `share` of 1,120 training views of objects, people, words and scenes, each with its caption."""
+    rows = [
+        Example(
+            f"{part}-{k}", group=part, image=Image.from_pixels(one.image, f"{part} {k}"),
+            caption=f"a picture of {one.caption}", attributes={"category": one.facts.get("category", part)},
+        )
+        for part, count in PICTURES.items()
+        for k in range(count // share)
+        for one in (drawn(part, "train", 0, k),)
+    ]  # fmt: skip
+    return Dataset("training-pictures", tuple(rows), LICENCE)
 
 
 def some_objects() -> Dataset:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-__all__ = ["IGNORED", "contrastive_loss", "distance_to", "reply_logprobs", "reply_loss"]
+__all__ = ["IGNORED", "contrastive_loss", "distance_to", "distillation", "reply_logprobs", "reply_loss"]
 
 IGNORED = -100
 """Label of a position that carries no loss."""
@@ -55,6 +55,7 @@ def contrastive_loss(
     texts: Float[Tensor, "pair width"],
     scale: Tensor | float,
     true: Bool[Tensor, "pair pair"] | None = None,
+    back: float = 0.5,
 ) -> Tensor:
     """Symmetric InfoNCE: each picture must find its caption among those of the step, each caption its picture.
 
@@ -62,12 +63,19 @@ def contrastive_loss(
         images, texts: Unit-length embeddings.
         scale: Factor of the cosines.
         true: Which captions are true of which pictures, "image text"; those that are not its own are left out for it.
+        back: Share of the loss in which each caption finds its picture; at 0 only pictures find captions.
 
-    Source: Radford et al. 2021 (CLIP), figure 3; the mask is ours.
+    Source: Radford et al. 2021 (CLIP), figure 3; the mask and the share are ours.
     """
     logits = scale * images @ texts.T
     if true is not None:
         own = torch.eye(len(images), dtype=torch.bool)
         logits = logits.masked_fill(true & ~own, -torch.inf)
     places = torch.arange(len(images))
-    return (cross_entropy(logits, places) + cross_entropy(logits.T, places)) / 2
+    return (1 - back) * cross_entropy(logits, places) + back * cross_entropy(logits.T, places)
+
+
+def distillation(logits: Float[Tensor, "image text"], taught: Float[Tensor, "image text"]) -> Tensor:
+    """Cross-entropy of the logits with the teacher's probabilities, mean over pictures and over texts, then of both."""
+    both = (cross_entropy(one, other.softmax(1)) for one, other in ((logits, taught), (logits.T, taught.T)))
+    return sum(both, torch.zeros(())) / 2

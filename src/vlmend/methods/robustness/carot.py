@@ -11,26 +11,23 @@ of the picture embeddings, the third keeps their confidence near the teacher's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
 
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
-from vlmend.core.targets import DualWeights, Pixels
+from vlmend.core.targets import DualWeights
 from vlmend.errors import BadParameter, ModelProblem
-from vlmend.methods.tuning import AbstractTuning
-from vlmend.pictures.galleries import some_objects, training_objects
+from vlmend.methods.contrastive import AbstractContrastive, Pairs, embedded
 from vlmend.pictures.named import named_pictures
-from vlmend.training.losses import contrastive_loss
-from vlmend.training.twin import Part
+from vlmend.training.losses import distillation
 
-__all__ = ["METHOD", "Carot", "Teacher", "distillation", "not_orthonormal"]
+__all__ = ["METHOD", "Carot", "Teacher", "not_orthonormal"]
 
 PROJECTION = "visual_projection.weight"
 
@@ -41,7 +38,7 @@ SETTLED = 0.2
 
 
 @dataclass(frozen=True)
-class Carot(AbstractTuning):
+class Carot(AbstractContrastive):
     """Contrastive fine-tuning with an orthogonality constraint and a teacher of earlier weights.
 
     Attributes:
@@ -52,11 +49,10 @@ class Carot(AbstractTuning):
 
     name: ClassVar[str] = "carot"
     source: ClassVar[str] = "Oh et al., arXiv 2311.01723, NeurIPS 2024"
-    data: ClassVar[str] = "pictures with their names; training"
-    passes: ClassVar[str] = "none; the weights of both towers are replaced"
-    part: ClassVar[Part] = "all"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 2, "batch": 4, "rate": 1e-3}
 
+    steps: int = 80
+    rate: float = 5e-4
+    batch: int = 64
     orthogonal: float = 0.2
     distil: float = 1.5
     refresh: int = 2
@@ -70,14 +66,6 @@ class Carot(AbstractTuning):
                 "Weights of terms are 0 or more, refresh is at least 1, and train is weights: the projection itself "
                 "is constrained, which adapters leave alone.",
             )
-
-    def builtin(self) -> Dataset:
-        """A training view of each known object on a ground of light and shade."""
-        return training_objects(1, "ground")
-
-    def sample_data(self) -> Dataset:
-        """Eight training pictures with their names."""
-        return some_objects()
 
     def learn(self, target: DualWeights, data: Dataset, *, seed: int) -> Mend:
         """Train a twin of the model on the rows that have an image and a right answer; the first answer is the name.
@@ -94,25 +82,20 @@ class Carot(AbstractTuning):
                 "Pass orthogonal=0, or take a model of the CLIP kind.",
             )
         teacher = Teacher(self, target, twin.parameters, seed)
-        learner, taught = target.on(twin.model), target.on(teacher.model)
-        texts, right = known.texts, torch.tensor(known.right)
+        taught = target.on(teacher.model)
 
-        def loss(step: int, pixels: Pixels, places: Sequence[int]) -> Tensor:
-            own = right[list(places)]
-            words = [texts[place] for place in own.tolist()]
-            images, named = _embedded(learner, pixels, words)
-            scale = float(target.towers.scale)
-            total = contrastive_loss(images, named, scale, own[:, None] == own)
+        def loss(pairs: Pairs) -> Tensor:
+            total = pairs.contrast()
             if self.orthogonal:
                 total = total + self.orthogonal * not_orthonormal(twin.model.get_parameter(PROJECTION))
-            if self.distil and step:
+            if self.distil and pairs.step:
                 with torch.no_grad():
-                    seen, told = _embedded(taught, pixels, words)
-                total = total + self.distil * distillation(scale * images @ named.T, scale * seen @ told.T)
+                    seen, told = embedded(taught, pairs.pixels, pairs.words)
+                total = total + self.distil * distillation(pairs.logits, pairs.scale * seen @ told.T)
             return total
 
         hooks = [teacher] if self.distil else []
-        return self.made(target, data, seed, self.trained(target, twin, known.images, loss, seed, hooks).edits, {})
+        return self.made(target, data, seed, self.tuned(target, twin, known, loss, seed, hooks).edits, {})
 
 
 class Teacher:
@@ -143,17 +126,6 @@ class Teacher:
 def not_orthonormal(projection: Float[Tensor, "width state"]) -> Tensor:
     """Frobenius norm of V V' - I; 0 where the rows are orthonormal."""
     return torch.linalg.matrix_norm(projection @ projection.T - torch.eye(len(projection), device=projection.device))
-
-
-def distillation(logits: Float[Tensor, "image text"], taught: Float[Tensor, "image text"]) -> Tensor:
-    """Cross-entropy of the logits with the teacher's probabilities, mean over pictures and over texts, then of both."""
-    both = (cross_entropy(one, other.softmax(1)) for one, other in ((logits, taught), (logits.T, taught.T)))
-    return sum(both, torch.zeros(())) / 2
-
-
-def _embedded(encoder: DualWeights, pixels: Pixels, words: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Unit-length embeddings of pictures and of their texts."""
-    return encoder.embed_pixels(pixels), normalize(encoder.text_features(words), dim=1)
 
 
 METHOD = Carot

@@ -13,25 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Image
+from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import DualWeights, Pixels
 from vlmend.errors import BadData
 from vlmend.methods.tuning import AbstractHardening, PixelLoss
-from vlmend.pictures.pool import Part, drawn
+from vlmend.pictures.galleries import training_pictures
 
 __all__ = ["METHOD", "Fare", "distance"]
-
-PICTURES: dict[Part, int] = {"object": 640, "person": 160, "word": 160, "scene": 160}
-"""Training pictures of each kind."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +43,11 @@ class Fare(AbstractHardening):
 
     def builtin(self) -> Dataset:
         """Training views of objects, people, words and scenes."""
-        return _pictures(1)
+        return training_pictures()
 
     def sample_data(self) -> Dataset:
         """Seven of them."""
-        return _pictures(160)
+        return training_pictures(160)
 
     def learn(self, target: DualWeights, data: Dataset, *, seed: int) -> Mend:
         """Train a twin of the tower on the pictures.
@@ -84,17 +79,6 @@ def distance(learner: DualWeights, pixels: Pixels, wanted: Float[Tensor, "image 
         return (moved - wanted).square().sum(1).mean()
 
     return loss
-
-
-@cache
-def _pictures(share: int) -> Dataset:
-    """One in `share` of the built-in pictures."""
-    rows = [
-        Example(f"{part}-{k}", group=part, image=Image.from_pixels(drawn(part, "train", 0, k).image, f"{part} {k}"))
-        for part, count in PICTURES.items()
-        for k in range(count // share)
-    ]
-    return Dataset("training-pictures", tuple(rows), "Apache-2.0 (Noto Emoji)")
 
 
 METHOD = Fare
