@@ -20,8 +20,8 @@ from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Curve, Measure, Point
 from vlmend.core.metrics.stats import paired_difference
 from vlmend.core.splits import word_fraction
-from vlmend.core.targets import Target
-from vlmend.errors import BadData, SampleError
+from vlmend.core.targets import Target, check_access
+from vlmend.errors import BadData, NeedsAccess, SampleError
 from vlmend.pictures.galleries import PHOTO
 
 __all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "curves_of", "group_of", "grouped", "measures_of", "scored"]
@@ -116,8 +116,16 @@ def attacked_by_itself(
         limit: Pictures, evenly spread.
         floor: What a guess gets right; None where that is not known.
         seed: Of the attack.
+
+    Raises:
+        NeedsAccess: The view gives no gradients.
     """
     attack: Any = registry.make_attack(OWN, {})
+    try:
+        check_access(subject, OWN, attack.works_on, attack.needs)
+    except NeedsAccess as problem:
+        hint = "Pass --data with what vlmend attack made of another model: to be asked about that takes no gradients."
+        raise NeedsAccess(problem.message, hint) from None
     found: list[Sample] = []
     for place, epsilon in enumerate(epsilons):
         made = attack.run(subject, data, Budget(epsilon / 255, steps), seed=seed, limit=limit)
