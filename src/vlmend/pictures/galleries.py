@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
+import PIL.Image
+
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.pictures.glyphs import Glyph, objects, people
 from vlmend.pictures.pool import Part, drawn, phrase, sentence
-from vlmend.pictures.views import Shift, view
+from vlmend.pictures.views import SIDE, Shift, view
 
 __all__ = [
-    "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNSEEN_CATEGORIES", "gendered_captions", "in_words", "labelled_people",
-    "object_pictures", "people_gallery", "picture_questions", "profession_of", "professions", "shifted_objects",
-    "some_objects", "training_objects", "training_pictures",
+    "CONTROL", "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNKNOWN", "UNSEEN_CATEGORIES", "gendered_captions",
+    "in_words", "labelled_people", "object_pictures", "people_gallery", "picture_questions", "profession_of",
+    "professions", "scenes_with_unknown", "shifted_objects", "some_objects", "training_objects",
+    "training_pictures",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -39,6 +42,12 @@ UNSEEN_CATEGORIES = ("body", "sport", "vehicle")
 
 VIEWS = 2
 """Pictures of each cell: with 5 tones, 10 men and 10 women of each profession."""
+
+UNKNOWN, CONTROL = "unknown", "control"
+"""Groups of scenes: with an unknown thing, and with a known one in its place."""
+
+ACROSS = 3
+"""Things in a row of a scene."""
 
 OBJECT_SHIFTS: tuple[Shift, ...] = ("ground", "rotation", "blur", "style")
 """Those that change a picture of an object."""
@@ -176,6 +185,42 @@ def some_objects() -> Dataset:
 def professions() -> tuple[str, ...]:
     """Of the people, in the order of their names."""
     return tuple(sorted({glyph.profession for glyph in people()}))
+
+
+def scenes_with_unknown(split: Split, count: int, seed: int) -> Dataset:
+    """Nine things each in a square, one of them unknown, with a mask that is white where it is.
+
+    Beside each scene stands the same one with a known thing in that place (group `CONTROL`), which a mask says nothing
+    true about. The answers of each are the names of all known things.
+    """
+    known = [glyph for glyph in objects() if glyph.category not in UNSEEN_CATEGORIES]
+    unknown = [glyph for glyph in objects() if glyph.category in UNSEEN_CATEGORIES]
+    names = tuple(sorted({glyph.name for glyph in known}))
+    rows: list[Example] = []
+    for k in range(count):
+        rng = random.Random(f"scenes:{split}:{seed}:{k}")
+        things, place = rng.sample(known, ACROSS**2), rng.randrange(ACROSS**2)
+        for group, shown in ((UNKNOWN, rng.choice(unknown)), (CONTROL, things[place])):
+            image, mask = _scene([*things[:place], shown, *things[place + 1 :]], place, split, k)
+            rows.append(
+                Example(
+                    f"scene-{k:03d}-{group}", group=group, image=image, caption=shown.name, answers=names,
+                    attributes={"of": f"scene-{k:03d}"}, more_images=(mask,),
+                )
+            )  # fmt: skip
+    return Dataset(f"scenes-{split}-{count}-{seed}", tuple(rows), LICENCE)
+
+
+def _scene(things: Sequence[Glyph], place: int, split: Split, k: int) -> tuple[Image, Image]:
+    """Things row by row, and the mask of the one at that place."""
+    side = ACROSS * SIDE
+    picture, mask = PIL.Image.new("RGB", (side, side)), PIL.Image.new("L", (side, side))
+    for at, glyph in enumerate(things):
+        corner = (SIDE * (at % ACROSS), SIDE * (at // ACROSS))
+        picture.paste(_seen(glyph, split, k).decode(), corner)
+        if at == place:
+            mask.paste(255, (*corner, corner[0] + SIDE, corner[1] + SIDE))
+    return Image.from_pixels(picture, f"scene {k}"), Image.from_pixels(mask, f"mask of scene {k}")
 
 
 def _seen(glyph: Glyph, split: Split, k: int = 0, shift: Shift | None = None) -> Image:
