@@ -19,6 +19,7 @@ from statistics import fmean
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from vlmend import open_target
 from vlmend.audit.matching import holds
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.examples import Dataset, Example, spread
@@ -27,7 +28,6 @@ from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.sites import Site
 from vlmend.core.splits import Split
 from vlmend.methods.robustness.in_context_examples import InContextExamples
-from vlmend.models.loading.target import open_target
 from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.phantom.mini.language import TOPICS
