@@ -26,7 +26,7 @@ from vlmend.pictures.galleries import picture_questions
 __all__ = ["EPSILONS", "SUITE", "AttackedQuestions"]
 
 STEPS = 10
-COUNT = 24
+COUNT = 16
 """Built-in pictures that are attacked unless a limit says otherwise: phantom takes some minutes on two cores."""
 EPSILONS = (1, 4)
 """In steps of 8 bits."""
