@@ -172,7 +172,7 @@ def measures_of(
 
 
 def curves_of(suite: str, rows: Sequence[Measure]) -> list[Curve]:
-    """Accuracy against epsilon, a line an attack, beginning at clean pictures; of the rows of `measures_of`."""
+    """Accuracy against epsilon, a line an attack, noise last, from clean pictures on; of rows of `measures_of`."""
     told = [(row, *_parts(row.group)) for row in rows if row.name == ACCURACY and row.n]
     clean = [_point(row, 0) for row, attack, *_ in told if attack == CLEAN]
     lines: defaultdict[str, list[Point]] = defaultdict(list)
