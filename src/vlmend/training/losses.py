@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softplus
 
-__all__ = ["IGNORED", "contrastive_loss", "distance_to", "distillation", "reply_logprobs", "reply_loss"]
+__all__ = [
+    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "reply_logprobs", "reply_loss",
+]  # fmt: skip
 
 IGNORED = -100
 """Label of a position that carries no loss."""
@@ -79,3 +81,18 @@ def distillation(logits: Float[Tensor, "image text"], taught: Float[Tensor, "ima
     """Cross-entropy of the logits with the teacher's probabilities, mean over pictures and over texts, then of both."""
     both = (cross_entropy(one, other.softmax(1)) for one, other in ((logits, taught), (logits.T, taught.T)))
     return sum(both, torch.zeros(())) / 2
+
+
+def counterpart_loss(
+    images: Float[Tensor, "pair width"],
+    texts: Float[Tensor, "pair width"],
+    negatives: Float[Tensor, "pair width"],
+    scale: Tensor | float,
+) -> Tensor:
+    """Each picture must be nearer to its caption than to one that differs in a single word; ln 2 where it is not told.
+
+    Args:
+        images, texts, negatives: Unit-length embeddings of pictures, their captions and their hard negatives.
+        scale: Factor of the cosines.
+    """
+    return softplus(scale * (images * (negatives - texts)).sum(-1)).mean()
