@@ -86,7 +86,7 @@ def default_suites(kind: Kind) -> tuple[str, ...]:
     if kind not in DEFAULT_SUITES:
         raise UsageError(
             f"There is no suite for {CALLED[kind]} yet.",
-            "Have it draw, and audit what it drew as a data set: data:FILE.",
+            "It draws for the step caption_draw_mix; what it drew is audited as a data set: data:FILE.",
         )
     return names_in(DEFAULT_SUITES[kind])
 
