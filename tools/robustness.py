@@ -1,10 +1,12 @@
 """What fitted mends make of phantom-clip, and the tables of their pages, which are written from it.
 
-    python -m tools.robustness measure MEND_FOLDER ... [--epsilons 4,5]   # adds rows to docs/methods/robustness.json
-    python -m tools.robustness pages                                      # writes the tables anew
+    python -m tools.robustness measure MEND_FOLDER ... [--epsilons 4,5] [--parts halves]   # adds rows to RUNS
+    python -m tools.robustness pages         # writes the tables anew
 
 A mend folder is what `vlmend mend NAME phantom-clip --out FOLDER` wrote; FOLDER@0.5 is half as strong, and `none` the
-base. A run that is measured again keeps the numbers that were not asked for this time. On a page,
+base. A run that is measured again keeps the numbers that were not asked for this time. Parts: `shifts`, `attacks` and
+`pairs` unless said otherwise; `transferred`, the pictures of an attack on the base; `halves`, the things of each half
+among their own names (`vlmend.methods.prompting`: one half is learnt, one is new). On a page,
 `<!-- runs: NAME NAME -->` begins a table of the base and the runs of these methods, `<!-- end -->` ends it.
 """
 
@@ -21,15 +23,17 @@ from typing import Any
 import torch
 
 from vlmend.attacks.running import own_pictures
+from vlmend.attacks.tasks import class_names
 from vlmend.audit.suites.robustness.calibration import SUITE
 from vlmend.core.attacks import Budget, attributes_of_attack
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
 from vlmend.core.metrics.modality import gap_shares
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.targets import DualGradients
+from vlmend.methods.prompting import every_second_thing
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.pictures.galleries import PHOTO, object_pictures, shifted_objects
@@ -50,40 +54,92 @@ PICTURES = 150
 
 COLUMNS = {
     "clean": "accuracy clean", "attacked 4/255": "attacked 4/255", "attacked 5/255": "attacked 5/255",
+    "4/255, attack on the base": "transferred 4/255",
     "ground": "accuracy ground", SHIFTED: f"accuracy {SHIFTED}", "ECE, clean": "ece clean",
     f"ECE, {SHIFTED}": f"ece {SHIFTED}", "unknown things, AUROC": "auroc",
     "picture finds name": "names", "name finds picture": "pictures", "gap": "gap",
+    "learnt, clean": "learnt clean", "learnt, ground": "learnt ground", "new, clean": "new clean",
+    "new, ground": "new ground",
 }  # fmt: skip
 """Headings of a table, and the values below them."""
+
+PARTS = ("shifts", "attacks", "pairs")
+"""What is measured unless said otherwise."""
 
 Number = tuple[float, float, float, int]
 """Value, low, high and n."""
 Values = Mapping[str, Number]
 
 
-def measured(view: DualGradients, epsilons: Sequence[int]) -> Values:
-    """The numbers of one view of phantom-clip, on held-out pictures among all known names."""
+def measured(view: DualGradients, epsilons: Sequence[int], parts: Sequence[str] = PARTS) -> Values:
+    """The numbers of one view of phantom-clip, on held-out pictures."""
+    found: dict[str, Number] = {}
+    if "shifts" in parts:
+        found |= _shifted(view)
+    if "attacks" in parts:
+        found |= {f"attacked {epsilon}/255": _attacked(view, epsilon) for epsilon in epsilons}
+    if "transferred" in parts:
+        found |= {f"transferred {epsilon}/255": _transferred(view, epsilon) for epsilon in epsilons}
+    if "pairs" in parts:
+        found |= _paired(view)
+    if "halves" in parts:
+        found |= _of_halves(view)
+    return found
+
+
+def _shifted(view: DualGradients) -> dict[str, Number]:
+    """Accuracy and ECE among all known names, clean, on grounds, and under the shifts that no mend is trained on."""
     rows = shifted_objects("held_out").examples
     spread = Dataset("every second thing first", (*rows[::2], *rows[1::2]))
     samples = [
         replace(one, group=one.group if one.group in ("clean", "ground") else SHIFTED)
         for one in SUITE.samples(view, spread, THINGS, seed=0)
     ]
-    found = {
+    return {
         f"{row.name} {row.group}": (row.value, row.low, row.high, row.n)
         for row in SUITE.measures(samples, 0)
         if row.name in ("accuracy", "ece")
     }
-    attacks = {f"attacked {epsilon}/255": _attacked(view, epsilon) for epsilon in epsilons}
-    return found | attacks | _paired(view)
 
 
 def _attacked(view: DualGradients, epsilon: int) -> Number:
     """Share that is named right under PGD."""
+    rows = _pgd(view, epsilon)
+    return _share([attributes_of_attack(row)["attacked"] == "right" for row in rows])
+
+
+def _transferred(view: DualGradients, epsilon: int) -> Number:
+    """Share that is named right of the pictures that PGD made against the base."""
+    return _share(_right(view, _pgd(view.bare, epsilon), class_names(own_pictures())))
+
+
+def _of_halves(view: DualGradients) -> dict[str, Number]:
+    """Clean and on grounds: things of each half among the names of that half."""
+    learnt = {row.answers[0] for row in every_second_thing()[0].examples}
+    rows = [row for row in shifted_objects("held_out").examples if row.attributes.get("shift", "ground") == "ground"]
+    found: dict[str, Number] = {}
+    for half, is_learnt in (("learnt", True), ("new", False)):
+        own = [row for row in rows if (row.answers[0] in learnt) == is_learnt]
+        right = _right(view, own, sorted({row.answers[0] for row in own}))
+        for group, shift in (("clean", None), ("ground", "ground")):
+            told = [one for one, row in zip(right, own, strict=True) if row.attributes.get("shift") == shift]
+            found[f"{half} {group}"] = _share(told)
+    return found
+
+
+def _pgd(view: DualGradients, epsilon: int) -> Sequence[Example]:
     budget = Budget(epsilon / 255, STEPS)
-    made = make_attack("pgd", {}).run(view, own_pictures(), budget, seed=0, limit=PICTURES)
-    right = sum(attributes_of_attack(row)["attacked"] == "right" for row in made.examples)
-    return _number(wilson(right, len(made.examples)), len(made.examples))
+    return make_attack("pgd", {}).run(view, own_pictures(), budget, seed=0, limit=PICTURES).examples
+
+
+def _right(view: DualGradients, rows: Sequence[Example], names: Sequence[str]) -> list[bool]:
+    """Whether each picture is given its name, of these."""
+    said = view.logits([row.image for row in rows if row.image is not None], [PHOTO.format(one) for one in names])
+    return [names[place] == row.answers[0] for place, row in zip(said.argmax(1).tolist(), rows, strict=True)]
+
+
+def _share(right: Sequence[bool]) -> Number:
+    return _number(wilson(sum(right), len(right)), len(right))
 
 
 def _paired(view: DualGradients) -> dict[str, Number]:
@@ -148,7 +204,7 @@ def page_of(text: str, runs: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _add(folders: Sequence[str], epsilons: Sequence[int]) -> None:
+def _add(folders: Sequence[str], epsilons: Sequence[int], parts: Sequence[str]) -> None:
     base = load_dual(phantom_clip(), name="phantom-clip")
     for folder in folders:
         told: dict[str, Any] = {"method": "none", "seed": 0, "set": {}}
@@ -162,7 +218,7 @@ def _add(folders: Sequence[str], epsilons: Sequence[int]) -> None:
             usual = make_method(card.method, {}).parameters
             changed = {name: value for name, value in card.parameters.items() if usual.get(name) != value}
             told = {"method": card.method, "seed": card.seed, "set": changed, "notes": list(card.notes)}
-        values = measured(view, epsilons)
+        values = measured(view, epsilons, parts)
         runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
         same = next((run for run in runs if {name: run.get(name) for name in told} == told), None)
         if same is None:
@@ -177,9 +233,10 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("measure", "pages"))
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--epsilons", default="5")
+    parser.add_argument("--parts", default=",".join(PARTS))
     asked = parser.parse_args()
     if asked.what == "measure":
-        _add(asked.folders, [int(one) for one in asked.epsilons.split(",") if one])
+        _add(asked.folders, [int(one) for one in asked.epsilons.split(",") if one], asked.parts.split(","))
     else:
         for page in sorted((ROOT / "docs" / "methods").glob("*.md")):
             page.write_text(page_of(page.read_text(), json.loads(RUNS.read_text())))
