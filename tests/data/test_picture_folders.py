@@ -125,7 +125,7 @@ def test_openood_of_imagenet_takes_names_by_number(tmp_path: Path) -> None:
 
 def test_lists_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "test_a.txt").write_text("no label here\n")
-    with pytest.raises(BadData, match=r"1 lines that are no path and label \(first: 'no label here'\)"):
+    with pytest.raises(BadData, match=r"1 lines are no path and label \(first: 'no label here'\)"):
         read_data(f"openood:{tmp_path}")
 
 

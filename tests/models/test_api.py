@@ -441,7 +441,7 @@ def test_a_method_works_where_replies_are_enough_and_is_refused_before_any_work_
 ) -> None:
     method = registry.make_method(name, {})
     if method.works_on == "chat" and method.needs == "replies":
-        assert target.with_mend(method.fit(target, DATA, seed=0)).edits
+        assert target.with_mend(method.fit(target, method.sample_data() or DATA, seed=0)).edits
     else:
         with pytest.raises(VlmendError, match=f"{method.name} (needs the .* of api:m, of which only replies|works on)"):
             method.fit(target, DATA, seed=0)

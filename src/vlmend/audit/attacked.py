@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,14 +20,28 @@ from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Curve, Measure, Point
 from vlmend.core.metrics.stats import paired_difference
 from vlmend.core.splits import word_fraction
-from vlmend.core.targets import Target, check_access
+from vlmend.core.targets import Kind, Target, check_access
 from vlmend.errors import BadData, NeedsAccess, SampleError
 from vlmend.pictures.galleries import PHOTO
 
-__all__ = ["CLEAN", "NOISE", "TOLD", "attacked_by_itself", "curves_of", "group_of", "grouped", "measures_of", "scored"]
+__all__ = [
+    "CLEAN",
+    "NOISE",
+    "READERS",
+    "TOLD",
+    "attacked_by_itself",
+    "curves_of",
+    "group_of",
+    "grouped",
+    "measures_of",
+    "scored",
+]
 
 OWN = "pgd"
 """The attack of a suite that has no data."""
+
+READERS: Mapping[Kind, str] = {"dual": "robustness/adversarial", "chat": "robustness/attacked_questions"}
+"""The suite of each kind that reads attacked rows."""
 
 CLEAN, NOISE = "clean", "noise"
 

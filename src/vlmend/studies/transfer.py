@@ -22,7 +22,7 @@ import numpy as np
 
 from vlmend import registry
 from vlmend.attacks.running import own_pictures, run_attack
-from vlmend.audit.attacked import CLEAN, NOISE
+from vlmend.audit.attacked import CLEAN, NOISE, READERS
 from vlmend.audit.records import Records
 from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack
 from vlmend.core.contracts import SampleSuite
@@ -34,9 +34,6 @@ from vlmend.core.targets import Kind, Target, key_of
 from vlmend.errors import NeedsAccess, UsageError
 
 __all__ = ["parse_attacks", "study_transfer"]
-
-SUITES: Mapping[Kind, str] = {"dual": "robustness/adversarial", "chat": "robustness/attacked_questions"}
-"""Who asks a model of each kind about attacked rows."""
 
 AS_IT_WAS, AT_RANDOM, ATTACKED = CLEAN, NOISE, "attacked"
 
@@ -158,7 +155,7 @@ def _asked(
     data: Dataset | None, limit: int | None, out: Path, seed: int,
 ) -> list[_Cell]:  # fmt: skip
     """A column of the matrix: what one model makes of every attack."""
-    suite: SampleSuite[Any] = registry.get("suites", SUITES[target.kind])
+    suite: SampleSuite[Any] = registry.get("suites", READERS[target.kind])
     records = Records(out / "asked.jsonl", frozenset({"right", "unscored"}))
     found: list[_Cell] = []
     for (source, attack), rows in made.items():

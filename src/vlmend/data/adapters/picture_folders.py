@@ -98,7 +98,8 @@ def _listed(path: Path) -> list[Row]:
     rows = [(stem, match[1], int(match[2])) for stem, match in lines if match]
     bad = [line for (_, line), (_, match) in zip(found, lines, strict=True) if match is None]
     if bad:
-        raise BadData(f"{path} has {len(bad)} lines that are no path and label (first: {bad[0][:60]!r}).", OPENOOD_HOW)
+        what = f"{len(bad)} lines are no path and label (first: {bad[0][:60]!r})"
+        raise BadData(f"{path} is not {OPENOOD}: {what}.", OPENOOD_HOW)
     names = _class_names(path if path.is_dir() else path.parent) or _by_folder(rows)
     return [
         {"list": stem.removeprefix("test_"), "image": image, "label": label, "name": names.get(str(label), "")}
@@ -151,6 +152,7 @@ FOLDER_HOW = (
     "Pass a folder CLASS/picture or SHIFT/CLASS/picture: ImageNet's val sorted by class, ImageNet-R, ImageNet-Sketch, "
     "ImageNet-C (CORRUPTION/SEVERITY/CLASS/picture), several of them side by side; the one called clean is unshifted."
 )
+OPENOOD = "OpenOOD, known and unknown pictures by list"
 OPENOOD_HOW = (
     "Take a folder of benchmark_imglist, and the folder of pictures that its paths start at, from its repository."
 )
@@ -173,7 +175,7 @@ ADAPTERS = (
     Adapter(
         name="openood",
         kind="robustness",
-        title="OpenOOD, known and unknown pictures by list",
+        title=OPENOOD,
         paper="Yang et al., OpenOOD, NeurIPS 2022, arXiv 2210.07242",
         repository="https://github.com/Jingkang50/OpenOOD",
         licence="those of the sets it lists",
