@@ -247,15 +247,17 @@ def _named(encoder: Encoder) -> Counts:
     return {name: (sum(right), len(right)) for name, right in marks.items()}
 
 
+MIXGEN_ARMS: Mapping[str, Mapping[str, Any] | None] = {
+    "pairs as they are": None,
+    "mixgen": {},
+    "captions joined, pictures not mixed": {"weight": 1.0},
+}
+
 STUDIES: dict[str, Study] = {
     "mixgen": Study(
         step="mixgen",
         rows=_pairs,
-        arms={
-            "pairs as they are": None,
-            "mixgen": {},
-            "captions joined, pictures not mixed": {"weight": 1.0},
-        },
+        arms=MIXGEN_ARMS,
         exam=_retrieval,
         floors={"caption found": 1 / 500, "picture found": 1 / 500},
         anew=True,
@@ -263,7 +265,7 @@ STUDIES: dict[str, Study] = {
     "mixgen_long": Study(
         step="mixgen",
         rows=_pairs,
-        arms={"pairs as they are": None, "mixgen": {}},
+        arms=MIXGEN_ARMS,
         exam=_retrieval,
         floors={"caption found": 1 / 500, "picture found": 1 / 500},
         steps=600,
