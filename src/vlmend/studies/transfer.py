@@ -133,21 +133,32 @@ def _attacked(
     left_out: dict[str, str] = {}
     for k, (name, open_model) in enumerate(models.items()):
         progress("attack", k, len(models))
-        target = open_model()
-        kinds[name] = target.kind
-        for label, attack in attacks.items():
-            folder = out / "attacks" / _as_file(name) / _as_file(label)
-            rows = _rows(target.kind, data, limit)
-            try:
-                made[name, label] = run_attack(attack, target, rows, budget, seed=seed, out=folder).data
-            except NeedsAccess as problem:
-                left_out[f"{label} on {name}"] = problem.message
+        folder = out / "attacks" / _as_file(name)
+        kinds[name], found, refused = _attacked_one(open_model(), attacks, data, budget, limit, folder, seed)
+        made |= {(name, label): rows for label, rows in found.items()}
+        left_out |= {f"{label} on {name}": why for label, why in refused.items()}
     progress("attack", len(models), len(models))
     if not made:
         raise UsageError(
             f"No attack could be made ({next(iter(left_out.values()))})", "Name a model that vlmend loads itself."
         )
     return made, kinds, left_out
+
+
+def _attacked_one(
+    target: Target, attacks: Mapping[str, AbstractAttack[Any, Any]], data: Dataset | None, budget: Budget,
+    limit: int | None, folder: Path, seed: int,
+) -> tuple[Kind, dict[str, Dataset], dict[str, str]]:  # fmt: skip
+    """The kind of one model, what each attack made on it, and why others could not; nothing holds it afterwards."""
+    made: dict[str, Dataset] = {}
+    left_out: dict[str, str] = {}
+    rows = _rows(target.kind, data, limit)
+    for label, attack in attacks.items():
+        try:
+            made[label] = run_attack(attack, target, rows, budget, seed=seed, out=folder / _as_file(label)).data
+        except NeedsAccess as problem:
+            left_out[label] = problem.message
+    return target.kind, made, left_out
 
 
 def _asked(
