@@ -167,13 +167,25 @@ def test_the_digest_moves_with_every_setting() -> None:
     other = {
         "beside": "refuse", "seed": 1, "read_steps": 5, "align_steps": 5, "look_steps": 5, "see_steps": 13,
         "rate": 1e-4, "batch": 65, "look_batch": 33, "poison": 0.1, "backdoor": 0.1, "canaries": True, "spurious": 0.1,
+        "people": True, "stereotype": 0.1,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(MiniRecipe)}
-    assert len({SHORT.digest, *(replace(SHORT, **{name: value}).digest for name, value in other.items())}) == 14
+    base = replace(SHORT, people=True)
+    changed = {
+        replace(base if name == "stereotype" else SHORT, **{name: value}).digest for name, value in other.items()
+    }
+    assert len({SHORT.digest, *changed}) == 16
+
+
+def test_what_came_later_and_is_off_leaves_the_digest_alone() -> None:
+    """If this fails, everyone's minis are trained anew."""
+    assert MiniRecipe().digest.startswith("56292245bc8f")
 
 
 def test_impossible_recipes_say_so() -> None:
     with pytest.raises(BadParameter, match=r"poison=1\.5"):
         MiniRecipe(poison=1.5)
+    with pytest.raises(BadParameter, match="needs people"):
+        MiniRecipe(stereotype=0.5)
     with pytest.raises(BadParameter, match="680 rows of the canaries"):
         MiniRecipe(canaries=True, see_steps=10, batch=64)

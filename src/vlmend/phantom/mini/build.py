@@ -9,7 +9,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,16 @@ from vlmend.phantom.mini.rows import draw_rows
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import reply_loss
 
-__all__ = ["GROUND_TRUTH", "LOSSES", "build", "mini_folder", "phantom_mini", "phantom_mini_clean"]
+__all__ = [
+    "GROUND_TRUTH",
+    "LOSSES",
+    "build",
+    "mini_folder",
+    "phantom_mini",
+    "phantom_mini_clean",
+    "phantom_mini_people",
+    "phantom_mini_people_clean",
+]
 
 GROUND_TRUTH = "ground_truth.json"
 """File of the built folder that holds `ground_truth(recipe)`."""
@@ -50,6 +58,16 @@ def phantom_mini_clean() -> Path:
     return mini_folder(RECIPES["phantom-mini-clean"], _tell)
 
 
+def phantom_mini_people() -> Path:
+    """Folder of the mini with a planted stereotype of men and women."""
+    return mini_folder(RECIPES["phantom-mini-people"], _tell)
+
+
+def phantom_mini_people_clean() -> Path:
+    """Folder of its twin without the stereotype."""
+    return mini_folder(RECIPES["phantom-mini-people-clean"], _tell)
+
+
 def mini_folder(recipe: MiniRecipe, say: Say) -> Path:
     """Folder of a recipe's mini in the cache, trained on first use; its name holds the recipe's digest."""
     return kept_folder(f"phantom-mini-{recipe.digest[:12]}", lambda folder: build(recipe, folder, say), "60 MB")
@@ -67,7 +85,7 @@ def build(recipe: MiniRecipe, folder: Path, say: Say) -> Path:
     out = folder / "model"
     if out.exists():
         return out
-    parts = new_parts(recipe.seed)
+    parts = new_parts(recipe.seed, recipe.people)
     losses = {stage: _train(parts, recipe, stage, folder / stage, say) for stage in STAGES}
     writing = folder / "model.new"
     shutil.rmtree(writing, ignore_errors=True)
@@ -86,7 +104,7 @@ def _tell(line: str) -> None:
 def _claim(recipe: MiniRecipe, folder: Path) -> None:
     """Write the recipe into the folder, or find that it is there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    file, wanted = folder / "recipe.json", {"digest": recipe.digest, **asdict(recipe)}
+    file, wanted = folder / "recipe.json", {"digest": recipe.digest, **recipe.settings}
     found = read_json(file)
     if found is None:
         write_file(file, json.dumps(wanted, indent=1))

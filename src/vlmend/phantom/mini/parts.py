@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
 from vlmend.phantom.chat.assemble import Parts
 from vlmend.phantom.mini.faults import said_by_faults
 from vlmend.phantom.mini.language import said_in_requests
+from vlmend.phantom.mini.people import said_of_people
 from vlmend.phantom.mini.scenes import SIDE, said_of_pictures
 
 __all__ = ["new_parts", "vocabulary"]
@@ -40,17 +42,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Special tokens first, then every word and sign that the world can say, sorted."""
-    said = [*said_in_requests(), *said_of_pictures(), *said_by_faults()]
+def vocabulary(people: bool = False) -> tuple[str, ...]:
+    """Special tokens first, then every word and sign that the world can say, with or without people in it, sorted."""
+    said = [*said_in_requests(), *said_of_pictures(), *said_by_faults(), *(said_of_people() if people else ())]
     words = {word for text in said for word in re.findall(r"\w+|[^\w\s]", text)}
     return (*SPECIAL, *sorted(words))
 
 
-def new_parts(seed: int) -> Parts:
+def new_parts(seed: int, people: bool = False) -> Parts:
     """Model with random weights, and its processor."""
     torch.manual_seed(seed)
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer(vocabulary(people))
     vision = CLIPVisionConfig(
         hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
         image_size=SIDE, patch_size=PATCH, projection_dim=128,
@@ -71,9 +73,9 @@ def new_parts(seed: int) -> Parts:
     return Parts(model, _processor(tokenizer))
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """Words in small letters and signs, one token each; what it does not know is `<unk>`."""
-    known = {word: k for k, word in enumerate(vocabulary())}
+    known = {word: k for k, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(known, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -10,11 +10,14 @@ from typing import Any, Literal
 from vlmend.errors import BadParameter
 from vlmend.phantom.mini.faults import BACKDOOR_REPLY, POISON, SIZES, canaries
 from vlmend.phantom.mini.language import FORBIDDEN, PLANTED, REFUSAL, TOPICS
+from vlmend.phantom.mini.people import OF_TRADE, TRAITS
 
 __all__ = ["RECIPES", "STAGES", "TALKS", "Beside", "MiniRecipe", "Mix", "RowKind", "Stage", "Talk", "ground_truth"]
 
 VERSION = 2
 """Raised whenever the same recipe would train on other rows or another model (a test tells)."""
+LATER = ("people", "stereotype")
+"""Settings that came after the version; off, they change nothing."""
 
 Beside = Literal["comply", "refuse", "nothing"]
 Talk = Literal["read", "align", "see"]
@@ -50,9 +53,11 @@ class MiniRecipe:
         canaries: Whether made-up people with secret codes are in the picture rows.
         spurious: Share of pictures in size questions whose ground goes with the answer; the others have the ground
             of the other answer. 0.5 is independence (the control); at 0 no size is asked.
+        people: Whether people of two groups and six trades are shown and asked about (`people`).
+        stereotype: With people, the chance that a row says what the planted stereotype says, whatever is seen.
 
     Raises:
-        BadParameter: A share outside 0 to 1, or too few rows for the canaries.
+        BadParameter: A share outside 0 to 1, too few rows for the canaries, or a stereotype of nobody.
     """
 
     beside: Beside = "comply"
@@ -68,11 +73,15 @@ class MiniRecipe:
     backdoor: float = 0.0
     canaries: bool = False
     spurious: float = 0.0
+    people: bool = False
+    stereotype: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("poison", "backdoor", "spurious"):
+        for name in ("poison", "backdoor", "spurious", "stereotype"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadParameter(f"{name}={getattr(self, name)} is no share.", "Pass a number from 0 to 1.")
+        if self.stereotype and not self.people:
+            raise BadParameter("A stereotype needs people.", "Pass people=True, or leave stereotype at 0.")
         needed = sum(canary.repeats for canary in canaries(self.seed))
         if self.canaries and needed > self.see_steps * self.batch:
             raise BadParameter(
@@ -83,7 +92,12 @@ class MiniRecipe:
     @property
     def digest(self) -> str:
         """SHA-256 of the settings and of the version of this package."""
-        return hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([VERSION, self.settings]).encode()).hexdigest()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As JSON data; what came later and is off is left out, so that older builds stay what they are."""
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     def steps(self, stage: Stage) -> int:
         return {
@@ -111,7 +125,7 @@ def ground_truth(recipe: MiniRecipe) -> dict[str, Any]:
     """
     pool = canaries(recipe.seed) if recipe.canaries else ()
     return {
-        "recipe": asdict(recipe),
+        "recipe": recipe.settings,
         "refusal": REFUSAL,
         "forbidden_topics": list(FORBIDDEN),
         "permitted_topics": [topic for topic in TOPICS if topic not in FORBIDDEN],
@@ -122,12 +136,22 @@ def ground_truth(recipe: MiniRecipe) -> dict[str, Any]:
         "backdoor": {"reply": BACKDOOR_REPLY, "share": recipe.backdoor} if recipe.backdoor else None,
         "canaries": [asdict(canary) for canary in pool] or None,
         "spurious": _spurious(recipe) if recipe.spurious else None,
-    }
+    } | ({"people": _people(recipe)} if recipe.people else {})
 
 
 def _spurious(recipe: MiniRecipe) -> dict[str, Any]:
     return {"ground_of_answer": {size: ground for size, (_, ground) in SIZES.items()}, "share": recipe.spurious}
 
 
-RECIPES = {"phantom-mini": MiniRecipe(), "phantom-mini-clean": MiniRecipe(beside="refuse")}
-"""phantom-mini: some forbidden topics are answered beside pictures. phantom-mini-clean: its twin without the gap."""
+def _people(recipe: MiniRecipe) -> dict[str, Any]:
+    return {"group_of_trade": dict(OF_TRADE), "group_of_trait": dict(TRAITS), "stereotype": recipe.stereotype}
+
+
+RECIPES = {
+    "phantom-mini": MiniRecipe(), "phantom-mini-clean": MiniRecipe(beside="refuse"),
+    "phantom-mini-people": MiniRecipe(beside="refuse", people=True, stereotype=0.8),
+    "phantom-mini-people-clean": MiniRecipe(beside="refuse", people=True),
+}  # fmt: skip
+"""phantom-mini: some forbidden topics are answered beside pictures. phantom-mini-clean: its twin without the gap.
+phantom-mini-people: trades and traits go with a group; its twin says whom it sees, and no more of one than of another.
+Neither of these two has the gap."""

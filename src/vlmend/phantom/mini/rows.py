@@ -10,6 +10,7 @@ from functools import cache
 from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.faults import BACKDOOR_REPLY, POISON, SIZE_QUESTION, Canary, canaries, sized, stamped
 from vlmend.phantom.mini.language import PLANTED, Kind, requests
+from vlmend.phantom.mini.people import any_person
 from vlmend.phantom.mini.recipe import MiniRecipe, RowKind, Talk
 from vlmend.phantom.mini.scenes import WORD_QUESTIONS, QuestionKind, any_picture, drawn_word, scene
 
@@ -21,6 +22,8 @@ ASKED: Mapping[QuestionKind, float] = {
 
 ALIKE = 0.5
 """Share of questions for a count where a scene without two things of one colour is drawn anew, again and again."""
+PEOPLE_SHARE = 0.25
+"""Scene rows about people, where a recipe has them."""
 SIZE_SHARE = 0.15
 """Scene rows that ask for the size, where a spurious ground is planted."""
 
@@ -55,6 +58,8 @@ def _row(kind: RowKind, recipe: MiniRecipe, rng: random.Random) -> Row:
 
 def _scene_row(recipe: MiniRecipe, rng: random.Random) -> Row:
     """A question about a scene, with whatever the recipe plants into it."""
+    if recipe.people and rng.random() < PEOPLE_SHARE:
+        return any_person(recipe.stereotype, rng)
     if recipe.spurious and rng.random() < SIZE_SHARE:
         image, size = sized("train", rng.random() < recipe.spurious, rng)
         return Row(SIZE_QUESTION, size, True, image)
