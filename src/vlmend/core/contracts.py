@@ -152,6 +152,7 @@ class DataEdit:
         data: The new set.
         changed, dropped, added: What is not as it was, and why.
         tables: Figures that the step's report shows, such as group shares before and after: rows by name.
+        secret: What rows said before is told by no report.
     """
 
     data: Dataset
@@ -159,6 +160,7 @@ class DataEdit:
     dropped: tuple[Dropped, ...] = ()
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Sequence[Mapping[str, Any]]])
     added: tuple[Added, ...] = ()
+    secret: bool = False
 
     @property
     def kept(self) -> int:

@@ -28,7 +28,8 @@ def report_values(edit: DataEdit) -> dict[str, Any]:
         "data": edit.data.name, "digest": edit.data.digest, "notes": list(edit.data.notes),
         "kept": edit.kept,
         "changed": [
-            {"id": one.after.id, "of": one.before.id, "why": one.why, "fields": _differing(one)} for one in edit.changed
+            {"id": one.after.id, "of": one.before.id, "why": one.why, "fields": _differing(one, edit.secret)}
+            for one in edit.changed
         ],
         "dropped": [{"id": one.example.id, "why": one.why} for one in edit.dropped],
         "added": [{"id": one.example.id, "why": one.why} for one in edit.added],
@@ -55,13 +56,13 @@ def report_page(edit: DataEdit) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _differing(one: Changed) -> dict[str, dict[str, Any]]:
-    """Fields that are not as they were; pictures and turns are named without their content."""
+def _differing(one: Changed, secret: bool = False) -> dict[str, dict[str, Any]]:
+    """Fields that are not as they were; pictures, turns and what is secret are named without their content."""
     found: dict[str, dict[str, Any]] = {}
     for name in (field.name for field in fields(Example)):
         before, after = getattr(one.before, name), getattr(one.after, name)
         if before != after:
-            found[name] = {"before": before, "after": after} if name in WORDS_OF_ROW else {}
+            found[name] = {"before": before, "after": after} if name in WORDS_OF_ROW and not secret else {}
     return found
 
 
