@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 import pytest
 from tests.audit.scripted_dual import titled_world
 
+from vlmend.audit.rankings import Ranking
 from vlmend.audit.suites.fairness.retrieval_skew import SUITE as SKEW
-from vlmend.audit.suites.fairness.retrieval_skew import Ranking
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.errors import BadData
@@ -53,7 +53,7 @@ def test_without_a_bias_signed_intervals_cover_0_and_the_others_lie_at_their_flo
 
 def test_floors_of_three_groups_come_from_draws_and_bias_is_left_out() -> None:
     groups = ("a", "b", "c") * 10
-    found = Ranking(groups, ("x",) * 30, "a").values()
+    found = Ranking(groups, ("x",) * 30, 10, "a").values()
     assert not any("bias" in name for name in found)
     assert found["max_skew_at_10"] == pytest.approx(math.log(0.4 * 3))  # 4, 3 and 3 of the first ten
     assert found["max_skew_at_10_floor"] > found["max_skew_at_10"]  # chance is hardly ever so even

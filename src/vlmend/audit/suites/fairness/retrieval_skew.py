@@ -7,31 +7,23 @@ pictures keep their places, and groups are dealt at random among pictures of one
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
-from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.means import mean_row
+from vlmend.audit.rankings import Ranking
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure, Unit
-from vlmend.core.metrics.skew import bias_at, count_law, dealt, mean_under, ndkl, shares_of, skews_at
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import people_gallery
 
-__all__ = ["SUITE", "Ranking", "RetrievalSkew", "queries_of"]
+__all__ = ["SUITE", "RetrievalSkew", "queries_of"]
 
 K = 10
 """How many of the first pictures are looked at."""
-
-DRAWS = 100
-"""Dealings of the groups behind the floors that have no exact law."""
 
 BIAS = f"bias_at_{K}"
 MEASURES: dict[str, tuple[Better, Unit]] = {
@@ -101,64 +93,10 @@ class RetrievalSkew(SampleSuite[DualTarget]):
         return found
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The gallery in the order of one query.
-
-    Attributes:
-        groups: Of the pictures, best first.
-        strata: What each picture shows; chance deals groups within it.
-        toward: Of two groups, the one that counts as positive.
-    """
-
-    groups: tuple[str, ...]
-    strata: tuple[str, ...]
-    toward: str
-
-    def values(self) -> dict[str, float]:
-        """Every measure of the first `K` and its floor; Bias@k where there are two groups."""
-        found: dict[str, float] = {}
-        for name, measure in self._measures().items():
-            found |= {name: measure(self.groups[:K]), name + FLOOR: self._chance(measure)}
-        found["ndkl"] = ndkl(self.groups, self._desired)
-        found["ndkl" + FLOOR] = float(np.mean([ndkl(row, self._desired) for row in self._dealt]))
-        return found
-
-    def _measures(self) -> dict[str, Callable[[Sequence[str]], float]]:
-        skews = partial(skews_at, k=K, desired=self._desired)
-        found: dict[str, Callable[[Sequence[str]], float]] = {
-            f"max_skew_at_{K}": lambda first: max(skews(first).values()),
-            f"min_skew_at_{K}": lambda first: min(skews(first).values()),
-        }
-        if len(self._desired) == 2:
-            against = next(group for group in self._desired if group != self.toward)
-            bias = partial(bias_at, k=K, toward=self.toward, against=against)
-            found |= {BIAS: bias, f"abs_{BIAS}": lambda first: abs(bias(first))}
-        return found
-
-    def _chance(self, measure: Callable[[Sequence[str]], float]) -> float:
-        """The mean of a measure where groups are dealt: exact with two groups, else from draws."""
-        if len(self._desired) > 2:
-            return float(np.mean([measure(row[:K]) for row in self._dealt]))
-        first, second = self._desired
-        held = Counter(zip(self.strata, self.groups, strict=True))
-        pairs = {stratum: (held[stratum, first], held[stratum, second]) for stratum in self.strata}
-        return mean_under(count_law(Counter(self.strata[:K]), pairs), measure, first, second)
-
-    @cached_property
-    def _desired(self) -> dict[str, float]:
-        """The gallery's own shares."""
-        return shares_of(self.groups)
-
-    @cached_property
-    def _dealt(self) -> list[list[str]]:
-        return dealt(self.groups, self.strata, seed=0, draws=DRAWS)
-
-
 def _sample(query: Example, ranked: Sequence[Example]) -> Sample:
     groups = tuple(example.group for example in ranked)
     strata = tuple(example.caption or "" for example in ranked)
-    values = Ranking(groups, strata, query.group or min(groups)).values()
+    values = Ranking(groups, strata, K, query.group or min(groups)).values()
     if query.caption in strata:
         values[f"precision_at_{K}"] = strata[:K].count(query.caption) / K
     group = "directed" if query.group else "neutral"
