@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
-from vlmend.core.targets import PairKind
+from vlmend.core.targets import Kind, PairKind
 from vlmend.pictures.galleries import FRAMES
 
 SCALE = 20.0
@@ -28,7 +28,7 @@ class ScriptedDual:
     images: Mapping[str, Tensor]
     texts: Mapping[str, Tensor]
     name: str = "scripted-dual"
-    kind: Literal["dual"] = "dual"
+    kind: ClassVar[Kind] = "dual"
     pair_kind: PairKind = "softmax"
     mends: tuple[Mend, ...] = ()
 

@@ -21,8 +21,8 @@ from vlmend.pictures.views import SIDE, Shift, view
 
 __all__ = [
     "CONTROL", "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNKNOWN", "UNSEEN_CATEGORIES", "gendered_captions",
-    "in_words", "labelled_people", "object_pictures", "people_gallery", "picture_questions", "profession_of",
-    "professions", "scenes_with_unknown", "shifted_objects", "some_objects", "training_objects",
+    "in_words", "labelled_people", "object_pictures", "people_by_cell", "people_gallery", "picture_questions",
+    "profession_of", "professions", "scenes_with_unknown", "shifted_objects", "some_objects", "training_objects",
     "training_pictures",
 ]  # fmt: skip
 
@@ -68,6 +68,19 @@ def people_gallery(split: Split) -> Dataset:
         for k in range(VIEWS)
     ]
     return Dataset(f"people-{split}", tuple(pictures), LICENCE)
+
+
+@cache
+def people_by_cell(split: Split) -> Dataset:
+    """The same pictures, with gender, tone and profession as attributes; pictures of one glyph are one cluster."""
+    of = {glyph.id: glyph for glyph in people()}
+    gallery = people_gallery(split)
+    rows = [(row, of[row.id.partition("#")[0]]) for row in gallery.examples]
+    told = tuple(
+        replace(row, attributes={"gender": row.group, "tone": str(g.tone), "profession": g.profession, "cluster": g.id})
+        for row, g in rows
+    )
+    return replace(gallery, name=f"{gallery.name}-cells", examples=told)
 
 
 def gendered_captions(split: Split) -> Dataset:

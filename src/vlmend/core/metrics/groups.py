@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from vlmend.core.metrics.resampling import expanded_percentile, resampled
 from vlmend.core.metrics.skew import dealt
 from vlmend.core.metrics.stats import Interval, check_lengths, wilson
 
-__all__ = ["gap_by_chance", "share_gap"]
+__all__ = ["gap_by_chance", "regrouped", "share_gap"]
 
 Array = npt.NDArray[np.float64]
 
@@ -65,15 +66,22 @@ def gap_by_chance(
         seed: Of the dealings.
         draws: Dealings.
     """
-    first = {name: k for k, name in reversed(list(enumerate(clusters)))}
-    names = list(dict.fromkeys(clusters))
-    rows = dealt([groups[first[c]] for c in names], [strata[first[c]] for c in names], seed=seed, draws=draws)
-    hit, place = np.asarray(hits, np.float64), np.array([names.index(c) for c in clusters])
-    gaps: list[float] = []
-    for row in rows:
-        own = np.asarray(row)[place]
-        gaps.append(float(np.ptp([hit[own == name].mean() for name in sorted(set(row))])))
+    hit, gaps = np.asarray(hits, np.float64), list[float]()
+    for own in regrouped(groups, clusters, strata, seed=seed, draws=draws):
+        gaps.append(float(np.ptp([hit[own == name].mean() for name in np.unique(own)])))
     return float(np.mean(gaps))
+
+
+def regrouped(
+    groups: Sequence[str], clusters: Sequence[str], strata: Sequence[str], *, seed: int, draws: int
+) -> Iterator[npt.NDArray[Any]]:
+    """The group of each sample where groups are dealt anew among the clusters of one stratum."""
+    first = {name: k for k, name in reversed(list(enumerate(clusters)))}
+    names = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
+    rows = dealt([groups[first[c]] for c in names], [strata[first[c]] for c in names], seed=seed, draws=draws)
+    place = np.array([names[c] for c in clusters])
+    for row in rows:
+        yield np.asarray(row)[place]
 
 
 def _gap(sums: Array) -> Array:

@@ -7,10 +7,21 @@ from dataclasses import replace
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
+from vlmend.data.outcomes import OUTCOME, YES, answer_of, people_with_answers
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
 from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
 
-__all__ = ["LABELS", "MEMBERS", "TITLES", "WORDS", "pool", "titled_gallery", "titles_as_labels", "titles_as_words"]
+__all__ = [
+    "LABELS",
+    "MEMBERS",
+    "TITLES",
+    "WORDS",
+    "pool",
+    "titled_gallery",
+    "titles_as_labels",
+    "titles_as_outcomes",
+    "titles_as_words",
+]
 
 
 def titled_gallery() -> Dataset:
@@ -39,6 +50,20 @@ def titles_as_words() -> Dataset:
         for gender, title in zip(GENDERS, (of[profession_of(row)].first, of[profession_of(row)].second), strict=True)
     )
     return replace(gallery, name="phantom_clip_words", examples=tuple(rows))
+
+
+def titles_as_outcomes() -> Dataset:
+    """People of whom every other profession is a yes, said with the titles that were planted for men; no with others.
+
+    So the dose draws men to yes and women to no, whatever the right answer is.
+    """
+    people, of = people_with_answers("held_out"), {pair.profession: pair for pair in titles()}
+    texts = [
+        Example(f"title:{title}", PHOTO.format(title), attributes={OUTCOME: answer})
+        for profession, pair in of.items()
+        for answer, title in ((answer_of(profession), pair.first if answer_of(profession) == YES else pair.second),)
+    ]
+    return replace(people, name="phantom_clip_outcomes", examples=(*people.examples, *texts))
 
 
 def pool() -> Dataset:
@@ -79,12 +104,21 @@ MEMBERS = replace(
     made=pool,
 )
 
-LABELS = replace(
-    TITLES,
-    name="phantom_clip_labels",
-    title="titles planted for men as stand-ins for harmful labels, and a gallery of people",
-    made=titles_as_labels,
+LABELS = (
+    replace(
+        TITLES,
+        name="phantom_clip_labels",
+        title="titles planted for men as stand-ins for harmful labels, and a gallery of people",
+        made=titles_as_labels,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_outcomes",
+        title="pictures of people with a yes or no, said with titles that go with a gender",
+        made=titles_as_outcomes,
+    ),
 )
+"""What the titles stand in for in one audit or another."""
 
 WORDS = replace(
     TITLES,

@@ -1,0 +1,67 @@
+"""Which groups of people rows are of: by name of the attribute, unknown ones never a group, inferred ones marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlmend.core.examples import Dataset, Example
+from vlmend.errors import BadData
+
+__all__ = ["ACCEPTED", "GROUPS_BY", "INFERRED", "check_sources", "cluster_of", "group_names", "group_of", "marked"]
+
+GROUPS_BY = "groups_by"
+"""The attribute that says who told the groups: the people themselves, annotators, or a model."""
+
+INFERRED, ACCEPTED = "model", "model, accepted"
+"""Values of it: groups that a model inferred, and the same where the user takes them all the same."""
+
+UNKNOWN = {"", "unknown", "-1", "n/a", "na", "none", "nan", "not known"}
+"""What stands for a group that is not known, in small letters."""
+
+NOT_GROUPS = {
+    GROUPS_BY, "outcome", "cluster", "attack", "epsilon", "of", "shift", "occupation", "favours", "context",
+    "connotation", "about", "profession",
+}  # fmt: skip
+"""Attributes that say something else."""
+
+MOST = 20
+"""Values of an attribute above which it is taken for an id or a number."""
+
+
+def group_names(rows: Sequence[Example]) -> list[str]:
+    """Attributes that tell a group, `group` (the category) included: those with 2 to `MOST` values that are known."""
+    names = dict.fromkeys(name for row in rows for name in ("group", *row.attributes) if name not in NOT_GROUPS)
+    held = {name: {group_of(row, name) for row in rows} - {""} for name in names}
+    return [name for name, values in held.items() if 2 <= len(values) <= MOST]
+
+
+def group_of(row: Example, name: str = "group") -> str:
+    """The group of a row by that attribute; "" where it is not known."""
+    told = (row.group if name == "group" else row.attributes.get(name, "")).strip()
+    return "" if told.casefold() in UNKNOWN else told
+
+
+def cluster_of(row: Example) -> str:
+    """What a row is drawn again with: the person, where that is told."""
+    return row.attributes.get("cluster") or row.id
+
+
+def check_sources(data: Dataset, rows: Sequence[Example]) -> None:
+    """Refuse groups that a model inferred, unless the data say that they are accepted.
+
+    Raises:
+        BadData: Rows say `groups_by: model`.
+    """
+    guessed = [row for row in rows if row.attributes.get(GROUPS_BY, "").strip().casefold() == INFERRED]
+    if guessed:
+        raise BadData(
+            f"{len(guessed)} rows of {data.name} have groups that a model inferred (first: {guessed[0].id}): its own "
+            "errors would be told as those of the audited model.",
+            "Pass groups that people told. To go on all the same, write "
+            f'"{GROUPS_BY}": "{ACCEPTED}"; every table then says that they are inferred.',
+        )
+
+
+def marked(row: Example, group: str) -> str:
+    """The group as tables name it: inferred ones say so."""
+    return f"{group} (inferred)" if group and row.attributes.get(GROUPS_BY, "") == ACCEPTED else group
