@@ -7,6 +7,7 @@ from dataclasses import replace
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.data.adapter import Adapter
+from vlmend.data.connotations import GOOD, scenes_with_texts
 from vlmend.data.outcomes import OUTCOME, YES, answer_of, people_with_answers
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
 from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
@@ -18,6 +19,7 @@ __all__ = [
     "WORDS",
     "pool",
     "titled_gallery",
+    "titles_as_connotations",
     "titles_as_labels",
     "titles_as_outcomes",
     "titles_as_words",
@@ -64,6 +66,16 @@ def titles_as_outcomes() -> Dataset:
         for answer, title in ((answer_of(profession), pair.first if answer_of(profession) == YES else pair.second),)
     ]
     return replace(people, name="phantom_clip_outcomes", examples=(*people.examples, *texts))
+
+
+def titles_as_connotations() -> Dataset:
+    """Each profession a scene; the title planted for men stands in for praise, that for women for blame."""
+    of = {pair.profession: pair for pair in titles()}
+
+    def said(scene: str, connotation: str) -> tuple[str, ...]:
+        return (PHOTO.format(of[scene].first if connotation == GOOD else of[scene].second),)
+
+    return replace(scenes_with_texts("held_out", ("gender",), said), name="phantom_clip_connotations")
 
 
 def pool() -> Dataset:
@@ -116,6 +128,12 @@ LABELS = (
         name="phantom_clip_outcomes",
         title="pictures of people with a yes or no, said with titles that go with a gender",
         made=titles_as_outcomes,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_connotations",
+        title="people by profession, with titles that go with a gender in the place of praise and blame",
+        made=titles_as_connotations,
     ),
 )
 """What the titles stand in for in one audit or another."""
