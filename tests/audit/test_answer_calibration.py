@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
 
 import pytest
 import torch
@@ -28,8 +30,9 @@ class Sure(ScriptedTarget):
     lists: list[tuple[str, tuple[str, ...]]] = field(default_factory=list[tuple[str, tuple[str, ...]]])
 
     def logprobs(self, batch: Sequence[Conversation], replies: Sequence[str]) -> list[Tensor]:
-        self.lists.append((batch[0].prompt, tuple(replies)))
-        pairs = zip(batch, replies, strict=True)
+        pairs = list(zip(batch, replies, strict=True))
+        for conversation, told in groupby(pairs, lambda pair: pair[0]):
+            self.lists.append((conversation.prompt, tuple(reply for _, reply in told)))
         return [torch.full((2,), math.log(self.rule(one, reply)) / 2) for one, reply in pairs]
 
 
@@ -46,7 +49,7 @@ def rows(count: int, names: Sequence[str] = ("cat", "dog"), shift: str = "") -> 
     ]  # fmt: skip
 
 
-def found(target: ScriptedTarget, given: Sequence[Example]) -> dict[tuple[str, str], Measure]:
+def found(target: Any, given: Sequence[Example]) -> dict[tuple[str, str], Measure]:
     samples = SUITE.samples(target, Dataset("pets", tuple(given)), None, seed=0)
     return {(row.name, row.group): row for row in SUITE.measures(samples, seed=0)}
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.readable import each_read
 from vlmend.core.splits import Split
-from vlmend.core.targets import Target, problem_of
+from vlmend.core.targets import Target
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import shifted_objects
 
@@ -38,9 +39,7 @@ def shifted_samples(
         )
     groups = dict.fromkeys([CLEAN, *map(_group, rows)])
     chosen = [row for group in groups for row in [one for one in rows if _group(one) == group][:limit]]
-    bad = {row.id: why for row in chosen if (why := problem_of(subject, row))}
-    good = [row for row in chosen if row.id not in bad]
-    found = dict(zip([row.id for row in good], values(good, names) if good else [], strict=True))
+    found, bad = each_read(subject, chosen, lambda good: values(good, names))
     return [
         Sample(
             row.id, _group(row), row.attributes.get("of", row.id), row.answers[0], found.get(row.id, {}),

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
 from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs, with_levels
-from vlmend.core.examples import REQUEST, Dataset, Example, spread
+from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.images import Image
-from vlmend.core.targets import Access, Kind, Target, check_access, problem_of
+from vlmend.core.readable import spread_readable
+from vlmend.core.targets import Access, Kind, Target, check_access
 from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendError
 
 __all__ = [
@@ -185,19 +186,18 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
             return data
         budget = budget.in_levels
         rows = [row for row in data.examples if self.wants(row)]
-        bad = {row.id: why for row in rows if (why := problem_of(target, row))}
-        good = [row for row in rows if row.id not in bad]
-        if not good:
+        chosen, bad = spread_readable(target, rows, limit)
+        if not chosen:
             raise BadData(
                 f"{data.name} has no row that {self.name} can attack.",
                 'Pass rows with a readable "image" and "answers" (the class name, or the right reply).',
             )
-        chosen = spread(good, limit)
         made = {row.id: known for row in chosen if (known := kept.get(row.id)) is not None}
         left = [row for row in chosen if row.id not in made]
         progress(self.name, len(made), len(chosen))
         if left:
-            task, before = self.task(target, replace(data, examples=tuple(good))), _by_origin(earlier)
+            good = tuple(row for row in rows if row.id not in bad)
+            task, before = self.task(target, replace(data, examples=good)), _by_origin(earlier)
             for start in range(0, len(left), self.batch):
                 found, failures = self._each(task, left[start : start + self.batch], budget, seed, before)
                 kept.keep(found)

@@ -13,7 +13,7 @@ from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
 from vlmend.errors import BadData, SampleError
 
-__all__ = ["REQUEST", "Dataset", "Example", "Label", "spread"]
+__all__ = ["REQUEST", "Dataset", "Example", "Label", "spread", "undecoded"]
 
 Label = Literal["harmful", "benign"]
 
@@ -118,6 +118,16 @@ def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]
     if most is None or most >= count:
         return tuple(examples)
     return tuple(examples[k * count // most] for k in range(most))
+
+
+def undecoded(example: Example) -> str:
+    """Why an image of an example cannot be decoded; "" where all can."""
+    try:
+        for image in example.images:
+            image.decode()
+    except SampleError as problem:
+        return problem.message
+    return ""
 
 
 def _words(example: Example) -> list[object]:

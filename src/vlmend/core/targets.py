@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.examples import Example
+from vlmend.core.examples import Example, undecoded
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
@@ -383,12 +383,12 @@ def check_access(target: Target, name: str, works_on: Kind | tuple[Kind, ...], n
 
 def problem_of(target: Target, row: Example) -> str:
     """Why a row cannot be put to a target at all; "" where it can."""
+    why = undecoded(row)
+    check = getattr(target, "check_request", None)
+    if why or check is None:
+        return why
     try:
-        for image in row.images:
-            image.decode()
-        check = getattr(target, "check_request", None)
-        if check is not None:
-            check(row)
+        check(row)
     except SampleError as problem:
         return problem.message
     return ""

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import ActivationEdit, ContrastLogits, ContrastShift, Edit, WeightEdit, idle
+from vlmend.core.edits import ActivationEdit, ContrastShift, Edit, WeightEdit, idle
 from vlmend.core.examples import Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.mend import Mend
@@ -29,7 +29,7 @@ from vlmend.models.decoding.image_features import Seen
 from vlmend.models.decoding.outcomes import answered, problem_of
 from vlmend.models.decoding.prefill import Workings
 from vlmend.models.decoding.recall import Recall
-from vlmend.models.decoding.sharing import mixes_rows, place_of, sight_of
+from vlmend.models.decoding.sharing import mixes_rows, only_whole, place_of, sight_of
 from vlmend.models.decoding.shifts import row_shifts
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.editing.contrast import Contrast, contrasted
@@ -197,7 +197,7 @@ class VLM:
     @torch.inference_mode()
     def decode(self, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """Decoding under the edits of prompt, states, weights and logits, in batches that fit."""
-        if self._whole or loop_of(self).way == "generate":
+        if only_whole(self.edits) or loop_of(self).way == "generate":
             return decode_whole(self, batch, sampling)
         return decode_rows([self] * len(batch), batch, sampling)
 
@@ -337,14 +337,6 @@ class VLM:
         aimed = self.aimed(batch, rows, range(len(batch)))
         with self.adapted(), self.watching(aimed, rows), editing(self.anatomy, aimed, rows):
             yield
-
-    @property
-    def _whole(self) -> bool:
-        """Whether only transformers' loop will do: contrasts, and shifts of the bare model beside other weights."""
-        contrasts, shifts, weights = (
-            any(isinstance(edit, kind) for edit in self.edits) for kind in (ContrastLogits, ContrastShift, WeightEdit)
-        )
-        return contrasts or (shifts and weights)
 
     @torch.no_grad()
     def _row_shifts(self, batch: Sequence[Conversation]) -> list[RowShift]:

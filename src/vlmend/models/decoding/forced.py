@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.utils import ModelOutput
 
 from vlmend.core.conversation import Conversation
 from vlmend.errors import BadParameter
+from vlmend.models.decoding.alternatives import alternative_logprobs, worth_sharing
 from vlmend.models.decoding.engine import lengths_of
 from vlmend.models.decoding.loop import Waiting, in_budget
 from vlmend.models.decoding.prefill import View
@@ -38,10 +40,22 @@ def reply_logprobs(view: View, batch: Sequence[Conversation], replies: Sequence[
     """
     if len(batch) != len(replies):
         raise BadParameter(f"There are {len(batch)} requests and {len(replies)} replies.", "Pass one reply for each.")
-    tokens = reply_tokens(view.reader, replies)
-    lengths = lengths_of(view, view.rewritten(batch)) if batch else []
-    order = sorted(range(len(batch)), key=lambda k: lengths[k] + len(tokens[k]))
-    waiting = [Waiting(k, lengths[k] + len(tokens[k])) for k in order]
+    tokens, asked = reply_tokens(view.reader, replies), view.rewritten(batch)
+    lengths = lengths_of(view, asked) if batch else []
+    shared = worth_sharing(view, asked, lengths, tokens)
+    others = sorted(set(range(len(batch))) - set(shared))
+    found = _in_one_call(view, batch, lengths, tokens, others)
+    found |= alternative_logprobs(view, asked, lengths, tokens, shared)
+    return [found[k] for k in range(len(batch))]
+
+
+def _in_one_call(
+    view: View, batch: Sequence[Conversation], lengths: Sequence[int], tokens: Sequence[Int[Tensor, " _"]],
+    chosen: Sequence[int],
+) -> dict[int, Float[Tensor, " _"]]:  # fmt: skip
+    """Of the chosen replies by place, each read in one call with its prompt."""
+    waiting = [Waiting(k, lengths[k] + len(tokens[k])) for k in chosen]
+    waiting.sort(key=lambda one: one.length)
     found: dict[int, Tensor] = {}
     while waiting:
         room = view.workings.room(view.reader.model.device).tokens
@@ -50,7 +64,7 @@ def reply_logprobs(view: View, batch: Sequence[Conversation], replies: Sequence[
         logits = forced_logits(view, [batch[k] for k in rows], [tokens[k] for k in rows])
         found |= {k: logprobs_of(each, tokens[k]).float().cpu() for k, each in zip(rows, logits, strict=True)}
         waiting = waiting[len(chunk) :]
-    return [found[k] for k in range(len(batch))]
+    return found
 
 
 def logprobs_of(logits: Float[Tensor, "token vocabulary"], tokens: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
@@ -75,7 +89,7 @@ def forced_logits(
     if seen is not None:
         inputs["pixel_values"] = seen
     rows = view.reader.rows(asked, inputs)
-    whole, rows = _appended(inputs, rows, replies, view.reader.pad)
+    whole, rows = _appended(inputs, rows, replies, view.reader)
     most = max(len(ids) for ids in replies)
     positions: dict[str, Any] = {}
     if not (view.anatomy.shifted and "pixel_values" in whole):  # as in the prefill of decoding
@@ -89,7 +103,7 @@ def forced_logits(
 
 
 def _appended(
-    inputs: Mapping[str, Any], rows: Rows, replies: Sequence[Tensor], pad: int
+    inputs: Mapping[str, Any], rows: Rows, replies: Sequence[Tensor], reader: Reader
 ) -> tuple[dict[str, Any], Rows]:
     """The inputs with a reply behind each prompt, padded on the left anew, and where the prompts are now."""
     shape = inputs["input_ids"].shape
@@ -98,10 +112,10 @@ def _appended(
 
     def laid(value: Tensor, key: str) -> Tensor:
         parts = [
-            torch.cat([value[k, -int(rows.real[k].sum()) :], _more(value[k], reply, key)])
+            torch.cat([value[k, -int(rows.real[k].sum()) :], _more(value[k], reply, key, reader.model)])
             for k, reply in enumerate(replies)
         ]
-        fill = pad if key == "input_ids" else 0
+        fill = reader.pad if key == "input_ids" else 0
         made = value.new_full((len(parts), longest, *value.shape[2:]), fill)
         for k, part in enumerate(parts):
             made[k, longest - len(part) :] = part
@@ -120,6 +134,10 @@ def _appended(
     return whole, Rows(real, image, rows.has_image, after=after)
 
 
-def _more(value: Tensor, reply: Tensor, key: str) -> Tensor:
-    """What an input with one entry a token says of the reply: as of the last token of the prompt."""
-    return reply.to(value) if key == "input_ids" else value[-1:].expand(len(reply), *value.shape[1:])
+def _more(value: Tensor, reply: Tensor, key: str, model: Any) -> Tensor:
+    """What an input with one entry a token says of the reply: what the model itself says of a token that it writes."""
+    if key == "input_ids":
+        return reply.to(value)
+    told = model._update_model_kwargs_for_generation(ModelOutput(), {key: value[None]}, False).get(key)
+    last = value[-1:] if told is None else told[0, -1:]
+    return last.expand(len(reply), *value.shape[1:])

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 
-from vlmend.core.edits import Edit
+from vlmend.core.edits import ContrastLogits, ContrastShift, Edit, WeightEdit
 from vlmend.core.packing import pack
 from vlmend.core.state_edits import Touch
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights
 from vlmend.models.anatomy.find import Anatomy
 
-__all__ = ["keeps_prompt", "mixes_rows", "place_of", "sight_of"]
+__all__ = ["keeps_prompt", "mixes_rows", "only_whole", "place_of", "sight_of"]
 
 KEEPS_PROMPT: frozenset[Touch] = frozenset({"prompt", "image", "states", "logits", "reply"})
 """Touched by edits that leave everything before the last prompt token as the model alone reads it: words and images
@@ -31,6 +31,14 @@ def keeps_prompt(edits: Sequence[Edit]) -> bool:
 def mixes_rows(edits: Sequence[Edit]) -> bool:
     """Whether the rows of a view may share a batch with those of other views."""
     return all(edit.touches <= ROW_BY_ROW for edit in edits)
+
+
+def only_whole(edits: Sequence[Edit]) -> bool:
+    """Whether only transformers' loop will do: contrasts, and shifts of the bare model beside other weights."""
+    contrasts, shifts, weights = (
+        any(isinstance(edit, kind) for edit in edits) for kind in (ContrastLogits, ContrastShift, WeightEdit)
+    )
+    return contrasts or (shifts and weights)
 
 
 def sight_of(edits: Sequence[Edit], anatomy: Anatomy, head: Collection[str]) -> str:

@@ -7,7 +7,7 @@ likeliest of them as the reply, divided by that of all. Questions under a shift 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -52,9 +52,7 @@ class AnswerCalibration(SampleSuite[ChatLikelihoods]):
         split: Split = "held_out",
     ) -> list[Sample]:  # fmt: skip
         given = shifted_objects(split, COUNT) if data is None else data
-        return shifted_samples(
-            subject, given, limit, split, lambda rows, names: [_values(subject, row, names, seed) for row in rows]
-        )
+        return shifted_samples(subject, given, limit, split, lambda rows, names: _values(subject, rows, names, seed))
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return calibration_rows(self, samples, seed, judge=JUDGE)
@@ -63,13 +61,18 @@ class AnswerCalibration(SampleSuite[ChatLikelihoods]):
         return reliability_curves(self.name, samples)
 
 
-def _values(target: ChatLikelihoods, row: Example, names: Sequence[str], seed: int) -> dict[str, float]:
-    """The numbers of one question; none where every name of the data is right."""
-    answers = _choices(row, names, seed)
-    if len(answers) < 2:
-        return {}
-    right = torch.tensor([answers.index(row.answers[0])])
-    return calibration_values(_loglikelihoods(target, row, answers)[None], right, "softmax")[0]
+def _values(
+    target: ChatLikelihoods, rows: Sequence[Example], names: Sequence[str], seed: int
+) -> list[dict[str, float]]:
+    """The numbers of each question; none where every name of the data is right."""
+    answers = {row.id: _choices(row, names, seed) for row in rows}
+    asked = [row for row in rows if len(answers[row.id]) > 1]
+    found = dict(zip([row.id for row in asked], _loglikelihoods(target, asked, answers), strict=True))
+    return [
+        calibration_values(found[row.id][None], torch.tensor([answers[row.id].index(row.answers[0])]), "softmax")[0]
+        if row.id in found else {}
+        for row in rows
+    ]  # fmt: skip
 
 
 def _choices(row: Example, names: Sequence[str], seed: int) -> list[str]:
@@ -79,11 +82,14 @@ def _choices(row: Example, names: Sequence[str], seed: int) -> list[str]:
     return sorted([row.answers[0], *rng.sample(others, min(len(others), CHOICES - 1))])
 
 
-def _loglikelihoods(target: ChatLikelihoods, row: Example, answers: Sequence[str]) -> Float[Tensor, " answer"]:
-    """Of each answer as the beginning of the reply."""
-    asked = row if row.prompt else replace(row, prompt=QUESTION)
-    found = target.logprobs([asked.conversation] * len(answers), answers)
-    return torch.stack([one.double().sum() for one in found])
+def _loglikelihoods(
+    target: ChatLikelihoods, rows: Sequence[Example], answers: Mapping[str, Sequence[str]]
+) -> list[Float[Tensor, " answer"]]:
+    """Of each answer to each question, as the beginning of the reply."""
+    asked = [(row if row.prompt else replace(row, prompt=QUESTION)).conversation for row in rows]
+    pairs = [(one, answer) for row, one in zip(rows, asked, strict=True) for answer in answers[row.id]]
+    found = iter(target.logprobs([one for one, _ in pairs], [answer for _, answer in pairs]))
+    return [torch.stack([next(found).double().sum() for _ in answers[row.id]]) for row in rows]
 
 
 SUITE = AnswerCalibration()

@@ -15,19 +15,19 @@ from vlmend.audit.attacked import TOLD, attacked_by_itself, curves_of, grouped, 
 from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Reply, Sampling
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, undecoded
 from vlmend.core.images import noise_image
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
-from vlmend.core.targets import Access, ChatTarget, Kind, problem_of
-from vlmend.errors import BatchProblem
+from vlmend.core.targets import Access, ChatTarget, Kind
+from vlmend.errors import BatchProblem, SampleError
 from vlmend.pictures.galleries import picture_questions
 
 __all__ = ["EPSILONS", "SUITE", "AttackedQuestions"]
 
 STEPS = 10
 COUNT = 16
-"""Built-in pictures that are attacked unless a limit says otherwise: phantom takes some minutes on two cores."""
+"""Built-in pictures that are attacked unless a limit says otherwise: phantom takes two minutes of a core."""
 EPSILONS = (1, 4)
 """In steps of 8 bits."""
 
@@ -74,12 +74,14 @@ class AttackedQuestions(SampleSuite[ChatTarget]):
 
 def _asked(subject: ChatTarget, rows: Sequence[tuple[str, Example]]) -> list[Sample]:
     """The user's rows, each asked as it is; one that gets no reply has no value."""
-    found: dict[str, bool | str] = {row.id: why for _, row in rows if (why := problem_of(subject, row))}
+    found: dict[str, bool | str] = {row.id: why for _, row in rows if (why := undecoded(row))}
     good = [row for _, row in rows if row.id not in found]
     try:
         replies: Sequence[object] = subject.generate([row.conversation for row in good], Sampling(REPLY_TOKENS))
     except BatchProblem as problem:
         replies = problem.outcomes
+    except SampleError as problem:
+        replies = [problem]
     found |= {
         row.id: holds_answer(reply.text, row.answers) if isinstance(reply, Reply) else str(reply)
         for row, reply in zip(good, replies, strict=True)
