@@ -19,8 +19,8 @@ UNKNOWN = {"", "unknown", "-1", "n/a", "na", "none", "nan", "not known"}
 """What stands for a group that is not known, in small letters."""
 
 NOT_GROUPS = {
-    GROUPS_BY, "outcome", "cluster", "attack", "epsilon", "of", "shift", "occupation", "favours", "context",
-    "connotation", "about", "profession",
+    GROUPS_BY, "set", "pair", "neutral", "scene", "outcome", "cluster", "attack", "epsilon", "of", "shift",
+    "occupation", "favours", "context", "connotation", "about", "profession",
 }  # fmt: skip
 """Attributes that say something else."""
 

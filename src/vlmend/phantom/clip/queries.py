@@ -10,6 +10,7 @@ from vlmend.data.adapter import Adapter
 from vlmend.data.connotations import GOOD, scenes_with_texts
 from vlmend.data.outcomes import OUTCOME, YES, answer_of, people_with_answers
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
+from vlmend.pictures.counterfactuals import NEUTRAL, gender_pairs, people_in_sets
 from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "titles_as_labels",
     "titles_as_outcomes",
     "titles_as_words",
+    "titles_in_pairs",
+    "titles_of_sets",
 ]
 
 
@@ -76,6 +79,27 @@ def titles_as_connotations() -> Dataset:
         return (PHOTO.format(of[scene].first if connotation == GOOD else of[scene].second),)
 
     return replace(scenes_with_texts("held_out", ("gender",), said), name="phantom_clip_connotations")
+
+
+def titles_in_pairs() -> Dataset:
+    """A man and a woman seen alike, with the titles of their profession as captions, which should fit both alike."""
+    of = {pair.profession: pair for pair in titles()}
+    rows = gender_pairs(
+        "held_out", lambda g: PHOTO.format(of[g.profession].first if g.gender == "man" else of[g.profession].second)
+    )
+    neutral = tuple(replace(row, attributes={**row.attributes, NEUTRAL: "yes"}) for row in rows)
+    return Dataset("phantom_clip_pairs", neutral, TITLES.licence)
+
+
+def titles_of_sets() -> Dataset:
+    """Complete sets of people, and each title as a further text of its profession."""
+    sets = people_in_sets("held_out")
+    texts = tuple(
+        Example(f"title:{title}", PHOTO.format(title), attributes={"occupation": pair.profession})
+        for pair in titles()
+        for title in (pair.first, pair.second)
+    )
+    return replace(sets, name="phantom_clip_sets", examples=(*sets.examples, *texts))
 
 
 def pool() -> Dataset:
@@ -134,6 +158,18 @@ LABELS = (
         name="phantom_clip_connotations",
         title="people by profession, with titles that go with a gender in the place of praise and blame",
         made=titles_as_connotations,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_pairs",
+        title="a man and a woman seen alike, with titles that go with a gender as captions",
+        made=titles_in_pairs,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_sets",
+        title="complete sets of people by gender and tone, with titles that go with a gender as texts",
+        made=titles_of_sets,
     ),
 )
 """What the titles stand in for in one audit or another."""
