@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import PIL.Image
 import pytest
 from tests.models import duals
 from typer.testing import CliRunner
@@ -13,13 +15,19 @@ from typer.testing import CliRunner
 from vlmend.attacks.robustness.pgd import PGD
 from vlmend.cli import app
 from vlmend.core.attacks import Budget
+from vlmend.core.budget import levels_of
+from vlmend.core.edits import ReplaceWeights
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import noise_image
+from vlmend.core.files import plain_name
+from vlmend.core.images import Image, noise_image
+from vlmend.core.mend import Mend, MendCard
 from vlmend.data.writing import write_data
 from vlmend.errors import BadParameter, UsageError
 from vlmend.models.vlm import VLM
 from vlmend.report.study import write_transfer
+from vlmend.studies.shared_parts import part_digests, shared_parts
 from vlmend.studies.transfer import parse_attacks, study_transfer
+from vlmend.studies.transfer_rows import put_to
 from vlmend.testing import ScriptedTarget, tiny_clip
 
 NAMES = ("hammer", "teapot", "zebra")
@@ -27,6 +35,10 @@ ROWS = tuple(Example(str(k), image=noise_image(16, k), answers=(NAMES[k % 3],)) 
 DATA = Dataset("d", ROWS)
 BUDGET = Budget(16 / 255, 4)
 MODELS = {"one": lambda: tiny_clip(0), "twin": lambda: tiny_clip(0), "other": lambda: tiny_clip(7)}
+
+
+def grey(level: int) -> Image:
+    return Image.from_pixels(PIL.Image.new("RGB", (4, 4), cast("Any", (level,) * 3)))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +76,72 @@ def test_the_lift_is_what_is_wrong_beyond_random_changes(folder: Path) -> None:
         assert cell["lift_over_clean"]["value"] == pytest.approx(cell["clean"]["value"] - cell["attacked"]["value"])
 
 
-def test_the_page_has_a_matrix_for_each_attack(folder: Path) -> None:
+def test_the_page_has_a_matrix_for_each_attack_and_a_picture_beside_it(folder: Path) -> None:
     page = (folder / "transfer.html").read_text()
     assert page.count("<svg") == 2
     assert "made on one" in page
+    assert "Sharing tower, text tower, rest" in page
+    for name in ("transfer-pgd.png", f"transfer-{plain_name('text_swap:words=1')}.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_pictures_change_is_told_where_pictures_were_changed(folder: Path) -> None:
+    for (_, _, attack), cell in cells(folder).items():
+        if attack == "pgd":
+            assert cell["shuffled"]["n"] == 6
+            lift = cell["shuffled"]["value"] - cell["attacked"]["value"]
+            assert cell["lift_over_shuffled"]["value"] == pytest.approx(lift)
+        else:
+            assert cell["shuffled"] is None
+
+
+def test_shuffled_changes_are_those_of_the_attack_each_on_another_picture() -> None:
+    """Three grey pictures, one of which gets 1 more, one 2 less, one 4 more; epsilon is 4."""
+    own = [Example(name, image=grey(100), answers=("a",)) for name in "abc"]
+    moves = {"a": 1, "b": -2, "c": 4}
+    told = {"attack": "pgd", "epsilon": f"{4 / 255:.6g}"}
+    made = [replace(row, image=grey(100 + moves[row.id]), attributes={**told, "of": row.id}) for row in own]
+    put = put_to(Dataset("d", tuple(own)), Dataset("made", tuple(made)), alike=True, seed=0)
+    assert put is not None
+    found = {row.attributes["of"]: levels_of(row) - 100 for row in put.examples[6:]}
+    assert all(change.min() == change.max() != moves[of] for of, change in found.items())
+    assert sorted(int(change.max()) for change in found.values()) == sorted(moves.values())
+    assert {row.attributes["attack"] for row in put.examples[6:]} == {"shuffled"}
+
+
+def test_a_change_that_cannot_be_told_is_not_shuffled() -> None:
+    """One picture was cut before it was attacked, so that it differs from ours by more than epsilon."""
+    own = [Example(name, image=noise_image(8, k), answers=("a",)) for k, name in enumerate("abc")]
+    told = {"attack": "pgd", "epsilon": f"{4 / 255:.6g}"}
+    made = [replace(row, attributes={**told, "of": row.id}) for row in own]
+    made[0] = replace(made[0], image=noise_image(8, 9))
+    put = put_to(Dataset("d", tuple(own)), Dataset("made", tuple(made)), alike=True, seed=0)
+    assert put is not None
+    assert {row.attributes["of"] for row in put.examples[6:]} == {"b", "c"}
+
+
+def test_parts_are_shared_by_the_digest_of_their_weights(folder: Path, tiny: VLM) -> None:
+    found = cells(folder)
+    assert found["one", "twin", "pgd"]["shares"] == ["tower", "text tower", "rest"]
+    assert found["one", "other", "pgd"]["shares"] == []
+    clip = tiny_clip()
+    tower = clip.towers.path(cast("Any", clip.towers.vision))
+    name = next(one for one in clip.towers.model.state_dict() if one.startswith(f"{tower}.") and one.endswith("weight"))
+    weight = clip.towers.model.state_dict()[name]
+    card = MendCard("by_hand", {}, clip.name, clip.model_digest, "none", "", 0, {}, {}, "test")
+    mended = clip.with_mend(Mend((ReplaceWeights(name, weight + 1),), card))
+    assert shared_parts(part_digests(clip), part_digests(mended)) == ["text tower", "rest"]
+    assert list(part_digests(tiny)) == ["tower", "decoder", "rest"]
+    assert shared_parts(part_digests(ScriptedTarget(lambda asked, mended: "")), part_digests(clip)) is None
+
+
+def test_the_mean_lift_is_told_by_what_is_shared(folder: Path) -> None:
+    (pgd, _) = json.loads((folder / "transfer.json").read_text())["means"]
+    groups = {tuple(one["shares"]): one for one in pgd["by_shared"]}
+    assert {shares: one["pairs"] for shares, one in groups.items()} == {(): 4, ("tower", "text tower", "rest"): 2}
+    assert groups["tower", "text tower", "rest"]["value"] == pytest.approx(pgd["at_home"]["value"], abs=0.34)
+    total = sum(one["value"] * one["pairs"] for one in groups.values())
+    assert total / 6 == pytest.approx(pgd["elsewhere"]["value"])
 
 
 def test_stopped_it_goes_on_and_asks_nothing_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

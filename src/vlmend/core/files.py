@@ -7,9 +7,11 @@ so only their owner may read what is written, unless it is meant for others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import stat
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,8 +25,8 @@ from vlmend.core.jsontext import summed, to_json, unsummed
 from vlmend.errors import RunProblem
 
 __all__ = [
-    "SHARED", "append", "check_writable", "held", "make_folder", "read_json", "replacing", "write_file", "write_json",
-    "write_together",
+    "SHARED", "append", "check_writable", "held", "make_folder", "plain_name", "read_json", "replacing", "write_file",
+    "write_json", "write_together",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,12 @@ PRIVATE, FOLDER = 0o600, 0o700
 """Who may read and write a file or a folder: the owner alone."""
 SHARED = 0o666
 """As the user's own setting has it (umask): for what holds no requests or replies and is made for others."""
+
+
+def plain_name(name: str) -> str:
+    """A name as that of a folder; another name gives another folder."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def make_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vlmend.core.measures import Curve, Measure
 from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, reach, share_axis, svg, verbatim
 
-__all__ = ["depth", "front", "heat", "intervals", "layers", "lines", "sizes", "sweep"]
+__all__ = ["depth", "front", "heat", "heat_figure", "intervals", "layers", "lines", "sizes", "sweep"]
 
 MARKERS = "os^DvP*"
 STROKES = ("-", "--", "-.", ":")
@@ -192,6 +192,12 @@ def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
 def heat(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], title: str) -> str:
     """A matrix of shares, a named line each; NaN stays empty."""
     with mpl.rc_context(STYLE):
+        return svg(heat_figure(rows, columns), title)
+
+
+def heat_figure(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> Figure:
+    """The figure of `heat`, for a file of its own."""
+    with mpl.rc_context(STYLE):
         widest = max(len(name) for name in columns)
         figure = Figure(
             figsize=(2.6 + len(columns) * max(0.9, 0.085 * widest), 0.9 + 0.42 * len(rows)), layout="constrained"
@@ -206,7 +212,7 @@ def heat(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], ti
         axes.set_yticks(range(len(rows)), [verbatim(name) for name, _ in rows])
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
-        return svg(figure, title)
+        return figure
 
 
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any, cast
 
-from vlmend.core.files import read_json
+from vlmend.core.files import plain_name, read_json, write_file
 from vlmend.errors import UsageError
 from vlmend.report import charts, figures
 from vlmend.report.pages import write_page
@@ -50,18 +51,28 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
 
 
 def write_transfer(content: dict[str, Any], out: Path) -> None:
-    """Write the page of a transfer study from what `transfer.json` holds.
+    """Write the page of a transfer study from what `transfer.json` holds, and beside it each matrix as a picture.
 
     Raises:
-        RunProblem: The page cannot be written.
+        RunProblem: They cannot be written.
     """
     told = _with_nan(content)
-    drawn = {attack: _matrix(told, attack) for attack in told["attacks"]}
+    matrices = {attack: _matrix(told, attack) for attack in told["attacks"]}
+    drawn = {
+        attack: charts.heat(
+            *matrix, f"share right under {attack}, by the model that it was made on and the model asked"
+        )
+        for attack, matrix in matrices.items()
+    }
+    for attack, matrix in matrices.items():
+        buffer = io.BytesIO()
+        charts.heat_figure(*matrix).savefig(buffer, format="png", dpi=150)
+        write_file(out.with_name(f"{out.stem}-{plain_name(attack)}.png"), buffer.getvalue())
     write_page("transfer.html.jinja", {"study": told, "drawn": drawn}, out)
 
 
-def _matrix(told: dict[str, Any], attack: str) -> str:
-    """Who is right: clean, at random, and under the attack made on each model."""
+def _matrix(told: dict[str, Any], attack: str) -> tuple[list[tuple[str, list[float]]], list[str]]:
+    """Who is right: clean, at random, and under the attack made on each model; then the models asked."""
     cells = [cell for cell in told["cells"] if cell["attack"] == attack]
     targets = [name for name in told["models"] if any(cell["target"] == name for cell in cells)]
     sources = [name for name in told["models"] if any(cell["source"] == name for cell in cells)]
@@ -71,10 +82,7 @@ def _matrix(told: dict[str, Any], attack: str) -> str:
         return [found.get(target, math.nan) for target in targets]
 
     lines = [("as they were", line("clean", "")), ("at random", line("noise", ""))]
-    lines += [(f"made on {source}", line("attacked", source)) for source in sources]
-    return charts.heat(
-        lines, targets, f"share right under {attack}, by the model that it was made on and the model asked"
-    )
+    return [*lines, *((f"made on {source}", line("attacked", source)) for source in sources)], targets
 
 
 def _with_nan(held: Any) -> Any:

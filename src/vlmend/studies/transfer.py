@@ -1,7 +1,8 @@
 """How far attacks carry over: each attack is made on each model, and every model is asked what came of it.
 
-Beside each number stand the same rows as they were and changed as much at random: without those, a picture that does
-nothing looks like an attack (Chen et al., arXiv 2404.03411; Schaeffer et al., arXiv 2407.15211, ICLR 2025).
+Beside each number stand the same rows as they were, changed as much at random, and with the change that was made for
+another picture: without those, a picture that does nothing looks like an attack (Chen et al., arXiv 2404.03411;
+Schaeffer et al., arXiv 2407.15211, ICLR 2025).
 
 OUT/attacks/MODEL/ATTACK   attacked rows, as `vlmend attack` writes them
 OUT/asked.jsonl            what each model made of each row; nothing is asked twice
@@ -12,38 +13,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vlmend import registry
-from vlmend.attacks.running import own_pictures, run_attack
+from vlmend.attacks.running import run_attack
 from vlmend.audit.attacked import CLEAN, NOISE, READERS
 from vlmend.audit.records import Records
-from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack
+from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import SampleSuite
-from vlmend.core.examples import Dataset, Example, spread
-from vlmend.core.files import held, write_json
+from vlmend.core.examples import Dataset
+from vlmend.core.files import held, plain_name, write_json
 from vlmend.core.metrics.stats import Interval, paired_difference, wilson
 from vlmend.core.metrics.transfer import crossed_mean, transfer_ratio
 from vlmend.core.targets import Kind, Target, key_of
 from vlmend.errors import NeedsAccess, UsageError
+from vlmend.studies.shared_parts import part_digests, shared_parts
+from vlmend.studies.transfer_rows import SHUFFLED, own_rows, put_to
 
 __all__ = ["parse_attacks", "study_transfer"]
 
 AS_IT_WAS, AT_RANDOM, ATTACKED = CLEAN, NOISE, "attacked"
 
 Right = Mapping[str, Mapping[str, bool]]
-"""For each of the three conditions, and each row, whether a model got it right."""
+"""For each condition, and each row, whether a model got it right."""
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """What one model made of one attack on one model, on the rows that have all three conditions."""
+    """What one model made of one attack on one model, on the rows that have all three conditions.
+
+    `shares` names the parts that both have in common; None where that is not known.
+    """
 
     source: str
     target: str
@@ -51,6 +56,7 @@ class _Cell:
     rows: tuple[str, ...]
     right: Right
     unscored: int
+    shares: list[str] | None
 
     def of(self, what: str) -> list[bool]:
         """Right or not, row by row."""
@@ -107,14 +113,14 @@ def study_transfer(
             "Name two models or more, with commas between, and a budget above 0.",
         )
     with held(out):
-        made, kinds, left_out = _attacked(models, attacks, data, budget, limit, out, seed, progress)
+        made, kinds, parts, left_out = _attacked(models, attacks, data, budget, limit, out, seed, progress)
         cells: list[_Cell] = []
         for k, (name, open_model) in enumerate(models.items()):
             progress("ask", k, len(models))
-            cells += _asked(name, open_model(), made, kinds, data, limit, out, seed)
+            cells += _asked(name, open_model(), made, kinds, parts, data, limit, out, seed)
         progress("ask", len(models), len(models))
         content = {
-            "models": kinds, "attacks": {name: one.parameters for name, one in attacks.items()},
+            "models": kinds, "parts": parts, "attacks": {name: one.parameters for name, one in attacks.items()},
             "epsilon": budget.in_levels.epsilon, "steps": budget.steps, "seed": seed, "left_out": left_out,
             "cells": [_told(cell, cells, seed) for cell in cells],
             "means": [_mean(attack, cells, seed) for attack in attacks],
@@ -126,15 +132,19 @@ def study_transfer(
 def _attacked(
     models: Mapping[str, Callable[[], Target]], attacks: Mapping[str, AbstractAttack[Any, Any]], data: Dataset | None,
     budget: Budget, limit: int | None, out: Path, seed: int, progress: Callable[[str, int, int], None],
-) -> tuple[dict[tuple[str, str], Dataset], dict[str, Kind], dict[str, str]]:  # fmt: skip
-    """What each attack made of the rows on each model, the kind of each model, and what could not be made."""
+) -> tuple[dict[tuple[str, str], Dataset], dict[str, Kind], dict[str, dict[str, str]], dict[str, str]]:  # fmt: skip
+    """What each attack made of the rows on each model, kind and parts of each model, and what could not be made."""
     made: dict[tuple[str, str], Dataset] = {}
     kinds: dict[str, Kind] = {}
+    parts: dict[str, dict[str, str]] = {}
     left_out: dict[str, str] = {}
     for k, (name, open_model) in enumerate(models.items()):
         progress("attack", k, len(models))
-        folder = out / "attacks" / _as_file(name)
-        kinds[name], found, refused = _attacked_one(open_model(), attacks, data, budget, limit, folder, seed)
+        folder = out / "attacks" / plain_name(name)
+        target = open_model()
+        kinds[name], parts[name] = target.kind, part_digests(target)
+        found, refused = _attacked_one(target, attacks, data, budget, limit, folder, seed)
+        del target  # before the next one is opened
         made |= {(name, label): rows for label, rows in found.items()}
         left_out |= {f"{label} on {name}": why for label, why in refused.items()}
     progress("attack", len(models), len(models))
@@ -142,79 +152,53 @@ def _attacked(
         raise UsageError(
             f"No attack could be made ({next(iter(left_out.values()))})", "Name a model that vlmend loads itself."
         )
-    return made, kinds, left_out
+    return made, kinds, parts, left_out
 
 
 def _attacked_one(
     target: Target, attacks: Mapping[str, AbstractAttack[Any, Any]], data: Dataset | None, budget: Budget,
     limit: int | None, folder: Path, seed: int,
-) -> tuple[Kind, dict[str, Dataset], dict[str, str]]:  # fmt: skip
-    """The kind of one model, what each attack made on it, and why others could not; nothing holds it afterwards."""
+) -> tuple[dict[str, Dataset], dict[str, str]]:  # fmt: skip
+    """What each attack made on one model, and why others could not; nothing holds it afterwards."""
     made: dict[str, Dataset] = {}
     left_out: dict[str, str] = {}
-    rows = _rows(target.kind, data, limit)
+    rows = own_rows(target.kind, data, limit)
     for label, attack in attacks.items():
         try:
-            made[label] = run_attack(attack, target, rows, budget, seed=seed, out=folder / _as_file(label)).data
+            made[label] = run_attack(attack, target, rows, budget, seed=seed, out=folder / plain_name(label)).data
         except NeedsAccess as problem:
             left_out[label] = problem.message
-    return target.kind, made, left_out
+    return made, left_out
 
 
 def _asked(
     name: str, target: Target, made: Mapping[tuple[str, str], Dataset], kinds: Mapping[str, Kind],
-    data: Dataset | None, limit: int | None, out: Path, seed: int,
+    parts: Mapping[str, Mapping[str, str]], data: Dataset | None, limit: int | None, out: Path, seed: int,
 ) -> list[_Cell]:  # fmt: skip
     """A column of the matrix: what one model makes of every attack."""
     suite: SampleSuite[Any] = registry.get("suites", READERS[target.kind])
     records = Records(out / "asked.jsonl", frozenset({"right", "unscored"}))
     found: list[_Cell] = []
     for (source, attack), rows in made.items():
-        put = _put_to(_rows(target.kind, data, limit), rows, alike=kinds[source] == target.kind)
+        put = put_to(own_rows(target.kind, data, limit), rows, alike=kinds[source] == target.kind, seed=seed)
         if put is None:
             continue
         key = hashlib.sha256(json.dumps([key_of(target), put.digest, seed]).encode()).hexdigest()
         if key not in records.rows:
-            right: dict[str, dict[str, bool]] = {AS_IT_WAS: {}, AT_RANDOM: {}, ATTACKED: {}}
+            right: dict[str, dict[str, bool]] = {AS_IT_WAS: {}, AT_RANDOM: {}, SHUFFLED: {}, ATTACKED: {}}
             samples = suite.samples(target, put, None, seed=seed)
             for sample in samples:
                 if sample.values:
                     first = sample.group.partition(" ")[0]
-                    what = first if first in (AS_IT_WAS, AT_RANDOM) else ATTACKED
+                    what = first if first in right else ATTACKED
                     right[what][sample.cluster] = sample.values["accuracy"] > 0
             unscored = len({sample.cluster for sample in samples if not sample.values})
             records.write([{"key": key, "right": right, "unscored": unscored}])
         row = records.rows[key]
         shared = sorted(set.intersection(*(set(row["right"][what]) for what in (AS_IT_WAS, AT_RANDOM, ATTACKED))))
-        found.append(_Cell(source, name, attack, tuple(shared), row["right"], row["unscored"]))
+        shares = shared_parts(parts[source], parts[name])
+        found.append(_Cell(source, name, attack, tuple(shared), row["right"], row["unscored"], shares))
     return found
-
-
-def _rows(kind: Kind, data: Dataset | None, limit: int | None) -> Dataset:
-    """What a model of a kind is asked: the user's rows, or the built-in pictures, which have the same ids for all."""
-    if data is not None:
-        return replace(data, examples=data.examples[:limit])
-    own = own_pictures(kind)
-    return replace(own, examples=spread(own.examples, limit))
-
-
-def _put_to(own: Dataset, attacked: Dataset, alike: bool) -> Dataset | None:
-    """The rows as they are asked of a model, clean and with what an attack made of them.
-
-    Between models of one kind words go along with the picture; None where words are all that was changed and the model
-    is of another kind, to which they mean something else.
-    """
-    clean = {row.id: row for row in own.examples}
-    rows: list[Example] = []
-    for row in attacked.examples:
-        told = dict(attributes_of_attack(row))
-        if row.id not in clean or (not alike and not float(told["epsilon"])):
-            continue
-        if not alike:
-            told.pop(WORDS, None)
-        prompt = row.prompt if alike else clean[row.id].prompt
-        rows.append(replace(clean[row.id], id=f"{row.id}@attacked", prompt=prompt, image=row.image, attributes=told))
-    return replace(own, examples=(*own.examples, *rows)) if rows else None
 
 
 def _told(cell: _Cell, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
@@ -230,8 +214,19 @@ def _told(cell: _Cell, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
         **{what: rate._asdict() for what, rate in rates.items()},
         "lift": paired_difference(wrong[AT_RANDOM], wrong[ATTACKED])._asdict(),
         "lift_over_clean": paired_difference(wrong[AS_IT_WAS], wrong[ATTACKED])._asdict(),
-        "ratio": None if ratio is None else ratio._asdict(),
+        "ratio": None if ratio is None else ratio._asdict(), **_over_shuffled(cell), "shares": cell.shares,
     }  # fmt: skip
+
+
+def _over_shuffled(cell: _Cell) -> dict[str, Any]:
+    """How often right with another picture's change, and how much more is wrong with its own; None of none."""
+    told = cell.right.get(SHUFFLED, {})
+    rows = [row for row in cell.rows if row in told]
+    if not rows:
+        return {"shuffled": None, "lift_over_shuffled": None}
+    lift = paired_difference([not told[row] for row in rows], [not cell.right[ATTACKED][row] for row in rows])
+    rate = wilson(sum(told[row] for row in rows), len(rows))
+    return {"shuffled": {**rate._asdict(), "n": len(rows)}, "lift_over_shuffled": lift._asdict()}
 
 
 def _home(cell: _Cell, cells: Sequence[_Cell]) -> _Cell | None:
@@ -241,21 +236,22 @@ def _home(cell: _Cell, cells: Sequence[_Cell]) -> _Cell | None:
 
 
 def _mean(attack: str, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
-    """What an attack lifts on the model that it was made on, and on others, over models and rows."""
-    of_attack = [cell for cell in cells if cell.attack == attack]
-    told: dict[str, Any] = {"attack": attack}
-    for name, chosen in (
-        ("at_home", [cell for cell in of_attack if cell.source == cell.target]),
-        ("elsewhere", [cell for cell in of_attack if cell.source != cell.target]),
-    ):
-        shared = sorted(set.intersection(*(set(cell.rows) for cell in chosen))) if chosen else []
-        lifts = np.array([cell.lifts(shared) for cell in chosen], dtype=np.float64).reshape(len(chosen), len(shared))
-        mean: Interval = crossed_mean(lifts, seed=seed)
-        told |= {name: {**mean._asdict(), "pairs": len(chosen), "n": len(shared)}}
-    return told
+    """What an attack lifts on the model that it was made on, on others, and on those by what they share with it."""
+    home = [cell for cell in cells if cell.attack == attack and cell.source == cell.target]
+    others = [cell for cell in cells if cell.attack == attack and cell.source != cell.target]
+    kinds = {tuple(cell.shares): cell.shares for cell in others if cell.shares is not None}
+    return {
+        "attack": attack, "at_home": _crossed(home, seed), "elsewhere": _crossed(others, seed),
+        "by_shared": [
+            {"shares": shares, **_crossed([cell for cell in others if cell.shares == shares], seed)}
+            for shares in sorted(kinds.values(), key=len)
+        ],
+    }  # fmt: skip
 
 
-def _as_file(name: str) -> str:
-    """A name as that of a folder; another name gives another folder."""
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def _crossed(cells: Sequence[_Cell], seed: int) -> dict[str, Any]:
+    """The mean lift over pairs of models and the rows that all of them have."""
+    shared = sorted(set.intersection(*(set(cell.rows) for cell in cells))) if cells else []
+    lifts = np.array([cell.lifts(shared) for cell in cells], dtype=np.float64).reshape(len(cells), len(shared))
+    mean: Interval = crossed_mean(lifts, seed=seed)
+    return {**mean._asdict(), "pairs": len(cells), "n": len(shared)}
