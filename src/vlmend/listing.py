@@ -38,7 +38,7 @@ def _told(group: str, plugin: Plugin) -> Row:
     match group:
         case "methods":
             return {
-                "works on": held.works_on, "needs": held.needs, "extra work a request": held.passes,
+                "works on": _joined(held.works_on), "needs": held.needs, "extra work a request": held.passes,
                 "fitted on": held.data, "source": held.source,
             }  # fmt: skip
         case "attacks":

@@ -18,6 +18,7 @@ from transformers import LlavaForConditionalGeneration
 
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
+from vlmend.core.splits import Split
 from vlmend.data.writing import write_data
 from vlmend.phantom.chat.assemble import Parts
 from vlmend.phantom.mini.build import build, phantom_mini
@@ -42,13 +43,13 @@ def main() -> None:
     build(MiniRecipe(seed=SEED), out / "building-other", print).replace(out / "other")
 
 
-def questions() -> Dataset:
-    """Questions about held-out scenes of every kind but captions, whose answers restate what is asked."""
+def questions(count: int = QUESTIONS, split: Split = "held_out") -> Dataset:
+    """Questions about scenes of a split, of every kind but captions, whose answers restate what is asked."""
     rng = random.Random("mini:attacked")
     kinds: list[QuestionKind] = [kind for kind in get_args(QuestionKind) if kind != "caption"]
     rows: list[Example] = []
-    while len(rows) < QUESTIONS:
-        seen = scene("held_out", rng)
+    while len(rows) < count:
+        seen = scene(split, rng)
         asked = seen.question(kinds[len(rows) % len(kinds)], rng)
         if asked.kind != "caption":
             picture = Image.from_pixels(seen.draw(rng))

@@ -32,9 +32,10 @@ AnyTarget = TypeVar("AnyTarget", bound=Target, default=ChatStates)
 class AbstractMethod(ABC, Generic[AnyTarget]):
     """A way to make a mend. The fields of the subclass are its parameters.
 
-    Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on`, and what a user pays: `passes`
-    (extra forward work a request), `data` (what the fit reads). `quick` are parameters under which a fit is short and
-    the mend at work, for its contract checks; `changes_text` tells that text-only requests change too.
+    Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on` (a kind of target, or several),
+    and what a user pays: `passes` (extra forward work a request), `data` (what the fit reads). `quick` are parameters
+    under which a fit is short and the mend at work, for its contract checks; `changes_text` tells that text-only
+    requests change too.
     """
 
     name: ClassVar[str]
@@ -42,7 +43,7 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
     needs: ClassVar[Access]
     passes: ClassVar[str]
     data: ClassVar[str]
-    works_on: ClassVar[Kind] = "chat"
+    works_on: ClassVar[Kind | tuple[Kind, ...]] = "chat"
     quick: ClassVar[Mapping[str, Any]] = {}
     changes_text: ClassVar[bool] = False
 

@@ -44,6 +44,7 @@ __all__ = [
     "check_access",
     "check_kind",
     "key_of",
+    "kinds_of",
     "levels_of",
     "problem_of",
 ]  # fmt: skip
@@ -345,13 +346,18 @@ def levels_of(target: Target) -> tuple[Access, ...]:
     )
 
 
+def kinds_of(works_on: Kind | tuple[Kind, ...]) -> tuple[Kind, ...]:
+    """The kinds that a plug-in declares, one or several."""
+    return (works_on,) if isinstance(works_on, str) else works_on
+
+
 def check_kind(kind: Kind, model: str, name: str, works_on: Kind | tuple[Kind, ...]) -> None:
     """Refuse a plug-in that is for targets of another kind; a target's config tells its kind before it is loaded.
 
     Raises:
         UsageError: It is.
     """
-    kinds = (works_on,) if isinstance(works_on, str) else works_on
+    kinds = kinds_of(works_on)
     if kind not in kinds:
         raise UsageError(
             f"{name} works on {' or '.join(CALLED[one] for one in kinds)}, and {model} is {CALLED[kind]}.",

@@ -44,7 +44,7 @@ class AbstractTuning(AbstractMethod[DualWeights]):
     """
 
     needs: ClassVar[Access] = "weights"
-    works_on: ClassVar[Kind] = "dual"
+    works_on: ClassVar[Kind | tuple[Kind, ...]] = "dual"
     passes: ClassVar[str] = "none; the tower's weights are replaced, or two small products a linear module"
     part: ClassVar[Part] = "vision"
     only: ClassVar[str] = ""

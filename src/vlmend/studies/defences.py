@@ -16,7 +16,7 @@ from vlmend import registry
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json, write_json
 from vlmend.core.mend import Mend
-from vlmend.core.targets import ChatTarget, Target, check_access, levels_of
+from vlmend.core.targets import ChatTarget, Target, check_access, kinds_of, levels_of
 from vlmend.core.verdicts import Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
@@ -88,13 +88,18 @@ def compared(
 def fitting_defences(target: Target, named: Sequence[Defence] | None) -> Sequence[Defence]:
     """The defences that were named, or each method that this target can be mended by, with its own defaults.
 
+    Of a model that answers without those of the axis robustness: they are fitted on pictures with answers, and such
+    models are compared on requests.
+
     Raises:
         UsageError, NeedsAccess: One that was named is for other targets, or needs more than this one gives.
     """
     if named is None:
-        every = [registry.make_method(name, {}) for name in registry.names("methods")]
+        names = [one for one in registry.names("methods") if target.kind != "chat" or not one.startswith("robustness/")]
+        every = [registry.make_method(name, {}) for name in names]
         given = levels_of(target)
-        return [Defence(one.name, one.name) for one in every if one.works_on == target.kind and one.needs in given]
+        fitting = [one for one in every if target.kind in kinds_of(one.works_on) and one.needs in given]
+        return [Defence(one.name, one.name) for one in fitting]
     for one in named:
         method = one.made()
         check_access(target, method.name, method.works_on, method.needs)

@@ -14,7 +14,7 @@ from vlmend.core.contracts import AbstractMethod
 from vlmend.core.edits import ActivationEdit, ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
-from vlmend.core.targets import LEVELS
+from vlmend.core.targets import LEVELS, Kind, kinds_of
 from vlmend.errors import MendMismatch, NeedsAccess, UsageError, VlmendError
 from vlmend.models.identity import of_base
 from vlmend.testing.fakes import full_digest, hook_count, narrowed
@@ -38,16 +38,18 @@ class MethodTrial:
     Attributes:
         kind: Its class.
         full: Its registered name; empty where it was handed over as a class.
+        works_on: The kind of target that it is tried on, of those that it declares.
         docs: The folder that holds `methods/NAME.md`, or None.
     """
 
     kind: type[AbstractMethod[Any]]
     full: str
+    works_on: Kind
     docs: Path | None
 
     @property
     def stage(self) -> Stage:
-        return stage_of(self.kind.works_on)
+        return stage_of(self.works_on)
 
     @cached_property
     def method(self) -> AbstractMethod[Any]:
@@ -90,8 +92,8 @@ def check_method(plugin: str | type[AbstractMethod[Any]], docs: Path | None = No
 
 
 def laws_of_method(plugin: str | type[AbstractMethod[Any]], docs: Path | None = None) -> Laws:
-    """The laws that hold for this method, by name, as `check_method` runs them."""
-    trial = _trial(plugin, docs)
+    """The laws that hold for this method, by name, as `check_method` runs them; with the kind where it has several."""
+    kind, full = held("methods", plugin)
     laws = [
         says_what_it_is, parameters_survive_json, same_seed_same_mend, saved_and_loaded_is_the_same,
         scale_zero_is_the_base, any_order_of_calls_is_the_same, batched_is_alone, the_base_is_unchanged,
@@ -99,12 +101,18 @@ def laws_of_method(plugin: str | type[AbstractMethod[Any]], docs: Path | None = 
         refused_on_another_identity, the_card_says_everything, text_only_requests_stay, it_does_something,
         it_is_refused_where_it_does_not_fit, declared_access_is_enough, a_bad_row_is_left_out_by_name,
     ]  # fmt: skip
-    return bound(trial.full or trial.kind.name, trial, laws if docs is None else [*laws, the_page_says_it])
+    if docs is not None:
+        laws.append(the_page_says_it)
+    name, kinds = full or kind.name, kinds_of(kind.works_on)
+    if len(kinds) == 1:
+        return bound(name, _trial(plugin, kinds[0], docs), laws)
+    every = {one: bound(f"{name} on {one}", _trial(plugin, one, docs), laws) for one in kinds}
+    return {f"{law}-{one}": put for one, each in every.items() for law, put in each.items()}
 
 
 @cache
-def _trial(plugin: str | type[AbstractMethod[Any]], docs: Path | None) -> MethodTrial:
-    return MethodTrial(*held("methods", plugin), docs)
+def _trial(plugin: str | type[AbstractMethod[Any]], works_on: Kind, docs: Path | None) -> MethodTrial:
+    return MethodTrial(*held("methods", plugin), works_on, docs)
 
 
 # --- the laws
@@ -117,8 +125,8 @@ def says_what_it_is(trial: MethodTrial) -> None:
     said = {"name": kind.name, "source": kind.source, "passes": kind.passes, "data": kind.data}
     empty = [name for name, text in said.items() if not text.strip()]
     require(not empty, f"it does not say its {', '.join(empty)}")
-    levels = LEVELS.get(kind.works_on, ())
-    require(kind.needs in levels, f"it works on {kind.works_on!r} and needs {kind.needs!r}, of {', '.join(levels)}")
+    levels = LEVELS.get(trial.works_on, ())
+    require(kind.needs in levels, f"it works on {trial.works_on!r} and needs {kind.needs!r}, of {', '.join(levels)}")
 
 
 def parameters_survive_json(trial: MethodTrial) -> None:
@@ -244,14 +252,14 @@ def the_card_says_everything(trial: MethodTrial) -> None:
     require(said == meant, f"the card says {said}, not {meant}")
     require("torch" in card.versions and card.source == trial.kind.source, "the card lacks versions or source")
     shifts = any(isinstance(edit, ActivationEdit | ContrastShift) for edit in trial.mend.edits)
-    if trial.kind.works_on == "chat":
+    if trial.works_on == "chat":
         require(bool(card.dose) == shifts, f"the doses are {card.dose}, and it edits {'' if shifts else 'no '}states")
     require(all(dose >= 0 for dose in card.dose.values()), f"the doses are {card.dose}")
 
 
 def text_only_requests_stay(trial: MethodTrial) -> None:
     """Of a model that answers, unless the method declares `changes_text`."""
-    if trial.kind.works_on != "chat":
+    if trial.works_on != "chat":
         return
     declared, touches = trial.kind.changes_text, trial.mend.touches(with_image=False)
     require(touches == declared, f"changes_text is {declared}, and its edits say {touches}")
@@ -274,8 +282,10 @@ def it_does_something(trial: MethodTrial) -> None:
 def it_is_refused_where_it_does_not_fit(trial: MethodTrial) -> None:
     """By `fit`, on another kind of target and on one that gives less than it needs."""
     method, data = trial.method, trial.data
-    refused(UsageError, lambda: method.fit(trial.stage.stranger, data, seed=SEED), "another kind of target")
-    surface = LEVELS[trial.kind.works_on][0]
+    stranger = trial.stage.stranger
+    if stranger.kind not in kinds_of(trial.kind.works_on):
+        refused(UsageError, lambda: method.fit(stranger, data, seed=SEED), "another kind of target")
+    surface = LEVELS[trial.works_on][0]
     if trial.kind.needs != surface:
         shown = narrowed(trial.stage.base, surface)
         refused(NeedsAccess, lambda: method.fit(shown, data, seed=SEED), f"a target that gives its {surface} only")

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softplus
 
 __all__ = [
-    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "reply_logprobs", "reply_loss",
+    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "divergence", "reply_logprobs",
+    "reply_loss",
 ]  # fmt: skip
 
 IGNORED = -100
@@ -36,6 +37,12 @@ def distance_to(reference: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     counts = labels != IGNORED
     learning, wanted = (log_softmax(one[counts].float(), -1) for one in (logits, reference))
     return kl_div(learning, wanted, reduction="batchmean", log_target=True)
+
+
+def divergence(one: Float[Tensor, "row choice"], other: Float[Tensor, "row choice"]) -> Tensor:
+    """Symmetric Kullback-Leibler divergence KL(p, q) + KL(q, p) of two tables of logits, mean over rows; 0 or more."""
+    p, q = log_softmax(one.float(), -1), log_softmax(other.float(), -1)
+    return ((p.exp() - q.exp()) * (p - q)).sum(-1).mean()
 
 
 def reply_logprobs(

@@ -18,7 +18,7 @@ from vlmend.core.targets import ChatWeights, DualWeights
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem
 
-__all__ = ["How", "Part", "Twin", "twin_of"]
+__all__ = ["How", "Part", "Twin", "roots_of", "twin_of"]
 
 Part = Literal["decoder", "projector", "vision", "text", "all"]
 """What learns. Of a chat model: its decoder blocks, what lies between tower and decoder, its vision tower. Of a dual
@@ -87,15 +87,19 @@ def twin_of(
         MissingExtra: peft is not installed.
         ModelProblem: The part holds nothing that can learn.
     """
-    roots = _roots(target, part)
+    roots = roots_of(target, part)
     model: Any = target.model if isinstance(target, ChatWeights) else target.towers.model
     if how == "weights":
         return _of_weights(target.name, model, roots, re.compile(only))
     return _of_adapters(target.name, model, roots, re.compile(only), rank, seed)
 
 
-def _roots(target: ChatWeights | DualWeights, part: Part) -> list[str]:
-    """Dotted paths of what learns, none inside another; "" is the whole model."""
+def roots_of(target: ChatWeights | DualWeights, part: Part) -> list[str]:
+    """Dotted paths of a part, none inside another; "" is the whole model.
+
+    Raises:
+        BadParameter: The target has no such part that can be told.
+    """
     if part == "all":
         return [""]
     if isinstance(target, ChatWeights):
