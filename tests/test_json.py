@@ -14,7 +14,8 @@ import typer
 from tests.models import duals
 from typer.testing import CliRunner
 
-from vlmend.audit.labels.labelling import LabelRow, judged_samples
+from vlmend.audit.labels.labelling import LabelRow
+from vlmend.audit.labels.samples import judged_samples
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.cli import app

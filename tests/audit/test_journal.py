@@ -9,7 +9,7 @@ import pytest
 
 from vlmend.audit.journal import Journal
 from vlmend.audit.judging import made_judges
-from vlmend.audit.labels.labelling import judged_samples
+from vlmend.audit.labels.samples import judged_samples
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply, Sampling

@@ -14,13 +14,13 @@ from vlmend import registry
 from vlmend.audit.labels.labelling import (
     HumanLabel,
     Session,
-    judged_samples,
     label_file,
     labels_in,
     queue_of,
     read_labels,
 )
 from vlmend.audit.labels.report import label_report
+from vlmend.audit.labels.samples import judged_samples
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, RunProblem, UsageError

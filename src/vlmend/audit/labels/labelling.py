@@ -15,55 +15,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vlmend.audit.suite import question_suite
+from vlmend.audit.labels.samples import Key, Sample, judged_samples
 from vlmend.core.files import append
-from vlmend.core.replies import spoken
-from vlmend.core.samples import read_samples
-from vlmend.core.verdicts import Exchange
-from vlmend.errors import BadData, BadParameter, UsageError
+from vlmend.errors import BadData, BadParameter
 
 __all__ = [
-    "HumanLabel", "Item", "LabelRow", "Sample", "Session", "judged_samples", "label_file", "labels_in", "queue_of",
+    "HumanLabel", "Item", "LabelRow", "Session", "label_file", "labels_in", "queue_of",
     "read_labels",
 ]  # fmt: skip
 
 HumanLabel = Literal["compliance", "partial", "refusal", "off_topic", "unscored"]
 """What a person can say; `unscored` is "cannot tell"."""
 
-Key = tuple[str, str | None]
-"""Digest of the words and the image that was seen with them."""
-
 SHOWN = 5
 """Bad rows that an error lists in full."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One judged reply of a run; `labels` holds each judge's, `image` its file under `images/`."""
-
-    suite: str
-    group: str
-    condition: str
-    prompt: str
-    reply: str
-    image: str | None
-    labels: Mapping[str, str]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the words."""
-        return Exchange(self.prompt, self.reply).digest
-
-    @property
-    def stratum(self) -> str:
-        """What a row of the scorecard counts over."""
-        return f"{self.suite}:{self.group}:{self.condition}"
 
 
 @dataclass(frozen=True)
@@ -228,30 +198,6 @@ def queue_of(
     return [Item(k[0], found[k][0].prompt, found[k][0].reply, k[1], drawn[k]) for k in order if k in drawn]
 
 
-def judged_samples(run: Path, suites: Sequence[str] = ()) -> list[Sample]:
-    """The samples of a run whose replies a judge reads and that hold any text.
-
-    Raises:
-        UsageError: See `queue_of`.
-    """
-    rows = read_samples(run)
-    if not rows:
-        if (run / "measured.jsonl").exists():
-            raise UsageError(f"{run} holds no replies: its suites measure by themselves.", "There is nothing to label.")
-        raise UsageError(f"{run} holds no samples.", "Run `vlmend audit ... --out` there until it ends.")
-    judged = [name for name in dict.fromkeys(row["suite"] for row in rows) if question_suite(name).judged]
-    wanted = [question_suite(name).name for name in suites] or judged
-    missing = [name for name in wanted if name not in judged]
-    if missing or not judged:
-        what = f"no judged replies of {', '.join(missing)}" if missing else "no suite whose replies a judge reads"
-        raise UsageError(f"{run} holds {what}.", f"It holds: {', '.join(judged) or 'suites with known answers only'}.")
-    return [
-        _sample(row)
-        for row in rows
-        if row["suite"] in wanted and (spoken(row["reply"]) or "").strip() and not row.get("problem")
-    ]
-
-
 def label_file(run: Path, name: str) -> Path:
     """Where a labeller's labels are kept.
 
@@ -315,16 +261,6 @@ def _drawn_by_stratum(
         if open_here:
             drawn[key] = tuple(open_here)
     return drawn
-
-
-def _sample(row: dict[str, Any]) -> Sample:
-    """A row of samples.jsonl; runs of older versions hold one judge's label only."""
-    verdicts: dict[str, Any] = row.get("verdicts") or {question_suite(row["suite"]).judge_id: row}
-    labels = {judge: str(verdict["label"]) for judge, verdict in verdicts.items()}
-    return Sample(
-        row["suite"], row["group"], row["condition"], row["prompt"], spoken(row["reply"]) or "", row.get("image"),
-        labels,
-    )  # fmt: skip
 
 
 def _apply(standing: dict[Key, LabelRow], row: LabelRow) -> None:
