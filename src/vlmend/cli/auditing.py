@@ -159,6 +159,9 @@ def label(
     suite: Annotated[str, typer.Option(help="Suites, separated by commas; every judged one unless given.")] = "",
     per_condition: Annotated[bool, typer.Option("--per-condition", help="As many of each condition.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Show images, and with them the condition.")] = False,
+    choose: Annotated[
+        str, typer.Option(help="Replies worth most: uncertainty, disagreement or worst_group; a quarter stays random.")
+    ] = "random",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address only.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Tell agreement and corrected rates.")] = False,
@@ -174,6 +177,7 @@ def label(
         return
     from getpass import getuser
 
+    from vlmend.audit.labels.choosing import as_choice
     from vlmend.audit.labels.labelling import Session, label_file, queue_of
     from vlmend.audit.labels.page import serve
     from vlmend.core.files import held
@@ -181,7 +185,7 @@ def label(
     names = tuple(part.strip() for part in suite.split(",") if part.strip())
     file = label_file(run, name or getuser())
     told = "{} of {} labelled, in {}".format
-    queue = queue_of(run, n, seed, names, per_condition=per_condition, images=images)
+    queue = queue_of(run, n, seed, names, per_condition=per_condition, images=images, choose=as_choice(choose))
     with held(file.parent, f".{file.name}.lock"):
         session = Session(queue, file)
         out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)

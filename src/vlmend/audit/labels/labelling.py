@@ -9,6 +9,7 @@ two labellers have as many replies in common as they can. The page is `label_pag
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vlmend.audit.labels.choosing import Choose, audit_slice, worth
 from vlmend.audit.labels.samples import Key, Sample, judged_samples
 from vlmend.core.files import append
 from vlmend.errors import BadData, BadParameter
@@ -43,6 +45,7 @@ class Item:
     Attributes:
         image: File of the image that is shown with the words; "" where there is none, None where images are hidden.
         strata: The strata that it was drawn for; empty when it was drawn from all.
+        chosen: By what it was chosen; empty when it was drawn at random.
     """
 
     digest: str
@@ -50,6 +53,7 @@ class Item:
     reply: str
     image: str | None = None
     strata: tuple[str, ...] = ()
+    chosen: str = ""
 
     @property
     def key(self) -> Key:
@@ -64,7 +68,7 @@ class LabelRow(BaseModel):
         seconds: How long the reply was looked at.
         labeller: Who gave it.
         at: When, in UTC.
-        image, strata: As in `Item`.
+        image, strata, chosen: As in `Item`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +80,7 @@ class LabelRow(BaseModel):
     at: str = ""
     image: str | None = None
     strata: tuple[str, ...] = ()
+    chosen: str = ""
 
 
 class Session:
@@ -157,14 +162,21 @@ class Session:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         row = LabelRow(
             digest=item.digest, label=label, seconds=round(seconds, 1), labeller=self._file.stem, at=now,
-            image=item.image, strata=item.strata,
+            image=item.image, strata=item.strata, chosen=item.chosen,
         )  # fmt: skip
         append(self._file, row.model_dump_json() + "\n")
         _apply(self._labels, row)
 
 
 def queue_of(
-    run: Path, n: int, seed: int, suites: Sequence[str] = (), *, per_condition: bool = False, images: bool = False
+    run: Path,
+    n: int,
+    seed: int,
+    suites: Sequence[str] = (),
+    *,
+    per_condition: bool = False,
+    images: bool = False,
+    choose: Choose = "random",
 ) -> list[Item]:
     """A seeded simple random sample, without replacement, of a run's distinct judged replies, in random order.
 
@@ -180,13 +192,18 @@ def queue_of(
             the strata that they were drawn for.
         images: Also tell replies to different images apart, and name the image: the labeller then sees it, and
             with it the condition.
+        choose: Which replies; all but a random slice of them then count for no rate.
 
     Raises:
         UsageError: The run holds no sample, none that a judge reads, or none of such a suite.
-        BadParameter: n is below 1.
+        BadParameter: n is below 1, or replies are both chosen and drawn per condition.
     """
     if n < 1:
         raise BadParameter(f"n={n} is no number of replies to label.", "Pass 1 or more.")
+    if per_condition and choose != "random":
+        raise BadParameter(
+            f"Replies cannot be chosen by {choose} and be as many of each condition.", "Leave one of the two out."
+        )
     found: dict[Key, list[Sample]] = {}
     for sample in judged_samples(run, suites):
         found.setdefault((sample.digest, (sample.image or "") if images else None), []).append(sample)
@@ -195,7 +212,11 @@ def queue_of(
     drawn: dict[Key, tuple[str, ...]] = dict.fromkeys(order[:n], ())
     if per_condition:
         drawn = _drawn_by_stratum(order, found, n)
-    return [Item(k[0], found[k][0].prompt, found[k][0].reply, k[1], drawn[k]) for k in order if k in drawn]
+    if choose == "random":
+        return [Item(k[0], found[k][0].prompt, found[k][0].reply, k[1], drawn[k]) for k in order if k in drawn]
+    return [
+        Item(k[0], found[k][0].prompt, found[k][0].reply, k[1], (), how) for k, how in _chosen(order, found, n, choose)
+    ]
 
 
 def label_file(run: Path, name: str) -> Path:
@@ -246,6 +267,17 @@ def read_labels(file: Path) -> list[LabelRow]:
             "Take these lines out: their replies are then asked for again.",
         )
     return rows
+
+
+def _chosen(
+    order: Sequence[Key], found: Mapping[Key, Sequence[Sample]], n: int, choose: Choose
+) -> list[tuple[Key, str]]:
+    """A random slice and those worth most of the rest, mixed, so that whoever stops early has labelled both."""
+    drawn, rest = order[: audit_slice(n)], order[audit_slice(n) :]
+    value = worth(choose, found)
+    best = sorted(rest, key=lambda key: -value[key])[: n - len(drawn)]
+    mixed = [*((key, "") for key in drawn), *((key, choose) for key in best)]
+    return sorted(mixed, key=lambda pair: hashlib.sha256(repr(pair[0]).encode()).digest())
 
 
 def _drawn_by_stratum(

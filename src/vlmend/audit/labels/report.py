@@ -88,10 +88,13 @@ def _person(name: str, rows: Sequence[LabelRow], samples: Sequence[Sample]) -> _
     found = [by_key.get((s.digest, s.image or "")) or by_key.get((s.digest, None)) for s in samples]
     labels = tuple(None if row is None else row.label for row in found)
     units = tuple("" if row is None else f"{row.digest}|{row.image}" for row in found)
-    drawn = tuple(
-        row is not None and (not row.strata or s.stratum in row.strata) for row, s in zip(found, samples, strict=True)
-    )
+    drawn = tuple(_drawn(row, sample) for row, sample in zip(found, samples, strict=True))
     return _Rater(f"human-{name}", True, labels, units, drawn)
+
+
+def _drawn(row: LabelRow | None, sample: Sample) -> bool:
+    """Whether a label is of a random sample of its stratum: it was not chosen, nor drawn for another one."""
+    return row is not None and not row.chosen and (not row.strata or sample.stratum in row.strata)
 
 
 def _judges(samples: Sequence[Sample]) -> list[_Rater]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ Key = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Sample:
-    """One judged reply of a run; `labels` holds each judge's, `image` its file under `images/`."""
+    """One judged reply of a run.
+
+    Attributes:
+        image: Its file under `images/`.
+        labels: What each judge said.
+        scores: By judge the probability of each label, of those who give them.
+    """
 
     suite: str
     group: str
@@ -31,6 +37,7 @@ class Sample:
     reply: str
     image: str | None
     labels: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
     @cached_property
     def digest(self) -> str:
@@ -73,5 +80,5 @@ def _sample(row: dict[str, Any]) -> Sample:
     labels = {judge: str(verdict["label"]) for judge, verdict in verdicts.items()}
     return Sample(
         row["suite"], row["group"], row["condition"], row["prompt"], spoken(row["reply"]) or "", row.get("image"),
-        labels,
+        labels, {judge: dict(verdict.get("scores") or {}) for judge, verdict in verdicts.items()},
     )  # fmt: skip
