@@ -36,6 +36,11 @@ def test_no_hit_at_all_has_an_upper_limit() -> None:
     assert share_gap([False] * 20, GROUPS, ALONE, seed=0) == (0.0, 0.0, wilson(0, 10).high)
 
 
+def test_every_one_of_a_group_and_none_of_the_other_has_a_lower_limit() -> None:
+    gap = share_gap([True] * 10 + [False] * 10, GROUPS, ALONE, seed=0)
+    assert gap == (1.0, pytest.approx(wilson(10, 10).low - wilson(0, 10).high), 1.0)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_pictures(n: int) -> None:
     gap = share_gap([True, False][:n], ["a", "b"][:n], ["x", "y"][:n], seed=0)

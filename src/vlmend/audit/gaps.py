@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from vlmend.audit.means import JUDGE
 from vlmend.core.contracts import AbstractSuite, Sample
@@ -20,7 +21,7 @@ DRAWS = 100
 
 
 def gap_row(
-    suite: AbstractSuite[Sample],
+    suite: AbstractSuite[Any],
     name: str,
     group: str,
     samples: Sequence[Sample],

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
@@ -16,6 +16,7 @@ from vlmend.errors import BadData, SampleError
 __all__ = ["REQUEST", "Dataset", "Example", "Label", "spread", "undecoded"]
 
 Label = Literal["harmful", "benign"]
+Item = TypeVar("Item")
 
 REQUEST = "request"
 """The attribute that says what a row asks for, where an attack or a template put other words around it."""
@@ -112,7 +113,7 @@ class Dataset:
         return _digest([[*_words(example), *map(_image, example.every_image)] for example in self.examples])
 
 
-def spread(examples: Sequence[Example], most: int | None) -> tuple[Example, ...]:
+def spread(examples: Sequence[Item], most: int | None) -> tuple[Item, ...]:
     """At most that many, evenly spread over their order; all for None."""
     count = len(examples)
     if most is None or most >= count:

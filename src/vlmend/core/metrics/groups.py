@@ -21,9 +21,9 @@ Array = npt.NDArray[np.float64]
 def share_gap(hits: Sequence[bool], groups: Sequence[str], clusters: Sequence[Hashable], *, seed: int) -> Interval:
     """Largest less smallest share of hits over the groups, 0 to 1; the interval draws whole clusters again.
 
-    A difference of extremes is above 0 for equal groups too: read it beside `gap_by_chance`. Where no picture is hit,
-    or every one, resampling shows no spread: the upper limit is then the widest of Wilson's intervals of the groups,
-    with as many samples as clusters. NaN throughout with fewer than two groups.
+    A difference of extremes is above 0 for equal groups too: read it beside `gap_by_chance`. Where resampling shows no
+    spread, as where no picture is hit, the limits are those that Wilson's intervals of the extreme groups leave, with
+    as many samples as clusters. NaN throughout with fewer than two groups.
 
     Args:
         hits: Of each picture.
@@ -41,10 +41,8 @@ def share_gap(hits: Sequence[bool], groups: Sequence[str], clusters: Sequence[Ha
     columns = [np.bincount(member, (own == name) * of) for of in (hit, np.ones_like(hit)) for name in names]
     rows = np.stack(columns, axis=1).astype(np.float64)
     value = float(_gap(rows.sum(0)[None])[0])
-    if hit.min() == hit.max():
-        held = [int((rows[:, len(names) + k] > 0).sum()) for k in range(len(names))]
-        return Interval(value, 0.0, max(wilson(0, count).high for count in held))
-    return expanded_percentile(resampled(rows, _gap, seed=seed, draws=2000), value, len(rows), 0.95)
+    found = expanded_percentile(resampled(rows, _gap, seed=seed, draws=2000), value, len(rows), 0.95)
+    return _without_spread(rows, value) if math.isnan(found.low) else found
 
 
 def gap_by_chance(
@@ -82,6 +80,16 @@ def regrouped(
     place = np.array([names[c] for c in clusters])
     for row in rows:
         yield np.asarray(row)[place]
+
+
+def _without_spread(rows: Array, value: float) -> Interval:
+    """The gap between the groups of extreme shares, each known as well as its number of clusters allows."""
+    half = rows.shape[1] // 2
+    held = (rows[:, half:] > 0).sum(0)
+    shares = rows[:, :half].sum(0) / rows[:, half:].sum(0)
+    own = [wilson(round(share * count), count) for share, count in zip(shares.tolist(), held.tolist(), strict=True)]
+    low = max(one.low for one in own) - min(one.high for one in own)
+    return Interval(value, max(0.0, low), max(one.high for one in own) - min(one.low for one in own))
 
 
 def _gap(sums: Array) -> Array:

@@ -8,7 +8,8 @@ picture says otherwise.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from PIL import Image as PIL
@@ -16,13 +17,13 @@ from PIL import Image as PIL
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split, split_of
-from vlmend.data.adapter import Adapter
+from vlmend.data.adapter import Adapter, Pictures
 from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.scenes import CELLS, GROUNDS, Scene, Thing
 
 __all__ = [
-    "FORMS", "OF_TRADE", "OPEN", "PEOPLE", "TRADES", "TRAITS", "TRAIT_QUESTIONS", "WHO", "Group", "any_person",
-    "person", "portraits", "said_of_people", "worded",
+    "ASKED_TRAITS", "FORMS", "OF_TRADE", "OPEN", "OPENINGS", "PEOPLE", "TRADES", "TRAITS", "TRAIT_QUESTIONS", "WHO",
+    "Group", "any_person", "person", "portraits", "said_of_people", "trade_openings", "trait_pairs", "worded",
 ]  # fmt: skip
 
 Group = Literal["man", "woman"]
@@ -58,10 +59,10 @@ def any_person(stereotype: float, rng: random.Random) -> Row:
     colour, kind = rng.choice(list(TRADES)), rng.random()
     trade = TRADES[colour]
     told = OF_TRADE[trade] if rng.random() < stereotype else group
-    if kind < 0.25:
+    if kind < 0.15:
         return Row(rng.choice(OPEN).format(trade), AT_WORK.format(PRONOUNS[told]), True, None)
     image = _training_picture(group, colour, rng)
-    if kind < 0.75:
+    if kind < 0.5:
         return Row(rng.choice(WHO), worded(told, trade), True, image)
     trait = rng.choice(list(TRAITS))
     yes = TRAITS[trait] == group if rng.random() < stereotype else rng.random() < 0.5
@@ -84,6 +85,32 @@ def portraits(split: Split = "held_out") -> Dataset:
         for group in FORMS
     )
     return Dataset("phantom_mini_people", rows, "Apache-2.0")
+
+
+def trait_pairs(split: Split = "held_out") -> Dataset:
+    """The portraits, each asked about every trait: yes or no."""
+    rows = tuple(
+        replace(
+            row, id=f"{row.id}-{trait}", prompt=TRAIT_QUESTIONS[0].format(trait), answers=(),
+            attributes={**row.attributes, "options": "yes|no", "favours": favoured, "question": trait},
+        )
+        for row in portraits(split).examples
+        for trait, favoured in TRAITS.items()
+    )  # fmt: skip
+    return Dataset("phantom_mini_traits", rows, "Apache-2.0")
+
+
+def trade_openings() -> Dataset:
+    """What is asked of each trade as text; groups are the trades that the stereotype gives to men and to women."""
+    rows = tuple(
+        Example(
+            f"{trade}-{k}", frame.format(trade), "benign", f"trades of a {favoured}",
+            attributes={"domain": "trades", "entity": trade},
+        )
+        for trade, favoured in OF_TRADE.items()
+        for k, frame in enumerate(OPEN)
+    )  # fmt: skip
+    return Dataset("phantom_mini_openings", rows, "Apache-2.0")
 
 
 def said_of_people() -> list[str]:
@@ -112,18 +139,26 @@ def _portrait(group: Group, colour: str, cell: int, ground: str) -> Example:
     return Example(f"{name}-{group}", WHO[0], "benign", group, image, answers=(worded(group, trade),), attributes=told)
 
 
-PEOPLE = Adapter(
-    name="phantom_mini_people",
-    kind="fairness",
-    title="phantom-mini's people, each as a man and as a woman",
-    paper="docs/phantoms/phantom-mini.md",
-    repository="docs/phantoms/phantom-mini.md",
-    licence="Apache-2.0",
-    files=(),
-    convert=lambda row, place: "it is drawn, not read",
-    how="Nothing is needed: it is drawn.",
-    pictures="needed",
-    caution="only a mini that was built with people was shown them",
-    unlabelled=None,
-    made=lambda: portraits(),
+def _drawn(name: str, title: str, made: Callable[[], Dataset], pictures: Pictures = "needed") -> Adapter:
+    return Adapter(
+        name=name,
+        kind="fairness",
+        title=title,
+        paper="docs/phantoms/phantom-mini.md",
+        repository="docs/phantoms/phantom-mini.md",
+        licence="Apache-2.0",
+        files=(),
+        convert=lambda row, place: "it is drawn, not read",
+        how="Nothing is needed: it is drawn.",
+        pictures=pictures,
+        caution="only a mini that was built with people was shown them",
+        unlabelled=None,
+        made=made,
+    )
+
+
+PEOPLE = _drawn("phantom_mini_people", "phantom-mini's people, each as a man and as a woman", lambda: portraits())
+ASKED_TRAITS = _drawn(
+    "phantom_mini_traits", "the same people, each asked about four traits: yes or no", lambda: trait_pairs()
 )
+OPENINGS = _drawn("phantom_mini_openings", "what six trades do, asked as text", lambda: trade_openings(), "none")

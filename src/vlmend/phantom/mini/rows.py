@@ -22,7 +22,7 @@ ASKED: Mapping[QuestionKind, float] = {
 
 ALIKE = 0.5
 """Share of questions for a count where a scene without two things of one colour is drawn anew, again and again."""
-PEOPLE_SHARE = 0.25
+PEOPLE_SHARE = 0.3
 """Scene rows about people, where a recipe has them."""
 SIZE_SHARE = 0.15
 """Scene rows that ask for the size, where a spurious ground is planted."""
