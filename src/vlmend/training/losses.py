@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softplus
 
 __all__ = [
-    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "divergence", "reply_logprobs",
-    "reply_loss",
+    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "divergence",
+    "preference_loss", "reply_logprobs", "reply_loss",
 ]  # fmt: skip
 
 IGNORED = -100
@@ -57,6 +57,19 @@ def reply_logprobs(
     counts = labels != IGNORED
     each = log_softmax(logits.float(), -1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
     return (each * counts).sum(-1)
+
+
+def preference_loss(leads: Float[Tensor, " row"], before: Float[Tensor, " row"], beta: float) -> Tensor:
+    """Mean -log sigmoid(beta (lead - lead before)): ln 2 where nothing has moved.
+
+    Args:
+        leads: Log-probability of the reply to prefer less that of the one to leave.
+        before: The same of the model to stay near.
+        beta: How hard it is held.
+
+    Source: Rafailov et al. 2023, equation 7.
+    """
+    return softplus(-beta * (leads - before)).mean()
 
 
 def contrastive_loss(

@@ -11,14 +11,13 @@ Only the idea is theirs; the licence of their repository was not read, so the wo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from vlmend.core.contracts import AbstractMethod
-from vlmend.core.edits import RewritePrompt
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Access, ChatTarget
-from vlmend.errors import BadParameter
+from vlmend.methods.wording import WordsPlace, placed
 
 __all__ = ["METHOD", "SafetyPrompt"]
 
@@ -26,8 +25,6 @@ WORDS = (
     "Before you answer, look at the image and at the words. If either of them, or both together, ask for "
     'something harmful, say "I\'m sorry" and decline. Otherwise answer as usual.'
 )
-GAP = "\n\n"
-"""Between the request and the words."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class SafetyPrompt(AbstractMethod[ChatTarget]):
     passes: ClassVar[str] = "none; the prompt is some tens of tokens longer"
     data: ClassVar[str] = "none"
 
-    place: Literal["before", "after", "system"] = "after"
+    place: WordsPlace = "after"
     words: str = WORDS
 
     def learn(self, target: ChatTarget, data: Dataset, *, seed: int) -> Mend:
@@ -54,15 +51,7 @@ class SafetyPrompt(AbstractMethod[ChatTarget]):
         Raises:
             BadParameter: There are no words.
         """
-        if not self.words.strip():
-            raise BadParameter("words is empty, so this mend would do nothing.", "Write a defence prompt.")
-        match self.place:
-            case "before":
-                edit = RewritePrompt(before=self.words + GAP, when="with_image")
-            case "after":
-                edit = RewritePrompt(after=GAP + self.words, when="with_image")
-            case "system":
-                edit = RewritePrompt(system=self.words, when="with_image")
+        edit = placed(self.words, self.place, "with_image")
         return self.made(target, data, seed, [edit], {})
 
 
