@@ -20,10 +20,10 @@ from vlmend.pictures.pool import Part, drawn, phrase, sentence
 from vlmend.pictures.views import SIDE, Shift, view
 
 __all__ = [
-    "CONTROL", "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNKNOWN", "UNSEEN_CATEGORIES", "gendered_captions",
-    "in_words", "labelled_people", "object_pictures", "people_by_cell", "people_gallery", "picture_questions",
-    "profession_of", "professions", "scenes_with_unknown", "shifted_objects", "some_objects", "training_objects",
-    "training_pictures",
+    "CONTROL", "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNKNOWN", "UNSEEN_CATEGORIES", "gallery_view",
+    "gendered_captions", "in_words", "labelled_people", "object_pictures", "people_and_things", "people_by_cell",
+    "people_gallery", "picture_questions", "profession_of", "professions", "scenes_with_unknown", "shifted_objects",
+    "some_objects", "training_objects", "training_pictures",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -81,6 +81,15 @@ def people_by_cell(split: Split) -> Dataset:
         for row, g in rows
     )
     return replace(gallery, name=f"{gallery.name}-cells", examples=told)
+
+
+@cache
+def people_and_things() -> Dataset:
+    """Training views of the people by profession, with their group, and of the known objects by name, without."""
+    seen = people_gallery("train")
+    people = (replace(row, caption=None, answers=(profession_of(row),)) for row in seen.examples)
+    things = (replace(row, group="") for row in training_objects(1).examples)
+    return replace(seen, name="people-and-things", examples=(*people, *things))
 
 
 def gendered_captions(split: Split) -> Dataset:
@@ -236,6 +245,11 @@ def _scene(things: Sequence[Glyph], place: int, split: Split, k: int) -> tuple[I
     return Image.from_pixels(picture, f"scene {k}"), Image.from_pixels(mask, f"mask of scene {k}")
 
 
+def gallery_view(glyph: Glyph, split: Split, k: int, picture: PIL.Image.Image, shift: Shift | None = None) -> Image:
+    """A picture in the place, size, turn and ground of the k-th view of a glyph in the galleries of a split."""
+    return Image.from_pixels(view(picture, random.Random(f"gallery:{split}:{glyph.id}:{k}"), shift), glyph.name)
+
+
 def _seen(glyph: Glyph, split: Split, k: int = 0, shift: Shift | None = None) -> Image:
     """One view of a glyph; a split's views are drawn from a stream of its own."""
-    return Image.from_pixels(view(glyph.image(), random.Random(f"gallery:{split}:{glyph.id}:{k}"), shift), glyph.name)
+    return gallery_view(glyph, split, k, glyph.image(), shift)
