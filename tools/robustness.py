@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,27 +21,26 @@ from typing import Any
 
 import torch
 
+from tools.measuring import PAGES, ROOT, Number, changed, number, pgd, share, survived, write_pages
+from tools.measuring import page_of as page_with
+from tools.measuring import table as table_of
 from vlmend.attacks.running import own_pictures
 from vlmend.attacks.tasks import class_names
 from vlmend.audit.suites.robustness.calibration import SUITE
-from vlmend.core.attacks import Budget, attributes_of_attack
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
 from vlmend.core.metrics.modality import gap_shares
 from vlmend.core.metrics.resampling import mean_interval
-from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.targets import DualGradients
 from vlmend.methods.prompting import every_second_thing
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.pictures.galleries import PHOTO, object_pictures, shifted_objects
-from vlmend.registry import make_attack, make_method
 
-__all__ = ["RUNS", "measured", "page_of", "table"]
+__all__ = ["ROOT", "RUNS", "measured", "page_of", "table"]
 
-ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "docs" / "methods" / "robustness.json"
+RUNS = PAGES / "robustness.json"
 
 SHIFTED = "rotation, blur, style"
 """Shifts that no mend here is trained on, taken together."""
@@ -66,8 +64,6 @@ COLUMNS = {
 PARTS = ("shifts", "attacks", "pairs")
 """What is measured unless said otherwise."""
 
-Number = tuple[float, float, float, int]
-"""Value, low, high and n."""
 Values = Mapping[str, Number]
 
 
@@ -104,13 +100,12 @@ def _shifted(view: DualGradients) -> dict[str, Number]:
 
 def _attacked(view: DualGradients, epsilon: int) -> Number:
     """Share that is named right under PGD."""
-    rows = _pgd(view, epsilon)
-    return _share([attributes_of_attack(row)["attacked"] == "right" for row in rows])
+    return share(survived(_pgd(view, epsilon)))
 
 
 def _transferred(view: DualGradients, epsilon: int) -> Number:
     """Share that is named right of the pictures that PGD made against the base."""
-    return _share(_right(view, _pgd(view.bare, epsilon), class_names(own_pictures())))
+    return share(_right(view, _pgd(view.bare, epsilon), class_names(own_pictures())))
 
 
 def _of_halves(view: DualGradients) -> dict[str, Number]:
@@ -123,23 +118,18 @@ def _of_halves(view: DualGradients) -> dict[str, Number]:
         right = _right(view, own, sorted({row.answers[0] for row in own}))
         for group, shift in (("clean", None), ("ground", "ground")):
             told = [one for one, row in zip(right, own, strict=True) if row.attributes.get("shift") == shift]
-            found[f"{half} {group}"] = _share(told)
+            found[f"{half} {group}"] = share(told)
     return found
 
 
 def _pgd(view: DualGradients, epsilon: int) -> Sequence[Example]:
-    budget = Budget(epsilon / 255, STEPS)
-    return make_attack("pgd", {}).run(view, own_pictures(), budget, seed=0, limit=PICTURES).examples
+    return pgd(view, epsilon, steps=STEPS, pictures=PICTURES)
 
 
 def _right(view: DualGradients, rows: Sequence[Example], names: Sequence[str]) -> list[bool]:
     """Whether each picture is given its name, of these."""
     said = view.logits([row.image for row in rows if row.image is not None], [PHOTO.format(one) for one in names])
     return [names[place] == row.answers[0] for place, row in zip(said.argmax(1).tolist(), rows, strict=True)]
-
-
-def _share(right: Sequence[bool]) -> Number:
-    return _number(wilson(sum(right), len(right)), len(right))
 
 
 def _paired(view: DualGradients) -> dict[str, Number]:
@@ -159,49 +149,21 @@ def _paired(view: DualGradients) -> dict[str, Number]:
         "pair_cosine": (images * texts).sum(1),
     }
     found = {
-        name: _number(mean_interval(values.tolist(), range(len(known)), seed=0), len(known))
+        name: number(mean_interval(values.tolist(), range(len(known)), seed=0), len(known))
         for name, values in each.items()
     }
     told = detection(logits.amax(1).tolist(), view.scored(strange, texts).amax(1).tolist(), seed=0).auroc
-    return found | {"auroc": _number(told, len(rows))}
-
-
-def _number(interval: Interval, n: int) -> Number:
-    return interval.value, interval.low, interval.high, n
+    return found | {"auroc": number(told, len(rows))}
 
 
 def table(runs: Sequence[Mapping[str, Any]], *methods: str) -> str:
-    """The base and every run of the methods, a line each, as Markdown; only columns in which a run has a number."""
-    rows = [run for name in ("none", *methods) for run in runs if run["method"] == name]
-    columns = {head: name for head, name in COLUMNS.items() if any(name in run["values"] for run in rows[1:])}
-    lines = [["", *columns], ["---"] * (1 + len(columns))]
-    for run in rows:
-        told = [_named(run)] if run["method"] in ("none", methods[-1]) else [run["method"], _named(run)]
-        lines.append([", ".join(told), *(_told(run["values"].get(name)) for name in columns.values())])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _named(run: Mapping[str, Any]) -> str:
-    if run["method"] == "none":
-        return "base"
-    told = [
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in run["set"].items()
-    ]
-    return ", ".join([*told, f"seed {run['seed']}"])
-
-
-def _told(value: Sequence[float] | None) -> str:
-    return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]" if value else ""
+    """The base and every run of the methods, as Markdown."""
+    return table_of(runs, COLUMNS, *methods)
 
 
 def page_of(text: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """A page with its tables written anew."""
-    return re.sub(
-        r"(<!-- runs: ([\w ]+) -->\n).*?(?=<!-- end -->)",
-        lambda found: f"{found[1]}{table(runs, *found[2].split())}\n",
-        text,
-        flags=re.DOTALL,
-    )
+    return page_with(text, "runs", runs, COLUMNS)
 
 
 def _add(folders: Sequence[str], epsilons: Sequence[int], parts: Sequence[str]) -> None:
@@ -215,9 +177,7 @@ def _add(folders: Sequence[str], epsilons: Sequence[int], parts: Sequence[str]) 
             if strength:
                 mend = mend.scaled(float(strength))
             view, card = base.with_mend(mend), mend.card
-            usual = make_method(card.method, {}).parameters
-            changed = {name: value for name, value in card.parameters.items() if usual.get(name) != value}
-            told = {"method": card.method, "seed": card.seed, "set": changed, "notes": list(card.notes)}
+            told = {"method": card.method, "seed": card.seed, "set": changed(card), "notes": list(card.notes)}
         values = measured(view, epsilons, parts)
         runs = json.loads(RUNS.read_text()) if RUNS.exists() else []
         same = next((run for run in runs if {name: run.get(name) for name in told} == told), None)
@@ -238,5 +198,4 @@ if __name__ == "__main__":
     if asked.what == "measure":
         _add(asked.folders, [int(one) for one in asked.epsilons.split(",") if one], asked.parts.split(","))
     else:
-        for page in sorted((ROOT / "docs" / "methods").glob("*.md")):
-            page.write_text(page_of(page.read_text(), json.loads(RUNS.read_text())))
+        write_pages("runs", json.loads(RUNS.read_text()), COLUMNS)

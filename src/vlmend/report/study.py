@@ -12,7 +12,7 @@ from vlmend.errors import UsageError
 from vlmend.report import charts, figures
 from vlmend.report.pages import write_page
 
-__all__ = ["write_defences", "write_study", "write_transfer"]
+__all__ = ["write_defences", "write_remedies", "write_study", "write_transfer"]
 
 LEVELS = ("dataset", "sample")
 
@@ -48,6 +48,21 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
         RunProblem: The page cannot be written.
     """
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
+
+
+def write_remedies(content: dict[str, Any], out: Path) -> None:
+    """Write the page of remedies beside each other, each with its paired tests against the model as it is.
+
+    Args:
+        content: `measures` by name with heading and chance; `bases` and `remedies`, each a name and cells (`Measure`)
+            by measure, of remedies with `tests` (`Paired`) and the cells of a `twin`; `figure` as series of measures
+            whose groups are the remedies; `published` rows.
+        out: The page.
+
+    Raises:
+        RunProblem: The page cannot be written.
+    """
+    write_page("remedies.html.jinja", {"study": content, "drawn": charts.intervals(content["figure"])}, out)
 
 
 def write_transfer(content: dict[str, Any], out: Path) -> None:
