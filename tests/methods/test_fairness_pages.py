@@ -75,7 +75,7 @@ def test_the_committed_study_tells_the_committed_runs() -> None:
     page = PAGE.read_text()
     for remedy in content(json.loads(RUNS.read_text()))["remedies"]:
         assert remedy["name"] in page
-        assert f">{remedy['cells']['bias'].said()}\n" in page
+        assert f">{remedy['cells']['bias'].said()}" in page
 
 
 def test_titles_are_dealt_to_men_and_women_alike_and_those_of_the_others_are_not_told() -> None:

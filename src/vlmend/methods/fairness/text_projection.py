@@ -10,9 +10,7 @@ P0 stands on the left: what comes out has no part along A at all. Images stay as
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import combinations
 from typing import ClassVar
 
 import torch
@@ -25,7 +23,9 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Access, DualTarget, Kind
 from vlmend.errors import BadData, BadParameter
-from vlmend.pictures.galleries import GENDERS, PHOTO, professions
+from vlmend.methods.maps import drawn_together
+from vlmend.methods.pairs import gendered_texts, text_pairs
+from vlmend.pictures.galleries import GENDERS, PHOTO
 
 __all__ = ["METHOD", "SPURIOUS", "TextProjection", "calibrated_projection"]
 
@@ -57,12 +57,7 @@ class TextProjection(AbstractMethod[DualTarget]):
     def builtin(self) -> Dataset:
         """Gender: men and women as such, and the man and the woman of each of 20 professions."""
         alone = [Example(f"{SPURIOUS}:{gender}", PHOTO.format(gender), "benign", SPURIOUS) for gender in GENDERS]
-        pairs = [
-            Example(f"{profession}:{gender}", PHOTO.format(f"{gender} {profession}"), "benign", profession)
-            for profession in professions()
-            for gender in GENDERS
-        ]
-        return Dataset("gender-prompts", (*alone, *pairs), "Apache-2.0")
+        return Dataset("gender-prompts", (*alone, *gendered_texts()), "Apache-2.0")
 
     def learn(self, target: DualTarget, data: Dataset, *, seed: int) -> Mend:
         """Project out the prompts of group `spurious`; prompts of any other group are drawn together.
@@ -70,11 +65,8 @@ class TextProjection(AbstractMethod[DualTarget]):
         Raises:
             BadData: The data holds no spurious prompt, or no group with two prompts.
         """
-        groups: defaultdict[str, list[str]] = defaultdict(list)
-        for example in (example for example in data.examples if example.image is None):
-            groups[example.group].append(example.prompt)
-        spurious = groups.pop(SPURIOUS, [])
-        pairs = [pair for prompts in groups.values() for pair in combinations(prompts, 2)]
+        spurious = [row.prompt for row in data.examples if row.image is None and row.group == SPURIOUS]
+        pairs = text_pairs(data, without=SPURIOUS)
         if not spurious or not pairs:
             raise BadData(
                 f"{data.name} has {len(spurious)} prompts of category {SPURIOUS!r} and {len(pairs)} pairs of others.",
@@ -89,11 +81,9 @@ def calibrated_projection(
     spurious: Float[Tensor, "prompt width"], differences: Float[Tensor, "pair width"], calibration: float
 ) -> Float[Tensor, "width width"]:
     """P = P0 (I + lambda M)^-1; prompts that depend on each other are projected out once."""
-    rows, gaps = spurious.double(), differences.double()
-    eye = torch.eye(rows.shape[1], dtype=torch.float64)
-    projection = eye - torch.linalg.pinv(rows) @ rows
-    spread = gaps.T @ gaps / len(gaps)
-    return torch.linalg.solve(eye + calibration * spread, projection, left=False).float()
+    rows = spurious.double()
+    projection = torch.eye(rows.shape[1], dtype=torch.float64) - torch.linalg.pinv(rows) @ rows
+    return (projection @ drawn_together(differences, calibration)).float()
 
 
 METHOD = TextProjection
