@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from tools.phantom.mini_variants import questions
 from vlmend.core.attacks import Budget, attributes_of_attack
 from vlmend.core.contracts import AbstractMethod
 from vlmend.core.conversation import Sampling
@@ -29,6 +28,7 @@ from vlmend.methods.robustness.villa import Villa
 from vlmend.models.loading.vlm import LoadOptions, load
 from vlmend.models.vlm import VLM
 from vlmend.phantom.mini.build import phantom_mini
+from vlmend.phantom.mini.questions import questions
 from vlmend.phantom.mini.sizes import sized_questions
 from vlmend.registry import make_attack, make_method
 

@@ -1,62 +1,38 @@
-"""Minis that share more or less with phantom-mini, and questions to attack: what `study transfer` is tried on.
+"""Minis that share more or less with phantom-mini: what `study transfer` is tried on.
 
-    python -m tools.phantom.mini_variants OUT            # OUT/projector, OUT/other, OUT/questions
-    vlmend study transfer phantom-mini,OUT/projector,OUT/other --data OUT/questions --epsilon 8/255 --out study
+    python -m tools.phantom.mini_variants OUT            # OUT/projector, OUT/other
+    vlmend study transfer phantom-mini,OUT/projector,OUT/other --data phantom_mini_questions --epsilon 8/255 --out study
 
 `projector` has phantom-mini's tower and language model, and between them a projector that was learnt anew from another
-seed; `other` is the same recipe from another seed, all of it. `questions` are about held-out scenes.
+seed; `other` is the same recipe from another seed, all of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from transformers import LlavaForConditionalGeneration
 
-from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Image
-from vlmend.core.splits import Split
-from vlmend.data.writing import write_data
 from vlmend.phantom.chat.assemble import Parts
 from vlmend.phantom.mini.build import build, phantom_mini
 from vlmend.phantom.mini.eye import look_loss
 from vlmend.phantom.mini.parts import new_parts
 from vlmend.phantom.mini.recipe import MiniRecipe
-from vlmend.phantom.mini.scenes import QuestionKind, scene
 from vlmend.training.loop import LoopSettings, train
 
 SEED = 1
 STEPS = 300
-QUESTIONS = 100
 
 
 def main() -> None:
-    """Make all three."""
+    """Make both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out
-    write_data(questions(), out / "questions")
     other_projector(out / "projector", out / "building-projector")
     build(MiniRecipe(seed=SEED), out / "building-other", print).replace(out / "other")
-
-
-def questions(count: int = QUESTIONS, split: Split = "held_out") -> Dataset:
-    """Questions about scenes of a split, of every kind but captions, whose answers restate what is asked."""
-    rng = random.Random("mini:attacked")
-    kinds: list[QuestionKind] = [kind for kind in get_args(QuestionKind) if kind != "caption"]
-    rows: list[Example] = []
-    while len(rows) < count:
-        seen = scene(split, rng)
-        asked = seen.question(kinds[len(rows) % len(kinds)], rng)
-        if asked.kind != "caption":
-            picture = Image.from_pixels(seen.draw(rng))
-            rows.append(
-                Example(f"scene-{len(rows):03d}", asked.prompt, None, asked.kind, picture, answers=(asked.answer,))
-            )
-    return Dataset("mini-scene-questions", tuple(rows), "Apache-2.0")
 
 
 def other_projector(out: Path, building: Path) -> None:
