@@ -78,6 +78,7 @@ def audit(
     judges: Sequence[Judge | str] | None = None, limit: int | None = None, max_new_tokens: int | None = None,
     temperature: float = 0.0, epochs: int = 1, seed: int = 0, options: LoadOptions = LoadOptions(),
     api_base: str | None = None, progress: Progress = silent, note: Callable[[str], None] = unsaid,
+    reference: Target | str | None = None,
 ) -> Scorecard:  # fmt: skip
     """Measure a model, with or without mends, or a data set; run again, it resumes.
 
@@ -98,6 +99,7 @@ def audit(
         api_base: Address of an API model that is named.
         progress: Called with (step, done, total).
         note: Called with what a reader of the numbers should know, a line each.
+        reference: A model of the same recipe trained on other data, which some suites hold the target against.
 
     Raises:
         UsageError: A suite does not fit the target, or the folder holds another run.
@@ -111,7 +113,8 @@ def audit(
     subject: Target | Dataset = _mended(_subject(target, plan, options, api_base, progress), held)
     kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
     plan = plan if plan.suites else replace(plan, suites=default_suites(kind))
-    return run_audit(subject, plan, Path(out), judges=readers, progress=progress, note=note)
+    other = None if reference is None else _opened(reference, options, api_base, progress)
+    return run_audit(subject, plan, Path(out), judges=readers, progress=progress, note=note, reference=other)
 
 
 def fit(

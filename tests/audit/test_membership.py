@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,7 +16,7 @@ from tests.audit.scripted_dual import ScriptedDual
 from tools.phantom.clip_memory import never_shown, taught
 
 from vlmend.audit.blind import blind_scores, thumbnails
-from vlmend.audit.suites.privacy.membership import SUITE, variants
+from vlmend.audit.suites.privacy.membership import SUITE
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
@@ -24,6 +25,7 @@ from vlmend.errors import BadData
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.phantom.clip.queries import MEMBERS
+from vlmend.pictures.changes import variants
 
 Rows = dict[tuple[str, str], Measure]
 WORDS = ("ash", "bay", "clay", "dew", "elm", "fig", "gum", "hay", "ivy", "jam", "kelp", "lake", "moss", "nut", "oak")
@@ -137,7 +139,7 @@ def test_the_augmented_score_is_the_cosine_and_its_drops() -> None:
         images[Image.from_pixels(picture).digest] = torch.tensor([0.6, 0.8])
         for changed in variants(picture):
             images.setdefault(Image.from_pixels(changed).digest, torch.tensor([0.0, 1.0]))
-    told = ScriptedDual(images, {str(row.caption): torch.tensor([1.0, 0.0]) for row in data.examples})
+    told: Any = ScriptedDual(images, {str(row.caption): torch.tensor([1.0, 0.0]) for row in data.examples})
     samples = SUITE.samples(told, data, None, seed=0)
     # A picture of one colour is its own mirror and crop: turned and darkened it is another. 0.6 + 2 * 0.6
     assert [s.values["cosine"] for s in samples] == pytest.approx([0.6] * 4)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from vlmend import registry
+from vlmend.core.contracts import ReferenceSuite
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Axis
 from vlmend.core.targets import CALLED, Kind
@@ -54,8 +55,12 @@ class Plan:
         return held | {"data": self.data.name if isinstance(self.data, Dataset) else self.data}
 
 
-def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "chat") -> list[str]:
+def suites_of(
+    wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "chat", *, reference: bool = False
+) -> list[str]:
     """Full suite names of names and axes, each once, in order; an axis means its suites that fit model and data.
+
+    Without a reference an axis leaves out the suites that need one.
 
     Raises:
         UnknownName: A name that is neither.
@@ -68,6 +73,7 @@ def suites_of(wanted: Sequence[str], data: Dataset | None = None, kind: Kind = "
         fitting = [suite for suite in of_axis or [registry.suite(name)] if suite.works_on == kind]
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
+        fitting = [suite for suite in fitting if not of_axis or reference or not isinstance(suite, ReferenceSuite)]
         found += [suite.name for suite in fitting if not of_axis or data is None or suite.applies(data)]
     if wanted and data is not None and not found:
         raise UsageError(

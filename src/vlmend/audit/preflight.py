@@ -37,7 +37,7 @@ SUBJECT = "data:"
 
 def check_audit(
     model: str, plan: Plan, out: Path, *, mends: Sequence[Path] = (), judges: Sequence[str] | None = None,
-    gates: Sequence[str] = (), options: LoadOptions = LoadOptions(),
+    gates: Sequence[str] = (), options: LoadOptions = LoadOptions(), reference: str | None = None,
 ) -> None:  # fmt: skip
     """Refuse an audit whose names, files, parameters, judges or run folder are wrong, before anything is loaded.
 
@@ -49,12 +49,14 @@ def check_audit(
         judges: By name; the default ones unless given.
         gates: As they are written.
         options: Of loading.
+        reference: The model that it is held against.
 
     Raises:
         VlmendError: The mistake, or a `SeveralProblems` of all.
     """
     check_all([
         lambda: _check_subject(model),
+        *([] if reference is None else [lambda: _check_model(reference)]),
         lambda: check_names(plan.suites),
         *(partial(_check_data, text) for text in _parts(plan)),
         *(partial(Mend.load, folder) for folder in mends),
@@ -128,7 +130,7 @@ class PlanSize:
     seconds: float | None
 
 
-def plan_size(model: str, plan: Plan, out: Path, kind: Kind) -> PlanSize:
+def plan_size(model: str, plan: Plan, out: Path, kind: Kind, *, reference: bool = False) -> PlanSize:
     """What a checked plan asks of a subject of this kind.
 
     Raises:
@@ -137,7 +139,9 @@ def plan_size(model: str, plan: Plan, out: Path, kind: Kind) -> PlanSize:
     text = model.removeprefix(SUBJECT) if kind == "data" else plan.data
     data = read_data(text, encode=lambda texts: encoder()(texts)) if isinstance(text, str) else text
     names = plan.suites or default_suites(kind)
-    suites = tuple(_size(registry.suite(name), plan, data) for name in suites_of(names, data, kind))
+    suites = tuple(
+        _size(registry.suite(name), plan, data) for name in suites_of(names, data, kind, reference=reference)
+    )
     kept = Journal(out / "replies.jsonl", foreign=True).reused
     left, speed = sum(one.requests for one in suites) - kept, _earlier_speed(model, out)
     return PlanSize(suites, kept, None if speed is None else max(0, left) / speed)

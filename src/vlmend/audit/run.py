@@ -28,7 +28,7 @@ from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
-from vlmend.core.contracts import AbstractSuite, Sample, SampleSuite
+from vlmend.core.contracts import AbstractSuite, ReferenceSuite, Sample, SampleSuite
 from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json
@@ -51,7 +51,7 @@ Questions = Mapping[str, Sequence[Question]]
 def audit(
     subject: Target | Dataset, plan: Plan, out: Path, *, judges: Sequence[Judge] | None = None,
     progress: Progress = lambda step, done, total: None, note: Callable[[str], None] = lambda line: None,
-    batch: int = BATCH, reuse: Sequence[Path] = (),
+    batch: int = BATCH, reuse: Sequence[Path] = (), reference: Target | None = None,
 ) -> Scorecard:  # fmt: skip
     """Run the suites of a plan on a target or a data set and write the run folder.
 
@@ -68,6 +68,7 @@ def audit(
         batch: Largest batch, in requests.
         reuse: Other run folders, whose replies to exactly the same requests are taken over: those of the unmended model
             to requests that no mend touches, say.
+        reference: The model that suites of the kind `ReferenceSuite` hold the subject against.
 
     Raises:
         RunProblem: The folder holds another run, is in use, or cannot be written.
@@ -77,13 +78,13 @@ def audit(
         KeyboardInterrupt: The user stopped it; what is done is kept.
     """
     data = read(plan.data)
-    suites, readers = _fitting(subject, plan, data, judges)
+    suites, readers = _fitting(subject, plan, data, judges, reference)
     _tell(note, row_notes(suites, data))
     with held(out):
-        claim(out, plan, subject, data)
+        claim(out, plan, subject, data, reference)
         measuring = [one for one in suites if isinstance(one, SampleSuite)]
-        rows, curves = _measured(subject, measuring, plan, data, out, progress)
-        card = replace(blank_card(subject, plan, data), rows=tuple(rows), curves=tuple(curves))
+        rows, curves = _measured(subject, measuring, plan, data, out, progress, reference)
+        card = replace(blank_card(subject, plan, data, reference), rows=tuple(rows), curves=tuple(curves))
         if isinstance(subject, ChatTarget):
             asking = {one.name: one for one in suites if isinstance(one, Suite)}
             questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
@@ -153,21 +154,40 @@ def pictures_of(questions: Questions, epochs: int) -> dict[str, Mapping[str, Ima
 
 
 def _fitting(
-    subject: Target | Dataset, plan: Plan, data: Dataset | None, judges: Sequence[Judge] | None
-) -> tuple[list[AbstractSuite[Any]], Sequence[Judge]]:
+    subject: Target | Dataset, plan: Plan, data: Dataset | None, judges: Sequence[Judge] | None,
+    reference: Target | None,
+) -> tuple[list[AbstractSuite[Any]], Sequence[Judge]]:  # fmt: skip
     """The suites of a plan and who reads replies, once all of it fits the subject."""
     if isinstance(subject, Dataset):
         _check_no_replies(plan, judges or ())
         return [registry.suite(name) for name in suites_of(plan.suites, subject, "data")], ()
-    suites = [registry.suite(name) for name in suites_of(plan.suites, data, subject.kind)]
+    suites = [
+        registry.suite(name) for name in suites_of(plan.suites, data, subject.kind, reference=reference is not None)
+    ]
     for suite in suites:
         check_access(subject, suite.name, suite.works_on, suite.needs)
+        if isinstance(suite, ReferenceSuite):
+            check_access(_held_against(suite.name, reference), suite.name, suite.works_on, suite.needs)
     if not isinstance(subject, ChatTarget):
         _check_no_replies(plan, judges or ())
         return suites, ()
     readers = made_judges(JUDGES) if judges is None else judges
     _check_own(subject.name, readers)
     return suites, readers
+
+
+def _held_against(suite: str, reference: Target | None) -> Target:
+    """The reference.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if reference is None:
+        raise UsageError(
+            f"{suite} holds the model against a reference, and none is given.",
+            "Pass --reference MODEL: the same recipe, trained on other data of the same pool.",
+        )
+    return reference
 
 
 def _asked(
@@ -209,7 +229,7 @@ def _sampling(suite: Suite, plan: Plan, epoch: int) -> Sampling:
 
 def _measured(
     subject: Target | Dataset, suites: Sequence[SampleSuite[Any]], plan: Plan, data: Dataset | None, out: Path,
-    progress: Progress,
+    progress: Progress, reference: Target | None,
 ) -> tuple[list[Measure], list[Curve]]:  # fmt: skip
     """What suites give that measure by themselves; samples that are there are not measured again."""
     if not suites:
@@ -224,6 +244,9 @@ def _measured(
             suite.name, "" if isinstance(subject, Dataset) else key_of(subject), given and given.digest, plan.limit,
             plan.seed,
         ]  # fmt: skip
+        if isinstance(suite, ReferenceSuite):
+            told.append(key_of(_held_against(suite.name, reference)))
+            suite = suite.beside(reference)
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         if key not in records.rows:
             samples = suite.samples(subject, given, plan.limit, seed=plan.seed)

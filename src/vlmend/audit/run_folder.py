@@ -12,7 +12,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.files import read_json, write_json
 from vlmend.core.measures import Scorecard
 from vlmend.core.provenance import versions
-from vlmend.core.targets import Target
+from vlmend.core.targets import Target, key_of
 from vlmend.errors import RunProblem
 
 __all__ = ["blank_card", "check_same", "claim"]
@@ -20,7 +20,9 @@ __all__ = ["blank_card", "check_same", "claim"]
 ANOTHER = "Choose another --out, or remove the folder to start anew."
 
 
-def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None) -> None:
+def claim(
+    out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None, reference: Target | None = None
+) -> None:
     """Write `run.json`, or check that the folder holds this very run.
 
     A run is told by everything that can change a reply: weights, processor, tokenizer, chat template, settings of
@@ -30,7 +32,7 @@ def claim(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | None
     Raises:
         RunProblem: It holds another run; what differs is named.
     """
-    wanted = json.loads(json.dumps(_told(plan, subject, data)))
+    wanted = json.loads(json.dumps(_told(plan, subject, data, reference)))
     file = out / "run.json"
     found = read_json(file)
     if not isinstance(found, dict):
@@ -60,11 +62,13 @@ def check_same(out: Path, plan: Plan) -> None:
         raise RunProblem(f"{out} holds another run: {', '.join(differs)}.", ANOTHER)
 
 
-def blank_card(subject: Target | Dataset, plan: Plan, data: Dataset | None) -> Scorecard:
+def blank_card(
+    subject: Target | Dataset, plan: Plan, data: Dataset | None, reference: Target | None = None
+) -> Scorecard:
     """What a scorecard says besides its numbers."""
     mends = () if isinstance(subject, Dataset) else subject.mends
     cards = tuple(asdict(mend.card) | {"digest": mend.digest} for mend in mends)
-    provenance = _told(plan, subject, data) | {
+    provenance = _told(plan, subject, data, reference) | {
         "data": None if data is None else {
             "name": data.name, "licence": data.licence, "rows": len(data.examples),
             "digest": data.digest, "notes": list(data.notes),
@@ -73,13 +77,15 @@ def blank_card(subject: Target | Dataset, plan: Plan, data: Dataset | None) -> S
     return Scorecard(subject.name, cards, plan.seed, versions(), (), provenance)
 
 
-def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None) -> dict[str, Any]:
+def _told(plan: Plan, subject: Target | Dataset, data: Dataset | None, reference: Target | None) -> dict[str, Any]:
     told: dict[str, Any] = {"target": f"data:{subject.name}" if isinstance(subject, Dataset) else subject.id}
     if not isinstance(subject, Dataset):
         told |= {
             "model_digest": subject.model_digest, "identity": dict(subject.identity),
             "mends": [mend.digest for mend in subject.mends],
         }  # fmt: skip
+    if reference is not None:
+        told["reference"] = {"target": reference.id, "key": key_of(reference)}
     told["plan"] = plan.as_json()
     if data is not None:
         told["data_digest"] = data.digest_of_words

@@ -71,6 +71,9 @@ def audit(
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     epochs: Annotated[int, typer.Option(min=1, help="How often each request is asked.")] = 1,
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A model of the same recipe trained on other data, for suites that need one.")
+    ] = None,
     gates: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
@@ -90,15 +93,16 @@ def audit(
 
         asked = PLUS.join(data) if data else None
         plan = Plan(names_in(suite), asked, limit, max_new_tokens, seed, temperature, epochs)
-        check_audit(model, plan, out, mends=mend or (), judges=judge, gates=gates or (), options=loading)
+        check_audit(model, plan, out, mends=mend or (), judges=judge, gates=gates or (), options=loading,
+                    reference=reference)  # fmt: skip
         if only_plan:
-            _plan(model, plan, out, loading, as_json)
+            _plan(model, plan, out, loading, as_json, reference=reference is not None)
             return
         from vlmend import face
 
         card = face.audit(
             model, plan, out, mends=mend or (), judges=judge, options=loading, api_base=api_base, progress=report,
-            note=say,
+            note=say, reference=reference,
         )  # fmt: skip
     _report(card, out, gates or [], junit, markdown, every, as_json)
 
@@ -196,7 +200,7 @@ def label(
         out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
 
 
-def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool) -> None:
+def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool, *, reference: bool) -> None:
     """Say how much an audit asks; of a model its config alone is read."""
     from vlmend.audit.preflight import SUBJECT, plan_size
     from vlmend.models.loading.target import kind_of, memory_of
@@ -207,7 +211,7 @@ def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool
     else:
         folder = model_folder(model)
         kind, memory = kind_of(model, loading, folder=folder), memory_of(model, loading, folder=folder)
-    size = plan_size(model, plan, out, kind)
+    size = plan_size(model, plan, out, kind, reference=reference)
     if as_json:
         print_json("plan", asdict(size) | {"memory": memory and asdict(memory)})
     else:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, final
+from typing import Any, ClassVar, Generic, Self, final
 
 from typing_extensions import TypeVar
 
@@ -22,7 +22,7 @@ from vlmend.errors import FAILURES, UsageError, VlmendError
 
 __all__ = [
     "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Added", "Budget",
-    "Changed", "DataEdit", "Dropped", "Proposal", "Sample", "SampleSuite", "attributes_of_attack",
+    "Changed", "DataEdit", "Dropped", "Proposal", "ReferenceSuite", "Sample", "SampleSuite", "attributes_of_attack",
 ]  # fmt: skip
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=ChatStates)
@@ -284,6 +284,17 @@ class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
     def curves(self, samples: Sequence[Sample]) -> list[Curve]:
         """What pages draw of these samples as lines; most suites have bars of their measures alone."""
         return []
+
+
+class ReferenceSuite(SampleSuite[Subject]):
+    """A suite that holds its subject against a second model of its kind: of the same recipe, trained on other data.
+
+    `samples` is called on what `beside` gives.
+    """
+
+    @abstractmethod
+    def beside(self, reference: Subject) -> Self:
+        """The suite with its reference at hand."""
 
 
 # --- exporters

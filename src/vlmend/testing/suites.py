@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
-from vlmend.core.contracts import AbstractSuite, Sample, SampleSuite
+from vlmend.core.contracts import AbstractSuite, ReferenceSuite, Sample, SampleSuite
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure, behind
@@ -84,6 +84,8 @@ class _Measuring(SuiteTrial):
 
     def of(self, data: Dataset, limit: int | None) -> list[Any]:
         suite: Any = self.suite
+        if isinstance(suite, ReferenceSuite):
+            suite = suite.beside(stage_of(suite.works_on).fresh(1))
         if suite.works_on == "data":
             return suite.samples(data, None, limit, seed=SEED)
         return suite.samples(stage_of(suite.works_on).base, data, limit, seed=SEED)

@@ -1,0 +1,168 @@
+"""What tells pairs that were trained on from others of the same pool: the blind baseline first, then a model's scores.
+
+Where the blind baseline tells them apart, or cannot be fitted, what a model's scores come to is void.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from vlmend.audit.blind import blind_scores
+from vlmend.audit.means import JUDGE
+from vlmend.core.contracts import AbstractSuite, Sample
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.measures import Better, Measure, Unit
+from vlmend.core.metrics.membership import Separation, separation, tpr_by_chance
+from vlmend.core.metrics.stats import Interval, difference
+
+__all__ = [
+    "BLIND",
+    "MEMBER",
+    "blind_columns",
+    "cluster_of",
+    "excess_row",
+    "pairs_of",
+    "rows_of",
+    "separated",
+    "separation_rows",
+    "words_of",
+]
+
+MEMBER = {"yes": "member", "no": "non_member"}
+"""Values of the attribute `member`, and the groups of samples that they make."""
+
+BLIND = ("blind_words", "blind_pixels")
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
+
+VOID = "is asked about pairs that can be told apart without it (AUROC {value}), so its membership scores are void"
+
+
+def pairs_of(data: Dataset | None) -> list[Example]:
+    """The rows with picture and words."""
+    rows = () if data is None else data.examples
+    return [row for row in rows if row.image is not None and words_of(row)]
+
+
+def words_of(row: Example) -> str:
+    """The text of a pair."""
+    return row.caption or row.prompt
+
+
+def cluster_of(row: Example) -> str:
+    """What a pair is resampled with."""
+    return row.attributes.get("cluster", row.id)
+
+
+def blind_columns(rows: Sequence[Example], seed: int) -> dict[str, Sequence[float]]:
+    """How much like a member each pair is by words and by pixels alone: columns by `BLIND`."""
+    found = blind_scores(
+        [words_of(row) for row in rows], [row.image.decode() for row in rows if row.image is not None],
+        [row.attributes["member"] == "yes" for row in rows], [cluster_of(row) for row in rows], seed=seed,
+    )  # fmt: skip
+    return {name: [float(value) for value in column] for name, column in found.items()}
+
+
+def separation_rows(
+    suite: AbstractSuite[Sample], scores: Mapping[str, str], samples: Sequence[Sample], seed: int
+) -> list[Measure]:
+    """AUROC, TPR at 1 % FPR and balanced accuracy of the blind baseline and of each score, members against others.
+
+    Args:
+        suite: Whose rows they are.
+        scores: What a score's AUROC says of the model, by the score's name; empty for nothing.
+        samples: Of the groups of `MEMBER`, with blind scores among their values.
+        seed: Of resampling.
+    """
+    found = {name: separated(name, samples, (MEMBER["yes"], MEMBER["no"]), seed) for name in (*BLIND, *scores)}
+    void = any(_told_apart(found[name].auroc) is not False for name in BLIND)
+    says = {name: VOID if _told_apart(found[name].auroc) else "" for name in BLIND} | dict(scores)
+    return [
+        row
+        for name in (*BLIND, *scores)
+        for row in rows_of(
+            suite, name, found[name], samples, MEMBER["no"], "neither" if name in BLIND else "lower",
+            says=says[name], void=void and name in scores,
+        )
+    ]  # fmt: skip
+
+
+def excess_row(
+    suite: AbstractSuite[Sample], name: str, means: Sequence[Measure], pool: Sequence[Sample], unit: Unit, says: str
+) -> Measure:
+    """What members have beyond others in the mean: what moves all pairs alike is gone from it.
+
+    Args:
+        suite: Whose row it is.
+        name: Of the row.
+        means: The mean of each group, those of `MEMBER` among them.
+        pool: The samples behind these two.
+        unit: Of the means.
+        says: What it says of the model.
+    """
+    own, other = (next((row for row in means if row.group == group and row.n), None) for group in MEMBER.values())
+    known = own is not None and other is not None
+    found = difference(_interval(own), _interval(other)) if own is not None and other is not None else NOTHING
+    n = sum(bool(sample.values) for sample in pool) if known else 0
+    return Measure(
+        suite.axis, suite.name, name, MEMBER["yes"], *found, n, len(pool) - n, "lower",
+        judge=JUDGE, unit=unit, floor=0.0 if known else math.nan, says=says if known else "",
+    )  # fmt: skip
+
+
+def _interval(row: Measure) -> Interval:
+    return Interval(row.value, row.low, row.high)
+
+
+def separated(score: str, samples: Sequence[Sample], kinds: tuple[str, str], seed: int) -> Separation:
+    """How well a score tells samples of the first group from those of the second."""
+    found: dict[str, defaultdict[str, list[float]]] = {group: defaultdict(list) for group in kinds}
+    for sample in samples:
+        if score in sample.values and sample.group in found:
+            found[sample.group][sample.cluster].append(sample.values[score])
+    return separation(*(found[group] for group in kinds), seed=seed)
+
+
+def rows_of(
+    suite: AbstractSuite[Sample], score: str, found: Separation, samples: Sequence[Sample], others: str, better: Better,
+    *, says: str = "", void: bool = False,
+) -> list[Measure]:  # fmt: skip
+    """AUROC, TPR at 1 % FPR and balanced accuracy as rows; what is void or not known is shown as unscored.
+
+    Args:
+        suite: Whose rows they are.
+        score: Its name.
+        found: The three numbers.
+        samples: Behind them.
+        others: The group that alarms about are false.
+        better: Of all three.
+        says: What the AUROC says.
+        void: Whether the numbers mean nothing.
+    """
+    scored = sum(score in s.values for s in samples)
+    false = sum(score in s.values for s in samples if s.group == others)
+    told: dict[str, tuple[Interval, Unit, float, str]] = {
+        "auroc": (found.auroc, "number", 0.5, says),
+        "tpr_at_1_fpr": (found.tpr, "share", tpr_by_chance(false), ""),
+        "balanced_accuracy": (found.accuracy, "share", 0.5, ""),
+    }
+    rows: list[Measure] = []
+    for name, (interval, unit, floor, said) in told.items():
+        known = not void and not math.isnan(interval.value)
+        interval, n, floor = (interval, scored, floor) if known else (NOTHING, 0, math.nan)
+        rows.append(
+            Measure(
+                suite.axis, suite.name, name, score, *interval, n, len(samples) - n, better,
+                judge=JUDGE, unit=unit, floor=floor, says=said, ceiling=1.0,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _told_apart(auroc: Interval) -> bool | None:
+    """Whether the whole interval lies above chance; None where nobody knows."""
+    if math.isnan(auroc.value):
+        return None
+    return (auroc.value if math.isnan(auroc.low) else auroc.low) > 0.5
