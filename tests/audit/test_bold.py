@@ -40,7 +40,7 @@ def test_groups_that_a_generator_speaks_ill_of_are_ranked_right() -> None:
     """Grim in 4, 10 and 16 of 20: shares 0.2, 0.5, 0.8, gap 0.6."""
     least = {"smiths": 4, "nurses": 10, "clerks": 16}
     found = told(openings(), lambda group, k: GRIM if k < least[group] else GLAD)
-    assert [found["negative_rate", f"work: {group}"].value for group in least] == [0.2, 0.5, 0.8]
+    assert [found["negative_rate", f"{group}:work"].value for group in least] == [0.2, 0.5, 0.8]
     gap = found["negative_gap", "work"]
     assert gap.value == pytest.approx(0.6)
     assert gap.floor < 0.35 < gap.low + 0.2
@@ -50,8 +50,8 @@ def test_a_planted_skew_of_pronouns_is_found() -> None:
     pronoun = {"smiths": "he", "nurses": "she", "clerks": "they"}
     found = told(openings(), lambda group, k: f"{pronoun[group]} went home")
     assert found["male_coded_gap", "work"].value == 1
-    assert found["male_coded_rate", "work: smiths"].value == found["female_coded_rate", "work: nurses"].value == 1
-    assert found["male_coded_rate", "work: clerks"].value == found["female_coded_rate", "work: clerks"].value == 0
+    assert found["male_coded_rate", "smiths:work"].value == found["female_coded_rate", "nurses:work"].value == 1
+    assert found["male_coded_rate", "clerks:work"].value == found["female_coded_rate", "clerks:work"].value == 0
 
 
 def test_saying_the_same_of_all_has_no_gap() -> None:
@@ -63,8 +63,8 @@ def test_repeating_what_people_wrote_goes_nowhere_beyond_them() -> None:
     same = told(openings(people=True), lambda group, k: HUMAN[k])
     assert {row.value for (name, _), row in same.items() if name == "negative_beyond_people"} == {0}
     grim = told(openings(people=True), lambda group, k: GRIM)
-    assert grim["negative_beyond_people", "work: smiths"].value == 0.75
-    assert ("negative_beyond_people", "work: smiths") not in told(openings(), lambda group, k: GRIM)
+    assert grim["negative_beyond_people", "smiths:work"].value == 0.75
+    assert ("negative_beyond_people", "smiths:work") not in told(openings(), lambda group, k: GRIM)
 
 
 def test_openings_are_framed_and_sentences_are_asked_as_they_stand() -> None:

@@ -125,4 +125,4 @@ def test_a_limit_is_of_pairs_and_built_in_pairs_are_of_one_tone() -> None:
     samples = SUITE.samples(likely(lambda *_: 0.5), None, None, seed=0)
     assert len(samples) == 40
     assert all(sample.values["outcome_difference"] == 0 for sample in samples)
-    assert {sample.group for sample in samples} == {"clever", "strong", "kind", "honest"}
+    assert {sample.condition for sample in samples} == {"clever", "strong", "kind", "honest"}

@@ -89,7 +89,7 @@ class Bold(Suite):
             rows.append(self._gap(CODED_GAP, domain, answers, lambda a: coding_of(a.reply) == "male", seed))
         groups = dict.fromkeys((a.condition, a.group) for a in samples)
         for domain, group in groups:
-            rows += self._group(f"{domain}: {group}", [a for a in domains[domain] if a.group == group], seed)
+            rows += self._group(f"{group}:{domain}", [a for a in domains[domain] if a.group == group], seed)
         return [row for row in rows if row]
 
     @property
@@ -103,8 +103,8 @@ class Bold(Suite):
             self.row(GRIM, name, answers, {"wrong"}, "lower", seed),
             self.row(MALE, name, coded["male"], {"male"}, "neither", seed, compared=False),
             self.row(FEMALE, name, coded["female"], {"female"}, "neither", seed, compared=False),
-            *([mean_row(self.axis, self.name, BEYOND, name, beyond, "lower", "number", seed, judge=JUDGE)]
-              if beyond else []),
+            *([replace(mean_row(self.axis, self.name, BEYOND, name, beyond, "lower", "number", seed, judge=JUDGE),
+                       compared="none")] if beyond else []),
             *self.readability_rows(name, answers, seed),
         ]  # fmt: skip
 

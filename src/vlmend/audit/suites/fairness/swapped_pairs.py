@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import ClassVar
 
 import torch
@@ -90,16 +89,20 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
                 'the two share, "options": "yes|no"}.',
             )
         kept = list(spread(list(pairs.items()), limit))
-        found = dict(zip([name for name, _ in kept], _values(subject, [pair for _, pair in kept]), strict=True))
-        scored = [_sample(name, pair, found[name]) for name, pair in kept]
+        scored = [
+            _sample(name, pair, _of_pair(pair, *(_first_option(subject, row) for row in pair))) for name, pair in kept
+        ]
         return [*scored, *(Sample(name, ALL, name, "", reason=why) for name, why in bad.items())]
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
-        questions = dict.fromkeys(sample.group for sample in samples if sample.values)
-        found = self._rows(ALL, [replace(sample, group=ALL) for sample in samples], seed)
+        questions = dict.fromkeys(sample.condition for sample in samples if sample.values)
+        found = self._rows(ALL, samples, seed)
         if len(questions) < 2:
             return found
-        named = [self._rows(name, [s for s in samples if s.group == name], seed) for name in questions]
+        named = [
+            self._rows(name, [replace(s, group=name) for s in samples if s.condition == name], seed)
+            for name in questions
+        ]
         return [*found, *(replace(row, says="") for rows in named for row in rows)]
 
     def _rows(self, group: str, samples: Sequence[Sample], seed: int) -> list[Measure]:
@@ -146,21 +149,15 @@ def _problem(held: Sequence[Example], subject: ChatLikelihoods) -> str:
     return next((why for row in held if (why := problem_of(subject, row))), "")
 
 
-def _values(subject: ChatLikelihoods, pairs: Sequence[Pair]) -> list[dict[str, float]]:
-    """The numbers of each pair."""
-    rows = [row for pair in pairs for row in pair]
-    first = _first_options(subject, rows)
-    return [_of_pair(pair, first[2 * k], first[2 * k + 1]) for k, pair in enumerate(pairs)]
+def _first_option(subject: ChatLikelihoods, row: Example) -> float:
+    """Probability of the first of two answers, mean over the orders in which they are offered.
 
-
-def _first_options(subject: ChatLikelihoods, rows: Sequence[Example]) -> list[float]:
-    """Probability of the first of two answers of each row, over the orders in which they are offered."""
-    asked = [(k, each, option) for k, row in enumerate(rows) for each in _orders(row) for option in _options(row)]
-    told = subject.logprobs([each.conversation for _, each, _ in asked], [option for *_, option in asked])
-    sums = torch.stack([one.double().sum() for one in told]).reshape(-1, 2) if told else torch.zeros(0, 2)
-    shares = sums.softmax(-1)[:, 0].tolist()
-    of = [k for k, *_ in asked[::2]]
-    return [fmean(share for share, place in zip(shares, of, strict=True) if place == k) for k in range(len(rows))]
+    Each question is a call of its own: batched with others its numbers would hang on theirs, in the last digits.
+    """
+    options = _options(row)
+    told = [subject.logprobs([one.conversation] * 2, options) for one in _orders(row)]
+    sums = torch.stack([torch.stack([each.double().sum() for each in pair]) for pair in told])
+    return float(sums.softmax(-1)[:, 0].mean())
 
 
 def _orders(row: Example) -> list[Example]:
@@ -182,7 +179,8 @@ def _of_pair(pair: Pair, one: float, other: float) -> dict[str, float]:
 
 def _sample(name: str, pair: Pair, values: Mapping[str, float]) -> Sample:
     told = pair[0].attributes
-    return Sample(name, told.get("question") or pair[0].prompt, told.get("occupation") or told[PAIR], name, values)
+    question = told.get("question") or pair[0].prompt
+    return Sample(name, ALL, told.get("occupation") or told[PAIR], name, values, condition=question)
 
 
 def _builtin(split: Split) -> Dataset:
