@@ -20,8 +20,9 @@ from typing_extensions import TypeVar
 
 from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs, with_levels
 from vlmend.core.examples import REQUEST, Dataset, Example
+from vlmend.core.halving import by_halves
 from vlmend.core.images import Image
-from vlmend.core.readable import spread_readable
+from vlmend.core.readable import at_once, spread_readable
 from vlmend.core.targets import Access, Kind, Target, check_access
 from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendError
 
@@ -106,7 +107,8 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     `propose` and `failed`, `seen` where they change pictures, `words_allowed` and `control` where they change words.
 
     Class attributes: `name` (the file's name), `source` (paper), `works_on`, `needs`, `batch` (rows that are attacked
-    together), `quick` (parameters for its contract checks).
+    together,
+    unless the target says how many fit), `quick` (parameters for its contract checks).
     """
 
     name: ClassVar[str]
@@ -198,8 +200,10 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         if left:
             good = tuple(row for row in rows if row.id not in bad)
             task, before = self.task(target, replace(data, examples=good)), _by_origin(earlier)
-            for start in range(0, len(left), self.batch):
-                found, failures = self._each(task, left[start : start + self.batch], budget, seed, before)
+            while left:
+                part = left[: at_once(target, left, self.batch) if self.needs == "gradients" else self.batch]
+                left = left[len(part) :]
+                found, failures = self._each(task, part, budget, seed, before)
                 kept.keep(found)
                 made |= {row.id: row for row in found}
                 bad |= failures
@@ -213,15 +217,17 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     def _each(
         self, task: Task, rows: Sequence[Example], budget: Budget, seed: int, earlier: Mapping[str, Example]
     ) -> tuple[list[Example], dict[str, str]]:
-        """Attacked rows, and why others cannot be: where a batch fails, it is tried row by row."""
-        try:
-            return self._attacked(task, rows, budget, seed, earlier), {}
-        except (SampleError, BatchProblem, *FAILURES) as problem:
-            if len(rows) == 1:
-                why = problem.message if isinstance(problem, VlmendError) else repr(problem)
-                return [], {rows[0].id: why}
-        parts = [self._each(task, [row], budget, seed, earlier) for row in rows]
-        return [row for found, _ in parts for row in found], {k: v for _, bad in parts for k, v in bad.items()}
+        """Attacked rows, and why others cannot be: where a batch fails or does not fit, it is tried by halves."""
+        failures: dict[str, str] = {}
+
+        def alone(row: Example, problem: Exception) -> None:
+            failures[row.id] = problem.message if isinstance(problem, VlmendError) else repr(problem)
+
+        found = by_halves(
+            rows, lambda part: self._attacked(task, part, budget, seed, earlier),
+            lambda problem: isinstance(problem, (SampleError, BatchProblem, *FAILURES)), alone,
+        )  # fmt: skip
+        return [row for row in found if row is not None], failures
 
     def _attacked(
         self, task: Task, rows: Sequence[Example], budget: Budget, seed: int, earlier: Mapping[str, Example]

@@ -1,4 +1,4 @@
-"""Rows that a target can read, and why it cannot read the others; it is asked about no more of them than it must."""
+"""Rows that a target can read, how many at once, and why not others; it is asked about no more than must be."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from vlmend.core.examples import Example, spread, undecoded
 from vlmend.core.targets import Target, problem_of
 from vlmend.errors import FAILURES, VlmendError
 
-__all__ = ["each_read", "spread_readable"]
+__all__ = ["at_once", "each_read", "spread_readable"]
 
 T = TypeVar("T")
+
+MOST = 128
+"""Rows at once where a target says how many fit."""
 
 
 def spread_readable(
@@ -30,6 +33,12 @@ def spread_readable(
         good |= {name for name, why in new.items() if not why}
         if all(row.id in good for row in chosen):
             return chosen, bad
+
+
+def at_once(target: Target, rows: Sequence[Example], usual: int) -> int:
+    """How many of these rows, from the first on, fit with their gradients where the target tells; else the usual."""
+    fitting = getattr(target, "fitting_with_gradients", None)
+    return usual if fitting is None else fitting([row.conversation for row in rows[:MOST]])
 
 
 def each_read(

@@ -24,7 +24,7 @@ from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.engine import decode_rows, decode_whole
 from vlmend.models.decoding.forced import reply_logprobs
-from vlmend.models.decoding.gradients import pixels_of, reply_loss
+from vlmend.models.decoding.gradients import fitting_with_gradients, pixels_of, reply_loss
 from vlmend.models.decoding.image_features import Seen
 from vlmend.models.decoding.outcomes import answered, problem_of
 from vlmend.models.decoding.prefill import Workings
@@ -284,6 +284,10 @@ class VLM:
             ModelProblem: A mend that gradients cannot pass, or pixels of another shape.
         """
         return reply_loss(self, batch, replies, pixels)
+
+    def fitting_with_gradients(self, batch: Sequence[Conversation]) -> int:
+        """How many of these requests, from the first on, fit at once where gradients are wanted; at least one."""
+        return fitting_with_gradients(self, batch)
 
     def lens(
         self, batch: Sequence[Conversation], layers: Sequence[int], token_ids: Sequence[int]

@@ -19,11 +19,18 @@ from vlmend.core.edits import ContrastShift, FilterImage, ShowExamples
 from vlmend.core.images import Image
 from vlmend.core.targets import Pixels
 from vlmend.errors import BadParameter, ModelProblem
+from vlmend.models.decoding.engine import lengths_of
 from vlmend.models.decoding.forced import forced_logits, logprobs_of, reply_tokens
+from vlmend.models.decoding.loop import Waiting, in_budget
 from vlmend.models.decoding.prefill import View
 from vlmend.models.reading.reader import Reader
 
-__all__ = ["pixels_of", "reply_loss"]
+__all__ = ["fitting_with_gradients", "pixels_of", "reply_loss"]
+
+KEPT = 4
+"""A token takes so much more room where gradients are wanted, since each layer keeps what it needs for them."""
+REPLY = 32
+"""Tokens of a reply that room is left for."""
 
 LINEAR = 1e-4
 """Largest miss of the grey image, in the processor's own numbers."""
@@ -80,6 +87,15 @@ def reply_loss(
         seen = _spread(view, batch, (pixels.black + pixels.values * pixels.span).to(model.device, model.dtype))
         logits = forced_logits(view, batch, tokens, seen)
         return torch.stack([-logprobs_of(each, ids).mean() for each, ids in zip(logits, tokens, strict=True)])
+
+
+def fitting_with_gradients(view: View, batch: Sequence[Conversation]) -> int:
+    """How many of these requests, from the first on, fit at once where gradients are wanted; at least one."""
+    if view.anatomy.alone:
+        return 1
+    lengths = lengths_of(view, view.rewritten(batch))
+    waiting = [Waiting(k, length) for k, length in enumerate(lengths)]
+    return len(in_budget(waiting, REPLY, view.workings.room(view.reader.model.device).tokens // KEPT))
 
 
 def _check_passable(view: View) -> None:
