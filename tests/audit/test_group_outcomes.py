@@ -139,9 +139,7 @@ def test_a_group_of_few_or_of_one_answer_is_shown_and_not_ranked() -> None:
     target, data = world(lambda k, group, true: 0.0)
     few = {"2": "rare", "6": "rare", "10": "rare"}
     rows = tuple(
-        replace(row, attributes={**row.attributes, "name": few.get(row.id, row.attributes["name"])})
-        if row.image
-        else row
+        replace(row, attributes={**row.attributes, "name": few[row.id], "cluster": row.id}) if row.id in few else row
         for row in data.examples
     )
     found = measured(target, Dataset("few", rows))
@@ -176,6 +174,13 @@ def test_groups_that_a_model_inferred_are_refused_unless_accepted_and_then_marke
     assert "model, accepted" in problem.value.hint
     found = measured(target, told("model, accepted"))
     assert (AUC, "name: woman (inferred)") in found
+
+
+def test_a_person_of_two_groups_is_refused() -> None:
+    target, data = world(lambda k, group, true: 0.0)
+    rows = tuple(replace(r, attributes={**r.attributes, "cluster": "anna"}) if r.image else r for r in data.examples)
+    with pytest.raises(BadData, match=r"1 clusters with pictures of more than one name \(first: anna\)"):
+        SUITE.samples(target, Dataset("mixed", rows), None, seed=0)
 
 
 def test_a_picture_that_cannot_be_read_is_a_row_without_score() -> None:

@@ -62,6 +62,23 @@ def check_sources(data: Dataset, rows: Sequence[Example]) -> None:
         )
 
 
+def check_clusters(data: Dataset, rows: Sequence[Example], name: str = "group") -> None:
+    """Refuse clusters, such as people, with rows of more than one group.
+
+    Raises:
+        BadData: There are such clusters; the first is named.
+    """
+    of: dict[str, set[str]] = {}
+    for row in rows:
+        of.setdefault(cluster_of(row), set()).update({group_of(row, name)} - {""})
+    mixed = [cluster for cluster, held in of.items() if len(held) > 1]
+    if mixed:
+        raise BadData(
+            f"{data.name} has {len(mixed)} clusters with pictures of more than one {name} (first: {mixed[0]}).",
+            "A cluster is what is drawn together, such as a person, and is of one group.",
+        )
+
+
 def marked(row: Example, group: str) -> str:
     """The group as tables name it: inferred ones say so."""
     return f"{group} (inferred)" if group and row.attributes.get(GROUPS_BY, "") == ACCEPTED else group

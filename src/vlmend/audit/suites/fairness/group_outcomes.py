@@ -17,7 +17,7 @@ import numpy as np
 from vlmend.audit.gaps import LEAST
 from vlmend.audit.means import JUDGE, mean_row
 from vlmend.audit.outcome_tables import outcome_frame
-from vlmend.audit.people import check_sources, cluster_of, group_names, group_of, marked
+from vlmend.audit.people import check_clusters, check_sources, cluster_of, group_names, group_of, marked
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -170,6 +170,8 @@ def _check(data: Dataset, pictures: Sequence[Example], texts: Sequence[Example],
             f"whose prompt says what {YES} and what {NO} look like, with the same attribute {OUTCOME}.",
         )
     check_sources(data, pictures)
+    for name in names:
+        check_clusters(data, pictures, name)
 
 
 def _scores(subject: DualTarget, pictures: Sequence[Example], texts: Sequence[Example]) -> list[float]:

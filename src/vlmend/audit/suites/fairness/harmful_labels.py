@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from vlmend.audit.gaps import gap_row
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.people import check_clusters, cluster_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -156,19 +157,7 @@ def _check(data: Dataset, labels: Labels, pictures: Sequence[Example]) -> None:
             "Pass pictures with their group as category, of two groups or more, and texts without image: label harmful "
             "(category: their family) and label benign, some of these no alternatives.",
         )
-    of: dict[str, set[str]] = {}
-    for row in pictures:
-        of.setdefault(_cluster(row), set()).add(row.group)
-    mixed = [name for name, held in of.items() if len(held) > 1]
-    if mixed:
-        raise BadData(
-            f"{data.name} has {len(mixed)} clusters with pictures of more than one group (first: {mixed[0]}).",
-            "A cluster is what is drawn together, such as a person, and is of one group.",
-        )
-
-
-def _cluster(row: Example) -> str:
-    return row.attributes.get("cluster") or row.id
+    check_clusters(data, pictures)
 
 
 def _cosines(subject: DualTarget, images: Array, rows: Sequence[Example]) -> Array:
@@ -187,7 +176,7 @@ def _read(
     floor = len(counted) / (len(counted) + len(rest))
     return [
         Sample(
-            f"{row.id}:{name}" if name else row.id, f"{name}: {row.group}" if name else row.group, _cluster(row),
+            f"{row.id}:{name}" if name else row.id, f"{name}: {row.group}" if name else row.group, cluster_of(row),
             row.caption or "", {RATE: float(by > 0), RATE + FLOOR: floor} | ({} if name else {MARGIN: by}),
             condition=name,
         )
