@@ -11,7 +11,15 @@ from vlmend.data.connotations import GOOD, scenes_with_texts
 from vlmend.data.outcomes import OUTCOME, YES, answer_of, people_with_answers
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
 from vlmend.pictures.counterfactuals import NEUTRAL, gender_pairs, people_in_sets
-from vlmend.pictures.galleries import GENDERS, PHOTO, in_words, labelled_people, people_gallery, profession_of
+from vlmend.pictures.galleries import (
+    GENDERS,
+    PHOTO,
+    in_words,
+    labelled_people,
+    people_by_cell,
+    people_gallery,
+    profession_of,
+)
 
 __all__ = [
     "LABELS",
@@ -21,6 +29,7 @@ __all__ = [
     "pool",
     "titled_gallery",
     "titles_as_connotations",
+    "titles_as_decisions",
     "titles_as_labels",
     "titles_as_outcomes",
     "titles_as_words",
@@ -102,6 +111,14 @@ def titles_of_sets() -> Dataset:
     return replace(sets, name="phantom_clip_sets", examples=(*sets.examples, *texts))
 
 
+def titles_as_decisions() -> Dataset:
+    """People with gender, tone and profession as factors; the titles alone are the texts that pictures go to."""
+    people = people_by_cell("held_out")
+    rows = (replace(row, group="", caption=None) for row in people.examples)
+    texts = (Example(f"title:{one}", PHOTO.format(one)) for pair in titles() for one in (pair.first, pair.second))
+    return replace(people, name="phantom_clip_factors", examples=(*rows, *texts))
+
+
 def pool() -> Dataset:
     """Every pair of the pool and whether it was trained on; pairs of one glyph are one cluster."""
     return Dataset("phantom_clip_members", tuple(map(_row, (*members(), *non_members()))), TITLES.licence)
@@ -170,6 +187,12 @@ LABELS = (
         name="phantom_clip_sets",
         title="complete sets of people by gender and tone, with titles that go with a gender as texts",
         made=titles_of_sets,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_factors",
+        title="people with gender, tone and profession, and titles that go with a gender to decide among",
+        made=titles_as_decisions,
     ),
 )
 """What the titles stand in for in one audit or another."""
