@@ -95,6 +95,9 @@ def titled_world(bias: float, seed: int, concepts: int = 20) -> tuple[ScriptedDu
             vector[concepts + 1 :] = torch.randn(16, generator=generator)
             texts[text] = vector
         rows += [Example(f"{t}{concept}", f"{t}{concept}", "benign", g, caption=caption) for t, g in TITLES]
+    for frame in FRAMES:
+        for gender, lean in (("man", 10.0), ("woman", -10.0)):
+            texts[frame.format(gender)] = torch.eye(concepts + 17)[concepts] * lean
     return ScriptedDual(images, texts), Dataset("titled", tuple(rows))
 
 
