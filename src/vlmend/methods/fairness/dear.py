@@ -25,7 +25,8 @@ from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Access, DualTarget, Kind
-from vlmend.errors import BadData, BadParameter
+from vlmend.errors import BadParameter
+from vlmend.methods.grouped import group_counts
 from vlmend.pictures.galleries import people_gallery
 from vlmend.training.loop import LoopSettings, train_at_once
 
@@ -81,14 +82,7 @@ class Dear(AbstractMethod[DualTarget]):
             BadData: There are fewer than two groups, or a group of a single picture.
         """
         rows = [(row.image, row.group) for row in data.examples if row.image is not None and row.group]
-        names = sorted({group for _, group in rows})
-        counts = {name: sum(group == name for _, group in rows) for name in names}
-        if len(names) < 2 or min(counts.values()) < 2:
-            told = ", ".join(f"{count} of {name}" for name, count in counts.items()) or "none"
-            raise BadData(
-                f"{data.name} has pictures of {len(names)} groups ({told}).",
-                "Pass rows with image and category (the group): two groups or more, of two pictures or more each.",
-            )
+        names = sorted(group_counts(data.name, [group for _, group in rows]))
         embedded = target.embed_images([image for image, _ in rows])
         labels = torch.tensor([names.index(group) for _, group in rows])
         matrix = torch.eye(embedded.shape[1]) + residual(self, embedded, labels)
