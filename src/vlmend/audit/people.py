@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import ACCEPTED, GROUPS_BY, INFERRED, Dataset, Example
 from vlmend.errors import BadData
 
-__all__ = ["ACCEPTED", "GROUPS_BY", "INFERRED", "check_sources", "cluster_of", "group_names", "group_of", "marked"]
-
-GROUPS_BY = "groups_by"
-"""The attribute that says who told the groups: the people themselves, annotators, or a model."""
-
-INFERRED, ACCEPTED = "model", "model, accepted"
-"""Values of it: groups that a model inferred, and the same where the user takes them all the same."""
+__all__ = ["check_clusters", "check_sources", "cluster_of", "group_names", "group_of", "marked", "told_groups"]
 
 UNKNOWN = {"", "unknown", "-1", "n/a", "na", "none", "nan", "not known"}
 """What stands for a group that is not known, in small letters."""
@@ -77,6 +72,26 @@ def check_clusters(data: Dataset, rows: Sequence[Example], name: str = "group") 
             f"{data.name} has {len(mixed)} clusters with pictures of more than one {name} (first: {mixed[0]}).",
             "A cluster is what is drawn together, such as a person, and is of one group.",
         )
+
+
+def told_groups(data: Dataset) -> Dataset:
+    """The data with groups as tables name them: where inferred ones are accepted, every category says so.
+
+    Raises:
+        BadData: Rows say `groups_by: model`.
+    """
+    check_sources(data, data.examples)
+    if not any(row.attributes.get(GROUPS_BY) == ACCEPTED for row in data.examples):
+        return data
+    return replace(data, examples=tuple(_as_inferred(row) for row in data.examples))
+
+
+def _as_inferred(row: Example) -> Example:
+    """With texts that are expected to favour a group, and `favours`, in the same words as the pictures."""
+    if row.label == "harmful" or not (row.group or row.attributes.get("favours")):
+        return row
+    told = {k: f"{v} (inferred)" if k == "favours" else v for k, v in row.attributes.items()}
+    return replace(row, group=f"{row.group} (inferred)" if row.group else "", attributes=told)
 
 
 def marked(row: Example, group: str) -> str:

@@ -21,6 +21,12 @@ Item = TypeVar("Item")
 REQUEST = "request"
 """The attribute that says what a row asks for, where an attack or a template put other words around it."""
 
+GROUPS_BY = "groups_by"
+"""The attribute that says who told the groups of people: they themselves, annotators, or a model."""
+
+INFERRED, ACCEPTED = "model", "model, accepted"
+"""Values of it: groups that a model inferred, and the same where the user takes them all the same."""
+
 UNREADABLE = "unreadable"
 """What stands for an image in a digest whose file is missing or cannot be read."""
 

@@ -8,11 +8,12 @@ named by theirs.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import ACCEPTED, GROUPS_BY, INFERRED, Dataset, Example
 from vlmend.core.splits import Split
 from vlmend.data.jsonrow import JsonRow, Problem, example_of, problems_of
 from vlmend.data.requests import Kind, builtin_requests
@@ -87,7 +88,14 @@ def read_jsonl(file: Path) -> Dataset:
         more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         form = 'Each line is {"prompt": "...", "label": "harmful" or "benign" or absent, "image": path or absent}.'
         raise BadData(f"{file} has rows that cannot be used ({what}{more}).", " ".join([*hints, form]))
-    return _described(Dataset(file.stem, tuple(examples)), file)
+    return _sourced(_described(Dataset(file.stem, tuple(examples)), file))
+
+
+def _sourced(data: Dataset) -> Dataset:
+    """With a note where a model told groups of people: it belongs to every number by group."""
+    count = sum(row.attributes.get(GROUPS_BY, "") in (INFERRED, ACCEPTED) for row in data.examples)
+    note = f"A model inferred the groups of {count} of {len(data.examples)} rows: its errors are part of what is told."
+    return replace(data, notes=(*data.notes, note)) if count else data
 
 
 def builtin_dataset(kinds: tuple[Kind, ...], split: Split) -> Dataset:

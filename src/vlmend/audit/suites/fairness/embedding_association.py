@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlmend.audit.means import FLOOR, JUDGE, mean_row
+from vlmend.audit.people import told_groups
 from vlmend.audit.suites.fairness.retrieval_skew import queries_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
@@ -78,7 +79,7 @@ class EmbeddingAssociation(SampleSuite[DualTarget]):
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        given = people_gallery(split) if data is None else data
+        given = people_gallery(split) if data is None else told_groups(data)
         bad = {row.id: why for row in given.examples if row.image is not None and (why := _problem(subject, row))}
         gallery = [row for row in _gallery(given) if row.id not in bad]
         _check(given, gallery)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vlmend.audit.gaps import gap_row
 from vlmend.audit.means import FLOOR, mean_row
-from vlmend.audit.people import check_clusters, cluster_of
+from vlmend.audit.people import check_clusters, cluster_of, told_groups
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -99,7 +99,7 @@ class HarmfulLabels(SampleSuite[DualTarget]):
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        given = people_and_labels(split) if data is None else data
+        given = people_and_labels(split) if data is None else told_groups(data)
         labels, pictures = _labels(given), _pictures(given, limit)
         bad = {row.id: why for row in pictures if (why := _problem(subject, row))}
         good = [row for row in pictures if row.id not in bad]

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from vlmend.audit.gaps import gap_row
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.people import told_groups
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -70,7 +71,7 @@ class PronounResolution(SampleSuite[DualTarget]):
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        given = gendered_captions(split) if data is None else data
+        given = gendered_captions(split) if data is None else told_groups(data)
         every = self.uses(given)
         words = sorted({row.answers[0] for row in every})
         rows = [row for group in dict.fromkeys(r.group for r in every) for row in _some(every, group, limit)]

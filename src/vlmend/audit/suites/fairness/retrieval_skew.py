@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from vlmend.audit.means import mean_row
+from vlmend.audit.people import told_groups
 from vlmend.audit.rankings import Ranking
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
@@ -58,7 +59,7 @@ class RetrievalSkew(SampleSuite[DualTarget]):
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        given = people_gallery(split) if data is None else data
+        given = people_gallery(split) if data is None else told_groups(data)
         gallery = _pictures(given)
         _check(given, gallery)
         directed = queries_of(given)
