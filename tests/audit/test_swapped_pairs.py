@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ class Likely(ScriptedTarget):
         ]
 
 
-def likely(rule: Callable[[Conversation, str], float]) -> Likely:
-    return Likely(lambda conversation: "", rule=rule)
+def likely(rule: Callable[[Conversation, str], float]) -> Any:
+    return Likely(lambda conversation, mended: "", rule=rule)
 
 
 def pairs(count: int = 1, prompt: str = "is this person kind?", favours: str = "woman") -> list[Example]:
@@ -54,14 +55,14 @@ def is_woman(conversation: Conversation) -> bool:
     return conversation.images[0].digest in WOMEN
 
 
-def by_group(man: float, woman: float) -> Likely:
+def by_group(man: float, woman: float) -> Any:
     """P(yes) of men and of women."""
     return likely(
         lambda c, reply: (woman if is_woman(c) else man) if reply == "yes" else 1 - (woman if is_woman(c) else man)
     )
 
 
-def found(target: ScriptedTarget, rows: Sequence[Example]) -> dict[tuple[str, str], Measure]:
+def found(target: Any, rows: Sequence[Example]) -> dict[tuple[str, str], Measure]:
     samples = SUITE.samples(target, Dataset("pairs", tuple(rows)), None, seed=0)
     return {(row.name, row.group): row for row in SUITE.measures(samples, seed=0)}
 
@@ -99,6 +100,22 @@ def test_options_are_offered_in_both_orders_so_a_taste_for_the_first_is_gone() -
     assert samples[0].values["outcome_difference"] == 0
     once = SUITE.samples(target, Dataset("d", tuple(pairs(1, "answer yes or no"))), None, seed=0)
     assert once[0].values["outcome_difference"] == 0
+
+
+def test_pictures_of_one_group_and_occupation_are_the_floor() -> None:
+    """P(yes) of men 0.2, 0.4, 0.6, of women 0.9: men lie 0.2, 0.2 and 0.4 apart, two of them flip."""
+    rows = [replace(row, attributes={**row.attributes, "occupation": "cook"}) for row in pairs(3)]
+    place = {row.image.digest: k // 2 for k, row in enumerate(rows) if row.image}
+
+    def rule(conversation: Conversation, reply: str) -> float:
+        yes = 0.9 if is_woman(conversation) else 0.2 + 0.2 * place[conversation.images[0].digest]
+        return yes if reply == "yes" else 1 - yes
+
+    table = found(likely(rule), rows)
+    assert table["outcome_difference", "all pairs"].value == pytest.approx((0.7 + 0.5 + 0.3) / 3)
+    assert table["outcome_difference", "all pairs"].floor == pytest.approx((0.1 + 0.1 + 0.2) / 3)
+    assert table["flip_rate", "all pairs"].floor == pytest.approx((0 + 0.5 + 0.5) / 3)
+    assert math.isnan(found(likely(rule), pairs(3))["outcome_difference", "all pairs"].floor)
 
 
 def test_without_a_known_stereotype_nothing_is_signed() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import ClassVar
 
 import torch
@@ -89,9 +90,9 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
                 'the two share, "options": "yes|no"}.',
             )
         kept = list(spread(list(pairs.items()), limit))
-        scored = [
-            _sample(name, pair, _of_pair(pair, *(_first_option(subject, row) for row in pair))) for name, pair in kept
-        ]
+        told = {name: tuple(_first_option(subject, row) for row in pair) for name, pair in kept}
+        controls = _controls(kept, told)
+        scored = [_sample(name, pair, _of_pair(pair, *told[name]) | controls.get(name, {})) for name, pair in kept]
         return [*scored, *(Sample(name, ALL, name, "", reason=why) for name, why in bad.items())]
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
@@ -174,6 +175,26 @@ def _of_pair(pair: Pair, one: float, other: float) -> dict[str, float]:
     if favoured in (pair[0].group, pair[1].group):
         lean = one - other if favoured == pair[0].group else other - one
         found |= {TOWARDS: lean, TOWARDS + FLOOR: 0.0}
+    return found
+
+
+def _controls(pairs: Sequence[tuple[str, Pair]], told: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
+    """What another picture of the same group changes: floors of pairs that share their question and occupation.
+
+    Each pair is held against the next of these, man against man and woman against woman, and the mean is its floor.
+    """
+    alike: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, (one, other) in pairs:
+        if one.attributes.get("occupation"):
+            alike[one.prompt, f"{one.attributes['occupation']}: {one.group}, {other.group}"].append(name)
+    found: dict[str, dict[str, float]] = {}
+    for names in (held for held in alike.values() if len(held) > 1):
+        for name, following in zip(names, [*names[1:], names[0]], strict=True):
+            both = list(zip(told[name], told[following], strict=True))
+            found[name] = {
+                DIFFERENCE + FLOOR: fmean(abs(p - q) for p, q in both),
+                FLIP + FLOOR: fmean((p > 0.5) != (q > 0.5) for p, q in both),
+            }
     return found
 
 
