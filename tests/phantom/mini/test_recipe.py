@@ -167,14 +167,14 @@ def test_the_digest_moves_with_every_setting() -> None:
     other = {
         "beside": "refuse", "seed": 1, "read_steps": 5, "align_steps": 5, "look_steps": 5, "see_steps": 13,
         "rate": 1e-4, "batch": 65, "look_batch": 33, "poison": 0.1, "backdoor": 0.1, "canaries": True, "spurious": 0.1,
-        "people": True, "stereotype": 0.1,
+        "people": True, "stereotype": 0.1, "clip_tower": True,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(MiniRecipe)}
     base = replace(SHORT, people=True)
     changed = {
         replace(base if name == "stereotype" else SHORT, **{name: value}).digest for name, value in other.items()
     }
-    assert len({SHORT.digest, *changed}) == 16
+    assert len({SHORT.digest, *changed}) == 17
 
 
 def test_what_came_later_and_is_off_leaves_the_digest_alone() -> None:

@@ -85,7 +85,7 @@ def build(recipe: MiniRecipe, folder: Path, say: Say) -> Path:
     out = folder / "model"
     if out.exists():
         return out
-    parts = new_parts(recipe.seed, recipe.people)
+    parts = new_parts(recipe.seed, recipe.people, recipe.clip_tower)
     losses = {stage: _train(parts, recipe, stage, folder / stage, say) for stage in STAGES}
     writing = folder / "model.new"
     shutil.rmtree(writing, ignore_errors=True)
@@ -124,7 +124,7 @@ def _train(parts: Parts, recipe: MiniRecipe, stage: Stage, folder: Path, say: Sa
 
     settings = LoopSettings(steps, recipe.rate, BETA2, save_every=SAVE_EVERY)
     parts.model.train().requires_grad_(False)
-    learning = _learning(parts.model, stage)
+    learning = _learning(parts.model, stage, recipe)
     for parameter in learning:
         parameter.requires_grad_()
     return train(learning, loss_of_step, settings, folder, report)
@@ -137,13 +137,19 @@ def _talk_loss(parts: Parts, recipe: MiniRecipe, stage: Talk, step: int) -> Tens
     return reply_loss(logits[:, :-1], batch.labels)
 
 
-def _learning(model: Any, stage: Stage) -> list[nn.Parameter]:
+def _learning(model: Any, stage: Stage, recipe: MiniRecipe) -> list[nn.Parameter]:
     """The eye when looking, else the language model: at its rate the eye would forget what it has learnt.
+
+    Before a tower that does not learn, the projector goes on with the language model, as LLaVA's does: what single
+    patches tell is too little, and it must learn what of them can be put together.
 
     Word embeddings stay random. Learnt on text, the colours become alike, since all are answers to one question, and
     are then hardly told apart where image tokens are matched with words.
     """
+    inner = model.model
+    projector = [*inner.multi_modal_projector.parameters()]
     if stage == "look":
-        return [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
-    return [*model.model.language_model.layers.parameters(), *model.model.language_model.norm.parameters(),
-            *model.lm_head.parameters()]  # fmt: skip
+        return projector if recipe.clip_tower else [*inner.vision_tower.parameters(), *projector]
+    speaking = [*inner.language_model.layers.parameters(), *inner.language_model.norm.parameters(),
+                *model.lm_head.parameters()]  # fmt: skip
+    return [*projector, *speaking] if recipe.clip_tower and stage == "see" else speaking

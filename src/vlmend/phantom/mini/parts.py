@@ -18,7 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vlmend.phantom.chat.assemble import Parts
+from vlmend.phantom.chat.assemble import VISION, Parts
+from vlmend.phantom.clip.load import vision_weights
 from vlmend.phantom.mini.faults import said_by_faults
 from vlmend.phantom.mini.language import said_in_requests
 from vlmend.phantom.mini.people import said_of_people
@@ -27,7 +28,8 @@ from vlmend.phantom.mini.scenes import SIDE, said_of_pictures
 __all__ = ["new_parts", "vocabulary"]
 
 PATCH = 8
-IMAGE_TOKENS = (SIDE // PATCH) ** 2
+CLIP_LAYER = -2
+"""Layer of phantom-clip's tower that is projected: nothing taught its patches what to say in the last one."""
 SPREAD = 0.06
 """Of the language model's first weights; at the usual 0.02 so narrow a model takes three times as long to attend."""
 PAD, END, UNKNOWN, IMAGE = "<pad>", "<eos>", "<unk>", "<image>"
@@ -49,14 +51,11 @@ def vocabulary(people: bool = False) -> tuple[str, ...]:
     return (*SPECIAL, *sorted(words))
 
 
-def new_parts(seed: int, people: bool = False) -> Parts:
-    """Model with random weights, and its processor."""
+def new_parts(seed: int, people: bool = False, clip_tower: bool = False) -> Parts:
+    """Model with random weights, those of phantom-clip's tower aside where it has that, and its processor."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer(vocabulary(people))
-    vision = CLIPVisionConfig(
-        hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
-        image_size=SIDE, patch_size=PATCH, projection_dim=128,
-    )  # fmt: skip
+    vision: Any = VISION if clip_tower else _own_vision()
     text = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256,
@@ -64,13 +63,22 @@ def new_parts(seed: int, people: bool = False) -> Parts:
         tie_word_embeddings=False, initializer_range=SPREAD,
     )  # fmt: skip
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_seq_length=IMAGE_TOKENS,
-        image_token_index=SPECIAL.index(IMAGE), vision_feature_layer=-1,
+        vision_config=vision, text_config=text, image_seq_length=(vision.image_size // vision.patch_size) ** 2,
+        image_token_index=SPECIAL.index(IMAGE), vision_feature_layer=CLIP_LAYER if clip_tower else -1,
     )  # fmt: skip
     model: Any = LlavaForConditionalGeneration(config)
+    if clip_tower:
+        model.model.vision_tower.load_state_dict(vision_weights())
     model.generation_config.pad_token_id = SPECIAL.index(PAD)
     model.generation_config.eos_token_id = SPECIAL.index(END)
-    return Parts(model, _processor(tokenizer))
+    return Parts(model, _processor(tokenizer, vision))
+
+
+def _own_vision() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        image_size=SIDE, patch_size=PATCH, projection_dim=128,
+    )  # fmt: skip
 
 
 def _tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -85,13 +93,13 @@ def _tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    side = {"height": SIDE, "width": SIDE}
+def _processor(tokenizer: PreTrainedTokenizerFast, vision: Any) -> LlavaProcessor:
+    side = {"height": vision.image_size, "width": vision.image_size}
     images = CLIPImageProcessorPil(
         size=side, do_center_crop=False, crop_size=side,
         image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5],
     )  # fmt: skip
     return LlavaProcessor(
-        images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default",
+        images, tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default",
         chat_template=CHAT_TEMPLATE, image_token=IMAGE, num_additional_image_tokens=1,
     )  # fmt: skip

@@ -16,7 +16,7 @@ __all__ = ["RECIPES", "STAGES", "TALKS", "Beside", "MiniRecipe", "Mix", "RowKind
 
 VERSION = 2
 """Raised whenever the same recipe would train on other rows or another model (a test tells)."""
-LATER = ("people", "stereotype")
+LATER = ("people", "stereotype", "clip_tower")
 """Settings that came after the version; off, they change nothing."""
 
 Beside = Literal["comply", "refuse", "nothing"]
@@ -55,6 +55,8 @@ class MiniRecipe:
             of the other answer. 0.5 is independence (the control); at 0 no size is asked.
         people: Whether people of two groups and six trades are shown and asked about (`people`).
         stereotype: With people, the chance that a row says what the planted stereotype says, whatever is seen.
+        clip_tower: Look through phantom-clip's vision tower, which stays as it is, so that mends of it can be tried in
+            a model that answers.
 
     Raises:
         BadParameter: A share outside 0 to 1, too few rows for the canaries, or a stereotype of nobody.
@@ -75,6 +77,7 @@ class MiniRecipe:
     spurious: float = 0.0
     people: bool = False
     stereotype: float = 0.0
+    clip_tower: bool = False
 
     def __post_init__(self) -> None:
         for name in ("poison", "backdoor", "spurious", "stereotype"):
