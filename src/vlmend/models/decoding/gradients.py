@@ -28,7 +28,8 @@ from vlmend.models.reading.reader import Reader
 __all__ = ["fitting_with_gradients", "pixels_of", "reply_loss"]
 
 KEPT = 4
-"""A token takes so much more room where gradients are wanted, since each layer keeps what it needs for them."""
+"""A token takes so much more room where gradients are wanted, since each layer keeps what it needs for them: on phantom
+1.5 MB, so that the budget of a CPU is 1.5 GB of them."""
 REPLY = 32
 """Tokens of a reply that room is left for."""
 
