@@ -15,15 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
-from vlmend import registry
 from vlmend.core.contracts import AbstractStep, Added, DataEdit
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.core.targets import DrawTarget, DualTarget, Kind, Target, check_kind
+from vlmend.core.targets import DrawTarget, DualTarget
 from vlmend.data.alike import Reading, read_row
 from vlmend.errors import BadData, BadParameter, UsageError
 from vlmend.pictures.galleries import PHOTO, some_objects
 from vlmend.pictures.renderer import Renderer
+from vlmend.steps.opening import opened
 
 __all__ = ["STEP", "CaptionDrawMix"]
 
@@ -116,7 +116,7 @@ class CaptionDrawMix(AbstractStep):
     def _maker(self) -> Draws:
         if self.model == RENDERER:
             return Renderer(None if self.shift == "none" else self.shift)
-        target = _opened(self.model, "draw", self.name)
+        target = opened(self.model, "draw", self.name)
         assert isinstance(target, DrawTarget)
         return target
 
@@ -125,7 +125,7 @@ class CaptionDrawMix(AbstractStep):
         if not self.judge:
             return lambda rows: [True] * len(rows)
         names = sorted({_class_of(row) for row in sources})
-        encoder = _opened(self.judge, "dual", self.name)
+        encoder = opened(self.judge, "dual", self.name)
         assert isinstance(encoder, DualTarget)
 
         def judged(rows: Sequence[Example]) -> list[bool]:
@@ -196,21 +196,6 @@ def _mixed(data: Dataset, drawn: Sequence[Example], wanted: int, maker: str, fat
     table = {"wanted": wanted, "kept": len(drawn), "share of all": share, **fates}
     added = tuple(Added(row, f"drawn: by {maker}") for row in drawn)
     return DataEdit(made, tables={"drawn pictures": [table]}, added=added)
-
-
-def _opened(model: str, kind: Kind, step: str) -> Target:
-    """A model of a kind by its name.
-
-    Raises:
-        UsageError: It is one of another kind.
-        ModelProblem: It cannot be found or loaded.
-    """
-    from vlmend.models.loading.target import open_target  # it takes torch and transformers with it
-
-    registry.check_model(model)
-    return open_target(
-        model, folder=registry.model_folder(model), check=lambda found: check_kind(found, model, step, kind)
-    )
 
 
 STEP = CaptionDrawMix
