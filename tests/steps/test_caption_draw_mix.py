@@ -94,7 +94,7 @@ def test_what_the_encoder_does_not_take_for_its_class_is_drawn_anew(monkeypatch:
     names = sorted({row.answers[0] for row in FEW.examples})
     first = torch.arange(len(names), 0, -1.0)
     encoder = SimpleNamespace(logits=lambda images, texts: first.repeat(len(images), 1))
-    monkeypatch.setattr(caption_draw_mix, "_opened", lambda *asked: encoder)
+    monkeypatch.setattr(caption_draw_mix, "opened", lambda *asked: encoder)
     monkeypatch.setattr(caption_draw_mix, "DualTarget", SimpleNamespace)
     edit = CaptionDrawMix(judge="any", hamming=-1, tries=2).apply(FEW, seed=0)
     assert {one.example.answers for one in edit.added} == {(names[0],)}
