@@ -1,7 +1,8 @@
 """Several replies to one request, each with its likelihood: the prompt is read once, and gone on from for each.
 
 It goes the way of decoding (`loop`, proven by its trial), only that tokens are given and not chosen. So edits act on
-the positions and in the order in which they act while the model writes.
+the positions and in the order in which they act while the model writes. Nothing that was read before is gone on from:
+numbers that hang on what was asked earlier, in their last digits, could not be had again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlmend.core.conversation import Conversation
 from vlmend.models.decoding.loop import DEAD, Prefilled, Running, Waiting, in_budget
-from vlmend.models.decoding.prefill import PASS, View, groups_of, prefilled
-from vlmend.models.decoding.sharing import keeps_prompt, only_whole
+from vlmend.models.decoding.prefill import PASS, View, prefilled
+from vlmend.models.decoding.sharing import only_whole
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.reading.states import precise
 
@@ -59,15 +60,14 @@ def alternative_logprobs(
         tokens: The reply of each.
         chosen: Places of replies that are `worth_sharing`.
     """
-    keep = keeps_prompt(view.edits)
-    waiting = _waiting(view, asked, lengths, tokens, chosen, keep) if chosen else []
+    waiting = _waiting(asked, lengths, tokens, chosen)
     found: dict[int, Tensor] = {}
     with view.adapted():
         while waiting:
             chunk = in_budget(waiting, 0, view.workings.room(view.reader.model.device).tokens)
             rows = [one.index for one in chunk]
             firsts = {asked[k].digest: k for k in rows}
-            begun = prefilled([view] * len(firsts), [asked[k] for k in firsts.values()], chunk[0].group, keep)
+            begun = prefilled([view] * len(firsts), [asked[k] for k in firsts.values()], group="", keep=False)
             of = [[*firsts].index(asked[k].digest) for k in rows]
             found |= dict(zip(rows, _read(view, begun, of, [tokens[k] for k in rows]), strict=True))
             waiting = waiting[len(chunk) :]
@@ -75,18 +75,14 @@ def alternative_logprobs(
 
 
 def _waiting(
-    view: View, asked: Sequence[Conversation], lengths: Sequence[int], tokens: Sequence[Tensor],
-    chosen: Sequence[int], keep: bool,
-) -> Sequence[Waiting]:  # fmt: skip
+    asked: Sequence[Conversation], lengths: Sequence[int], tokens: Sequence[Tensor], chosen: Sequence[int]
+) -> Sequence[Waiting]:
     """The replies, those to one request side by side, short requests first."""
     firsts: dict[str, int] = {}
     for k in chosen:
         firsts.setdefault(asked[k].digest, k)
-    places = list(firsts.values())
-    groups = groups_of(view, [asked[k] for k in places], [lengths[k] for k in places]) if keep else [""] * len(places)
-    group = dict(zip(firsts, groups, strict=True))
-    held = [(group[asked[k].digest], lengths[k], firsts[asked[k].digest], k) for k in chosen]
-    return [Waiting(k, length + len(tokens[k]), name) for name, length, _, k in sorted(held)]
+    held = sorted((lengths[k], firsts[asked[k].digest], k) for k in chosen)
+    return [Waiting(k, length + len(tokens[k])) for length, _, k in held]
 
 
 def _read(view: View, begun: Prefilled, of: Sequence[int], tokens: Sequence[Int[Tensor, " _"]]) -> list[Tensor]:
