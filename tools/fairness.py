@@ -1,6 +1,6 @@
 """What mends of fairness make of phantom-clip and of its clean twin, the tables of their pages, and the study of all.
 
-    python -m tools.fairness measure none dear pbm fair_clip:weight=0.1 [--seeds 0,1,2] [--titled]
+    python -m tools.fairness measure none mean_difference dear pbm fair_clip:weight=0.1 [--seeds 0,1,2] [--titled]
     python -m tools.fairness pages       # writes the tables of docs/methods anew
     python -m tools.fairness study       # writes docs/studies/fairness.html anew
 
@@ -17,9 +17,10 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch.nn.functional import normalize
 
 from tools.measuring import PAGES, STUDIES, Number, changed, number, pgd, survived, write_pages
 from tools.measuring import page_of as page_with
@@ -27,10 +28,14 @@ from tools.measuring import table as table_of
 from tools.remedies import content
 from vlmend.audit.suites.fairness import embedding_association, harmful_labels, retrieval_skew
 from vlmend.core.contracts import AbstractMethod, Sample
+from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset
+from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
 from vlmend.core.metrics.resampling import mean_interval
-from vlmend.core.targets import DualGradients
+from vlmend.core.targets import DualGradients, DualWeights
+from vlmend.methods.fairness.calibration_loss import CalibrationLoss
+from vlmend.methods.pairs import counterpart_places
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip, phantom_clip_70, phantom_clip_clean
 from vlmend.phantom.clip.queries import titled_gallery, titles_as_labels
@@ -41,7 +46,7 @@ from vlmend.pictures.galleries import GENDERS, PHOTO, object_pictures, people_ga
 from vlmend.registry import make_method
 from vlmend.report.study import write_remedies
 
-__all__ = ["COLUMNS", "RUNS", "measured", "page_of", "table"]
+__all__ = ["BASELINE", "COLUMNS", "RUNS", "measured", "page_of", "table"]
 
 RUNS = PAGES / "fairness.json"
 PAGE = STUDIES / "fairness.html"
@@ -63,6 +68,9 @@ COLUMNS = {
 }  # fmt: skip
 """Headings of a table, and the values below them."""
 
+BASELINE: Literal["mean_difference"] = "mean_difference"
+"""What every remedy must beat: one direction projected out of pictures."""
+
 OF_PAIRS = ("face_invariance",)
 """Methods that read each person with a counterpart of the other gender."""
 
@@ -72,6 +80,8 @@ OF_SCORES = "fair_clip"
 SPLIT = ("bias told", "bias untold")
 """What is told only of mends that were fitted on titles."""
 
+Remedy = AbstractMethod[Any] | Literal["mean_difference"] | None
+"""A method, the baseline, or the model as it is."""
 Units = dict[str, list[float]]
 """By measure, the mean of each independent unit."""
 Runs = Sequence[Mapping[str, Any]]
@@ -202,13 +212,23 @@ def page_of(text: str, runs: Runs) -> str:
 
 
 def measure(
-    methods: Sequence[AbstractMethod[Any] | None], on: str, seeds: Sequence[int], file: Path, *, titled: bool
+    methods: Sequence[Remedy],
+    on: str,
+    seeds: Sequence[int],
+    file: Path,
+    *,
+    titled: bool,
 ) -> None:
     """Fit each method on one model for every seed, None being the model as it is; what is measured goes to the file."""
+    told: dict[str, Any]
     base = load_dual(MODELS[on](), name=MODELS[on]().name.rpartition("-")[0])
     for method in methods:
+        if method == BASELINE:
+            told = {"method": BASELINE, "on": on, "seed": 0, "set": {}}
+            _keep(file, told, *measured(base.with_mend(_projected(base)), titled=False, distances=False))
+            continue
         if method is None:
-            told: dict[str, Any] = {"method": "none", "on": on, "seed": 0, "set": {}}
+            told = {"method": "none", "on": on, "seed": 0, "set": {}}
             _keep(file, told, *measured(base, titled=True, distances=True))
             continue
         data = _titled(method) if titled else method.builtin()
@@ -222,6 +242,20 @@ def measure(
                 told | {"notes": list(mend.card.notes)},
                 *measured(base.with_mend(mend), titled=titled, distances=method.name == OF_SCORES),
             )
+
+
+def _projected(base: DualWeights) -> Mend:
+    """The baseline: the mean difference of men and women in one view is taken out of pictures."""
+    method = CalibrationLoss()
+    data = with_counterparts(people_gallery("train"))
+    rows = [row for row in data.examples if row.image is not None]
+    seen = base.embed_images([row.image for row in rows if row.image is not None])
+    differences = [
+        (seen[one] - seen[other]) * (1 if rows[one].group == GENDERS[0] else -1)
+        for one, other in counterpart_places(data, rows)
+    ]
+    unit = normalize(torch.stack(differences).mean(0), dim=0)
+    return method.made(base, data, 0, [MapImages(torch.eye(len(unit)) - torch.outer(unit, unit))], {})
 
 
 def _titled(method: AbstractMethod[Any]) -> Dataset:
@@ -244,8 +278,10 @@ def _runs(file: Path = RUNS) -> list[dict[str, Any]]:
     return json.loads(file.read_text()) if file.exists() else []
 
 
-def _method(text: str) -> AbstractMethod[Any] | None:
-    """`none`, or `name:parameter=value,parameter=value`."""
+def _method(text: str) -> Remedy:
+    """`none`, the baseline, or `name:parameter=value,parameter=value`."""
+    if text == BASELINE:
+        return BASELINE
     name, _, settings = text.partition(":")
     given = dict(one.split("=", 1) for one in settings.split(",") if one)
     return None if name == "none" else make_method(name, {key: _value(value) for key, value in given.items()})
@@ -269,7 +305,8 @@ if __name__ == "__main__":
     parser.add_argument("--no-twin", action="store_true")
     asked = parser.parse_args()
     if asked.what == "measure":
-        chosen, seeds = [_method(one) for one in asked.methods], [int(one) for one in asked.seeds.split(",")]
+        chosen: list[Remedy] = [_method(one) for one in asked.methods]
+        seeds = [int(one) for one in asked.seeds.split(",")]
         measure(chosen, asked.on, seeds, asked.runs, titled=asked.titled)
         if not asked.on and not asked.no_twin:
             measure(chosen, TWIN, seeds[:1], asked.runs, titled=asked.titled)

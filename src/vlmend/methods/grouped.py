@@ -14,7 +14,7 @@ from vlmend.pictures.galleries import people_and_things
 from vlmend.pictures.named import NamedPictures, named_pictures
 from vlmend.training.batches import chosen
 
-__all__ = ["AbstractGrouped", "Grouped", "group_counts", "grouped_pictures"]
+__all__ = ["AbstractGrouped", "Grouped", "few_people_and_things", "group_counts", "grouped_pictures"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,18 @@ class AbstractGrouped(AbstractContrastive):
 
     def sample_data(self) -> Dataset:
         """Eight people, and two objects."""
-        rows = people_and_things().examples
-        people = [row for row in rows if row.group][:80:10]
-        return Dataset("few-people-and-things", (*people, *rows[-2:]))
+        return few_people_and_things()
 
     def people(self, places: Sequence[int], size: int, key: str) -> list[int]:
         """So many of these pictures; the key decides which, whatever the method."""
         return chosen(places, size, f"{self.draws}:{key}")
+
+
+def few_people_and_things() -> Dataset:
+    """Eight people of the built-in pictures and two objects, for quick checks."""
+    rows = people_and_things().examples
+    people = [row for row in rows if row.group][:80:10]
+    return Dataset("few-people-and-things", (*people, *rows[-2:]))
 
 
 def grouped_pictures(data: Dataset) -> Grouped:
