@@ -92,7 +92,8 @@ def named(run: Run) -> str:
 def settings(run: Run) -> str:
     """What is not usual about a run: parameters, and what it was fitted on."""
     told = [
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in run["set"].items()
+        f"{name} {value:{'.3g' if value < 1 else 'g'}}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in run["set"].items()
     ]
     return ", ".join([*told, *([run["fitted"]] if run.get("fitted") else [])])
 

@@ -1,7 +1,7 @@
 """What the study of fairness tells, from the runs of `tools.fairness`: every remedy by every measure, against the base.
 
 Of several seeds a unit (a profession, a person, a picture) counts with its mean over the seeds. Tests are paired by
-unit, and one family: Holm's adjustment is over all remedies and measures.
+unit. Those of one remedy are one family, as in a comparison of two runs: Holm's adjustment is over its measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.measuring import named, settings
 from vlmend.core.measures import Better, Measure
-from vlmend.core.metrics.paired import Evidence, paired_tests
+from vlmend.core.metrics.paired import Evidence, Paired, paired_tests
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.metrics.stats import Interval
 
@@ -49,11 +49,7 @@ def content(runs: Sequence[Run]) -> dict[str, Any]:
     bases = [run for run in runs if run["method"] == "none"]
     (base,) = (run for run in bases if not run["on"])
     remedies = _by_remedy(run for run in runs if run["method"] != "none" and not run["on"])
-    before = [_evidence(remedy, name, [base]) for remedy in remedies for name in base["units"] if name in MEASURES]
-    after = [
-        _evidence(remedy, name, own) for remedy, own in remedies.items() for name in own[0]["units"] if name in MEASURES
-    ]
-    tests = {(test.after.suite, test.after.name): test for test in paired_tests(before, after, seed=0)}
+    tests = {name: _tests(name, base, own) for name, own in remedies.items()}
     twins = _by_remedy(run for run in runs if run["method"] != "none" and run["on"] == "clean twin")
     return {
         "measures": {name: {"heading": heading, "chance": chance} for name, (heading, _, chance) in MEASURES.items()},
@@ -61,7 +57,7 @@ def content(runs: Sequence[Run]) -> dict[str, Any]:
         "remedies": [
             {
                 "name": name, "seeds": len(own), "cells": _cells(own),
-                "tests": {measure: tests.get((name, measure)) for measure in MEASURES},
+                "tests": {measure: tests[name].get(measure) for measure in MEASURES},
                 "twin": _cells(twins[name]) if name in twins else None,
             }
             for name, own in remedies.items()
@@ -114,6 +110,13 @@ def _measure(remedy: str, name: str, runs: Sequence[Run]) -> Measure:
     return Measure(
         "fairness", remedy, name, remedy or heading, *told, n, 0, better, unit="number", floor=chance, compared="mean",
     )  # fmt: skip
+
+
+def _tests(remedy: str, base: Run, runs: Sequence[Run]) -> dict[str, Paired]:
+    """The tests of one remedy by measure, one family."""
+    names = [name for name in MEASURES if name in base["units"] and name in runs[0]["units"]]
+    before, after = ([_evidence(remedy, name, own) for name in names] for own in ([base], runs))
+    return {test.after.name: test for test in paired_tests(before, after, seed=0)}
 
 
 def _units(name: str, runs: Sequence[Run]) -> list[float]:
