@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image as PIL
 
@@ -18,8 +18,10 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split, split_of
 from vlmend.data.adapter import Adapter, Pictures
-from vlmend.phantom.chat.rows import Row
 from vlmend.phantom.mini.scenes import CELLS, GROUNDS, Scene, Thing
+
+if TYPE_CHECKING:
+    from vlmend.phantom.chat.rows import Row
 
 __all__ = [
     "ASKED_TRAITS", "FORMS", "OF_TRADE", "OPEN", "OPENINGS", "PEOPLE", "TRADES", "TRAITS", "TRAIT_QUESTIONS", "WHO",
@@ -55,6 +57,8 @@ def person(group: Group, colour: str, cell: int, ground: str) -> Scene:
 
 def any_person(stereotype: float, rng: random.Random) -> Row:
     """A training row: who is seen, whether a person has a trait, or what someone of a trade does, as text."""
+    from vlmend.phantom.chat.rows import Row  # it takes transformers with it
+
     group: Group = rng.choice(("man", "woman"))
     colour, kind = rng.choice(list(TRADES)), rng.random()
     trade = TRADES[colour]
