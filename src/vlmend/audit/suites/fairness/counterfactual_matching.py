@@ -43,8 +43,8 @@ MEASURES: dict[str, tuple[Better, Unit]] = {
 }  # fmt: skip
 
 SAYS = {
-    GROUP: "matches both pictures of a pair and both captions in {value} of the pairs",
-    ASSOCIATION: "matches neutral captions to one of two pictures as expected in {value} of the pairs (fair: 50%)",
+    GROUP: "matches both pictures of a pair and both captions in {value} of the pairs that differ in GROUP",
+    ASSOCIATION: "matches neutral captions to one of two pictures as expected in {value} of GROUP's pairs (fair: 50%)",
 }
 
 SAME = 1e-6
@@ -101,7 +101,7 @@ class CounterfactualMatching(SampleSuite[DualTarget]):
             names = [name for name in MEASURES if name in there] or [GROUP]
             for name in names:
                 better, unit = MEASURES[name]
-                says = SAYS.get(name, "")
+                says = SAYS.get(name, "").replace("GROUP", group)
                 found.append(mean_row(self.axis, self.name, name, group, samples, better, unit, seed, says=says))
         return found
 
