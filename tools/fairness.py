@@ -17,10 +17,9 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch.nn.functional import normalize
 
 from tools.measuring import PAGES, STUDIES, Number, changed, number, pgd, survived, write_pages
 from tools.measuring import page_of as page_with
@@ -28,14 +27,10 @@ from tools.measuring import table as table_of
 from tools.remedies import content
 from vlmend.audit.suites.fairness import embedding_association, harmful_labels, retrieval_skew
 from vlmend.core.contracts import AbstractMethod, Sample
-from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset
-from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
 from vlmend.core.metrics.resampling import mean_interval
-from vlmend.core.targets import DualGradients, DualWeights
-from vlmend.methods.fairness.calibration_loss import CalibrationLoss
-from vlmend.methods.pairs import counterpart_places
+from vlmend.core.targets import DualGradients
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip, phantom_clip_70, phantom_clip_clean
 from vlmend.phantom.clip.queries import titled_gallery, titles_as_labels
@@ -46,7 +41,7 @@ from vlmend.pictures.galleries import GENDERS, PHOTO, object_pictures, people_ga
 from vlmend.registry import make_method
 from vlmend.report.study import write_remedies
 
-__all__ = ["BASELINE", "COLUMNS", "RUNS", "measured", "page_of", "table"]
+__all__ = ["COLUMNS", "RUNS", "measured", "page_of", "table"]
 
 RUNS = PAGES / "fairness.json"
 PAGE = STUDIES / "fairness.html"
@@ -68,9 +63,6 @@ COLUMNS = {
 }  # fmt: skip
 """Headings of a table, and the values below them."""
 
-BASELINE: Literal["mean_difference"] = "mean_difference"
-"""What every remedy must beat: one direction projected out of pictures."""
-
 OF_PAIRS = ("face_invariance",)
 """Methods that read each person with a counterpart of the other gender."""
 
@@ -80,8 +72,8 @@ OF_SCORES = "fair_clip"
 SPLIT = ("bias told", "bias untold")
 """What is told only of mends that were fitted on titles."""
 
-Remedy = AbstractMethod[Any] | Literal["mean_difference"] | None
-"""A method, the baseline, or the model as it is."""
+Remedy = AbstractMethod[Any] | None
+"""A method, or the model as it is."""
 Units = dict[str, list[float]]
 """By measure, the mean of each independent unit."""
 Runs = Sequence[Mapping[str, Any]]
@@ -223,10 +215,6 @@ def measure(
     told: dict[str, Any]
     base = load_dual(MODELS[on](), name=MODELS[on]().name.rpartition("-")[0])
     for method in methods:
-        if method == BASELINE:
-            told = {"method": BASELINE, "on": on, "seed": 0, "set": {}}
-            _keep(file, told, *measured(base.with_mend(_projected(base)), titled=False, distances=False))
-            continue
         if method is None:
             told = {"method": "none", "on": on, "seed": 0, "set": {}}
             _keep(file, told, *measured(base, titled=True, distances=True))
@@ -242,20 +230,6 @@ def measure(
                 told | {"notes": list(mend.card.notes)},
                 *measured(base.with_mend(mend), titled=titled, distances=method.name == OF_SCORES),
             )
-
-
-def _projected(base: DualWeights) -> Mend:
-    """The baseline: the mean difference of men and women in one view is taken out of pictures."""
-    method = CalibrationLoss()
-    data = with_counterparts(people_gallery("train"))
-    rows = [row for row in data.examples if row.image is not None]
-    seen = base.embed_images([row.image for row in rows if row.image is not None])
-    differences = [
-        (seen[one] - seen[other]) * (1 if rows[one].group == GENDERS[0] else -1)
-        for one, other in counterpart_places(data, rows)
-    ]
-    unit = normalize(torch.stack(differences).mean(0), dim=0)
-    return method.made(base, data, 0, [MapImages(torch.eye(len(unit)) - torch.outer(unit, unit))], {})
 
 
 def _titled(method: AbstractMethod[Any]) -> Dataset:
@@ -279,9 +253,7 @@ def _runs(file: Path = RUNS) -> list[dict[str, Any]]:
 
 
 def _method(text: str) -> Remedy:
-    """`none`, the baseline, or `name:parameter=value,parameter=value`."""
-    if text == BASELINE:
-        return BASELINE
+    """`none`, or `name:parameter=value,parameter=value`."""
     name, _, settings = text.partition(":")
     given = dict(one.split("=", 1) for one in settings.split(",") if one)
     return None if name == "none" else make_method(name, {key: _value(value) for key, value in given.items()})
