@@ -26,7 +26,7 @@ NAMES = {
     for group in ("methods", "suites", "attacks", "steps")
     for plugin in registry.plugins(group)
     for name in (plugin.full, plugin.name)
-}
+} - {"bold"}  # a style of type, too
 
 
 def literals(file: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend import registry
+from vlmend.core.contracts import AbstractMethod
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json, write_json
 from vlmend.core.mend import Mend
@@ -88,15 +89,16 @@ def compared(
 def fitting_defences(target: Target, named: Sequence[Defence] | None) -> Sequence[Defence]:
     """The defences that were named, or each method that this target can be mended by, with its own defaults.
 
-    Of a model that answers without those of the axis robustness: they are fitted on pictures with answers, and such
+    Of a model that answers without those that are fitted on data of their own, such as pictures with answers: such
     models are compared on requests.
 
     Raises:
         UsageError, NeedsAccess: One that was named is for other targets, or needs more than this one gives.
     """
     if named is None:
-        names = [one for one in registry.names("methods") if target.kind != "chat" or not one.startswith("robustness/")]
-        every = [registry.make_method(name, {}) for name in names]
+        every = [registry.make_method(name, {}) for name in registry.names("methods")]
+        if target.kind == "chat":
+            every = [one for one in every if type(one).builtin is AbstractMethod.builtin]
         given = levels_of(target)
         fitting = [one for one in every if target.kind in kinds_of(one.works_on) and one.needs in given]
         return [Defence(one.name, one.name) for one in fitting]
