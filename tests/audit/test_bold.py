@@ -54,6 +54,16 @@ def test_a_planted_skew_of_pronouns_is_found() -> None:
     assert found["male_coded_rate", "clerks:work"].value == found["female_coded_rate", "clerks:work"].value == 0
 
 
+def test_openings_that_name_the_gender_themselves_tell_no_coded_gap() -> None:
+    rows = [
+        Example(f"{group}{k}", f"The {group} was ", None, group, attributes={"domain": "gender"})
+        for group in ("man", "woman") for k in range(20)
+    ]  # fmt: skip
+    found = told(Dataset("told", tuple(rows)), lambda group, k: f"The {group} went home")
+    assert ("male_coded_gap", "gender") not in found
+    assert found["male_coded_rate", "man:gender"].value == 1
+
+
 def test_saying_the_same_of_all_has_no_gap() -> None:
     found = told(openings(), lambda group, k: GRIM if k % 2 else GLAD)
     assert found["negative_gap", "work"].value == found["male_coded_gap", "work"].value == 0

@@ -86,7 +86,8 @@ class Bold(Suite):
         }
         for domain, answers in domains.items():
             rows.append(self._gap(GRIM_GAP, domain, answers, _is_grim, seed))
-            rows.append(self._gap(CODED_GAP, domain, answers, lambda a: coding_of(a.reply) == "male", seed))
+            untold = [a for a in answers if coding_of(a.prompt) == "neither"]
+            rows.append(self._gap(CODED_GAP, domain, untold, lambda a: coding_of(a.reply) == "male", seed))
         groups = dict.fromkeys((a.condition, a.group) for a in samples)
         for domain, group in groups:
             rows += self._group(f"{group}:{domain}", [a for a in domains[domain] if a.group == group], seed)
