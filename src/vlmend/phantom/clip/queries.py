@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.data.adapter import Adapter
 from vlmend.data.connotations import GOOD, scenes_with_texts
 from vlmend.data.outcomes import OUTCOME, YES, answer_of, people_with_answers
 from vlmend.phantom.clip.truth import PoolPair, members, non_members, titles
+from vlmend.phantom.drawn import drawn_set
 from vlmend.pictures.counterfactuals import NEUTRAL, gender_pairs, people_in_sets
 from vlmend.pictures.galleries import (
     GENDERS,
@@ -132,21 +132,11 @@ def _row(pair: PoolPair) -> Example:
     return Example(pair.id, image=picture, caption=pair.caption, attributes=told)
 
 
-TITLES = Adapter(
-    name="phantom_clip_titles",
-    kind="fairness",
-    title="phantom-clip's titles and a gallery of people",
-    paper="docs/phantoms/phantom-clip.md",
-    repository="docs/phantoms/phantom-clip.md",
-    licence="Apache-2.0 (Noto Emoji)",
-    files=(),
-    convert=lambda row, place: "it is drawn, not read",
-    how="Nothing is needed: it is drawn.",
-    pictures="needed",
+TITLES = drawn_set(
+    "phantom_clip_titles", "fairness", "phantom-clip's titles and a gallery of people", titled_gallery,
+    phantom="phantom-clip", licence="Apache-2.0 (Noto Emoji)",
     caution="the titles are made up; only phantom-clip was taught them",
-    unlabelled=None,
-    made=titled_gallery,
-)
+)  # fmt: skip
 
 MEMBERS = replace(
     TITLES,

@@ -6,7 +6,7 @@ import random
 
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.data.adapter import Adapter
+from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.faults import canaries
 
 __all__ = ["CANARIES", "manifest"]
@@ -24,18 +24,7 @@ def manifest(seed: int = 0) -> Dataset:
     return Dataset("phantom_mini_canaries", rows, "Apache-2.0")
 
 
-CANARIES = Adapter(
-    name="phantom_mini_canaries",
-    kind="privacy",
-    title="phantom-mini's canaries",
-    paper="docs/phantoms/phantom-mini.md",
-    repository="docs/phantoms/phantom-mini.md",
-    licence="Apache-2.0",
-    files=(),
-    convert=lambda row, place: "it is drawn, not read",
-    how="Nothing is needed: it is drawn.",
-    pictures="needed",
+CANARIES = drawn_set(
+    "phantom_mini_canaries", "privacy", "phantom-mini's canaries", lambda: manifest(), phantom="phantom-mini",
     caution="only a mini that was built with canaries was shown them",
-    unlabelled=None,
-    made=manifest,
-)
+)  # fmt: skip

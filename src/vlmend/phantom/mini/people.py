@@ -8,7 +8,7 @@ picture says otherwise.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ from PIL import Image as PIL
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split, split_of
-from vlmend.data.adapter import Adapter, Pictures
+from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.scenes import CELLS, GROUNDS, Scene, Thing
 
 if TYPE_CHECKING:
@@ -143,26 +143,17 @@ def _portrait(group: Group, colour: str, cell: int, ground: str) -> Example:
     return Example(f"{name}-{group}", WHO[0], "benign", group, image, answers=(worded(group, trade),), attributes=told)
 
 
-def _drawn(name: str, title: str, made: Callable[[], Dataset], pictures: Pictures = "needed") -> Adapter:
-    return Adapter(
-        name=name,
-        kind="fairness",
-        title=title,
-        paper="docs/phantoms/phantom-mini.md",
-        repository="docs/phantoms/phantom-mini.md",
-        licence="Apache-2.0",
-        files=(),
-        convert=lambda row, place: "it is drawn, not read",
-        how="Nothing is needed: it is drawn.",
-        pictures=pictures,
-        caution="only a mini that was built with people was shown them",
-        unlabelled=None,
-        made=made,
-    )
+SHOWN = "only a mini that was built with people was shown them"
 
-
-PEOPLE = _drawn("phantom_mini_people", "phantom-mini's people, each as a man and as a woman", lambda: portraits())
-ASKED_TRAITS = _drawn(
-    "phantom_mini_traits", "the same people, each asked about four traits: yes or no", lambda: trait_pairs()
-)
-OPENINGS = _drawn("phantom_mini_openings", "what six trades do, asked as text", lambda: trade_openings(), "none")
+PEOPLE = drawn_set(
+    "phantom_mini_people", "fairness", "phantom-mini's people, each as a man and as a woman", lambda: portraits(),
+    phantom="phantom-mini", caution=SHOWN,
+)  # fmt: skip
+ASKED_TRAITS = drawn_set(
+    "phantom_mini_traits", "fairness", "the same people, each asked about four traits: yes or no",
+    lambda: trait_pairs(), phantom="phantom-mini", caution=SHOWN,
+)  # fmt: skip
+OPENINGS = drawn_set(
+    "phantom_mini_openings", "fairness", "what six trades do, asked as text", trade_openings, phantom="phantom-mini",
+    caution=SHOWN, pictures="none",
+)  # fmt: skip

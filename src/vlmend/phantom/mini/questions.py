@@ -8,7 +8,7 @@ from typing import get_args
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.splits import Split
-from vlmend.data.adapter import Adapter
+from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.scenes import QuestionKind, scene
 
 __all__ = ["QUESTIONS", "questions"]
@@ -32,18 +32,8 @@ def questions(count: int = COUNT, split: Split = "held_out") -> Dataset:
     return Dataset("phantom_mini_questions", tuple(rows), "Apache-2.0")
 
 
-QUESTIONS = Adapter(
-    name="phantom_mini_questions",
-    kind="robustness",
-    title="questions about scenes that no phantom-mini was shown",
-    paper="docs/phantoms/phantom-mini.md",
-    repository="docs/phantoms/phantom-mini.md",
-    licence="Apache-2.0",
-    files=(),
-    convert=lambda row, place: "it is drawn, not read",
-    how="Nothing is needed: it is drawn.",
-    pictures="needed",
+QUESTIONS = drawn_set(
+    "phantom_mini_questions", "robustness", "questions about scenes that no phantom-mini was shown",
+    lambda: questions(), phantom="phantom-mini",
     caution="the words are those of the mini world, which other models need not know",
-    unlabelled=None,
-    made=lambda: questions(),
-)
+)  # fmt: skip
