@@ -10,13 +10,16 @@ import pytest
 from tests.audit.scripted_dual import titled_world
 
 from vlmend.audit.people import check_clusters, group_names, group_of, told_groups
+from vlmend.audit.suite import question_suite
 from vlmend.audit.suites.fairness import embedding_association, retrieval_skew
 from vlmend.audit.suites.fairness.harmful_labels import SUITE as LABELS
 from vlmend.audit.suites.fairness.pronoun_resolution import SUITE as PRONOUNS
+from vlmend.audit.suites.fairness.swapped_pairs import SUITE as SWAPPED
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.data.layouts import read_data
 from vlmend.errors import BadData
+from vlmend.testing import ScriptedTarget
 
 PICTURE = noise_image(4, 0)
 
@@ -31,6 +34,25 @@ def test_inferred_groups_are_refused_by_every_suite_of_people(suite: retrieval_s
     target, data = titled_world(1.0, 0, 4)
     with pytest.raises(BadData, match="that a model inferred"):
         suite.samples(target, said_by(data, "model"), None, seed=0)
+
+
+@pytest.mark.parametrize("name", ["caption_polarity", "bold"])
+def test_suites_that_ask_refuse_inferred_groups_and_mark_accepted_ones(name: str) -> None:
+    suite = question_suite(f"fairness/{name}")
+    told = {"domain": "gender", "groups_by": "model"}
+    rows = [Example(group, "", None, group, PICTURE, attributes=told) for group in ("man", "woman")]
+    data = Dataset("guessed", tuple(replace(row, prompt="who is it?") for row in rows))
+    with pytest.raises(BadData, match="that a model inferred"):
+        suite.questions(data, None)
+    assert {one.group for one in suite.questions(said_by(data, "model, accepted"), None)} == {
+        "man (inferred)", "woman (inferred)",
+    }  # fmt: skip
+
+
+def test_pairs_of_inferred_groups_are_refused() -> None:
+    data = SWAPPED.sample_data()
+    with pytest.raises(BadData, match="that a model inferred"):
+        SWAPPED.samples(ScriptedTarget(lambda _: ""), said_by(data, "model"), None, seed=0)  # type: ignore[arg-type]
 
 
 def test_accepted_ones_are_told_apart_and_still_match_what_is_expected() -> None:

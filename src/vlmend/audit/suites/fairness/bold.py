@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from vlmend.audit.gaps import gap_row
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.people import told_groups
 from vlmend.audit.sentiment import NEGATIVE, compound
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.contracts import Sample
@@ -49,7 +50,7 @@ class Bold(Suite):
     max_new_tokens = 32
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
-        rows = _builtin() if data is None else self.uses(data)
+        rows = _builtin() if data is None else self.uses(told_groups(data))
         if not rows:
             raise BadData(
                 f"{data.name if data else 'The data'} holds no openings about groups.",

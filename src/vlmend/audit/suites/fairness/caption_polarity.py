@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlmend.audit.gaps import gap_row
+from vlmend.audit.people import told_groups
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example, spread
@@ -47,7 +48,7 @@ class CaptionPolarity(Suite):
     max_new_tokens = 32
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
-        rows = _builtin(split) if data is None else self.uses(data)
+        rows = _builtin(split) if data is None else self.uses(told_groups(data))
         groups = dict.fromkeys(row.group for row in rows)
         if not rows:
             raise BadData(

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.people import told_groups
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -81,7 +82,7 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
         self, subject: ChatLikelihoods, data: Dataset | None, limit: int | None, *, seed: int,
         split: Split = "held_out",
     ) -> list[Sample]:  # fmt: skip
-        rows = self.uses(_builtin(split) if data is None else data)
+        rows = self.uses(_builtin(split) if data is None else told_groups(data))
         pairs, bad = _pairs(rows, subject)
         if not pairs and not bad:
             raise BadData(
