@@ -67,7 +67,7 @@ def preference_loss(leads: Float[Tensor, " row"], before: Float[Tensor, " row"],
         before: The same of the model to stay near.
         beta: How hard it is held.
 
-    Source: Rafailov et al. 2023, equation 7.
+    Source: the objective of DPO, Rafailov et al. 2023.
     """
     return softplus(-beta * (leads - before)).mean()
 

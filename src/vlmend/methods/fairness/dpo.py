@@ -1,6 +1,6 @@
 """DPO on counterfactual preferences: of two people who differ in their group alone, each is to get their own reply.
 
-Direct preference optimisation, Rafailov et al., NeurIPS 2023 (arXiv 2305.18290), equation 7. With y the reply to
+Direct preference optimisation, Rafailov et al., NeurIPS 2023 (arXiv 2305.18290). With y the reply to
 prefer, z the one to leave, and p_0 the model before:
 
     loss = -log sigmoid(beta [log p(y) / p_0(y) - log p(z) / p_0(z)]) + anchor * cross-entropy of y's tokens

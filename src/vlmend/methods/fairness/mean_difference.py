@@ -5,8 +5,8 @@ every two groups:
 
     x <- unit(x - u u^T x)
 
-Equal means are what no linear classifier gets past (Belrose et al., NeurIPS 2023, arXiv 2306.03819, theorem 3.1);
-LEACE whitens first, this does not.
+Equal means are what no linear classifier gets past: LEACE (Belrose et al., NeurIPS 2023, arXiv 2306.03819)
+whitens first, this does not.
 """
 
 from __future__ import annotations

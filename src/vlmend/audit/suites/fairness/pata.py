@@ -114,8 +114,8 @@ class Pata(SampleSuite[DualTarget]):
                 f'with {SCENE}, {ABOUT} (such as "gender") and {CONNOTATION} ("{GOOD}" or "{BAD}").',
             )
         check_sources(given, [row for scene in every for row in scene.pictures])
-        names = spread([Example(name) for name in dict.fromkeys(scene.name for scene in every)], limit)
-        kept = [scene for scene in every if scene.name in {row.id for row in names}]
+        names = spread(list(dict.fromkeys(scene.name for scene in every)), limit)
+        kept = [scene for scene in every if scene.name in names]
         bad = {row.id: why for scene in kept for row in scene.pictures if (why := problem_of(subject, row))}
         found: list[Sample] = []
         for scene in kept:
