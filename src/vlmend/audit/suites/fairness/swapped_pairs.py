@@ -125,10 +125,13 @@ def _options(row: Example) -> list[str]:
 
 
 def _pairs(rows: Sequence[Example], subject: ChatLikelihoods) -> tuple[dict[str, Pair], dict[str, str]]:
-    """Pairs by name, and why others are none; groups in order of their names, which gives a pair no direction."""
+    """Pairs by name, and why others are none; groups in order of their names, which gives a pair no direction.
+
+    Rows of a pair share their request: their prompts may differ in the word for the group.
+    """
     of: defaultdict[str, list[Example]] = defaultdict(list)
     for row in rows:
-        of[f"{row.attributes[PAIR]}: {row.prompt}"].append(row)
+        of[f"{row.attributes[PAIR]}: {row.request}"].append(row)
     pairs: dict[str, Pair] = {}
     bad: dict[str, str] = {}
     for name, held in of.items():
