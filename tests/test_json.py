@@ -11,11 +11,12 @@ from typing import Any
 import click
 import pytest
 import typer
+from tests.audit.test_pairs import people, say
 from tests.models import duals
 from typer.testing import CliRunner
 
-from vlmend.audit.labels.labelling import LabelRow
 from vlmend.audit.labels.samples import judged_samples
+from vlmend.audit.labels.session import LabelRow
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
 from vlmend.cli import app
@@ -64,6 +65,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
     "view": (["view", "RUN", "--no-open"], "view"),
     "report": (["report", "RUN", "--out", "RUN/report.html"], "report"),
     "label --report": (["label", "RUN", "--report"], "labels"),
+    "label --about fairness --report": (["label", "PAIRS", "--about", "fairness", "--report"], "pairs"),
     "data": (["data", "deduplicate", "RUN/mine.jsonl", "--out", "OUT"], "step"),
     "doctor": (["doctor", "CLIP"], "doctor"),
     "audit": (["audit", "CLIP", *CLIP_RUN], "scorecard"),
@@ -125,7 +127,8 @@ def test_what_is_printed_says_what_it_is(verb: str, run: Path, clip: Path, tmp_p
     (run / "labels" / "ann.jsonl").write_text(LabelRow(digest=digest, label="refusal").model_dump_json() + "\n")
     mend = SafetyPrompt().fit(ScriptedTarget(lambda *_: ""), Dataset("d", ()), seed=0)
     mend.save(tmp_path / "mend")
-    places = {"RUN": run, "CLIP": clip, "OUT": tmp_path / "out", "MEND": tmp_path / "mend"}
+    say(people(tmp_path / "pairs", 4), "ann", "first", "alike")
+    places = {"RUN": run, "PAIRS": tmp_path / "pairs", "CLIP": clip, "OUT": tmp_path / "out", "MEND": tmp_path / "mend"}
     arguments, schema = PRINTED[verb]
     for name, place in places.items():
         arguments = [argument.replace(name, str(place)) for argument in arguments]

@@ -22,8 +22,9 @@ if TYPE_CHECKING:  # the command line reads this module before any library is th
     from vlmend.core.measures import Measure, Scorecard
 
 __all__ = [
-    "duration", "err_console", "gate_rows", "machine", "main_rows", "out_console", "print_json", "say", "show_cautions",
-    "show_defences", "show_gates", "show_labels", "show_plan", "show_rows", "show_runs", "show_scorecard",
+    "doubt", "duration", "err_console", "gate_rows", "machine", "main_rows", "out_console", "print_json",
+    "print_table", "say", "show_cautions", "show_defences", "show_gates", "show_plan", "show_rows", "show_runs",
+    "show_scorecard",
 ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def show_scorecard(card: Scorecard, out: Path, *, every: bool) -> None:
     for suite in dict.fromkeys(row.suite for row in shown):
         rows = [row for row in shown if row.suite == suite]
         out_console.print(f"\n{suite}{_judged(card, suite)}", highlight=False, markup=False, soft_wrap=True)
-        _print_table(_suite_table(card, rows, every))
+        print_table(_suite_table(card, rows, every))
     left = len(card.rows) - len(shown)
     if left:
         out_console.print(f"\n{left} more rows: --all, or vlmend view {out}", highlight=False, soft_wrap=True)
@@ -169,7 +170,7 @@ def show_plan(size: PlanSize) -> None:
     for one in size.suites:
         rows = "built-in" if not one.rows else str(one.rows)
         table.add_row(one.suite, rows, str(one.requests) if one.requests else "measures by itself", str(one.tokens))
-    _print_table(table)
+    print_table(table)
     asked, tokens = (sum(getattr(one, name) for one in size.suites) for name in ("requests", "tokens"))
     took = (
         "not known: no finished run of this model is beside this one"
@@ -190,7 +191,7 @@ def show_runs(runs: list[Any]) -> None:
         found = [run.value(row.suite, row.name, row.group) for run in runs]
         cells = [m.said() if m is not None and m.n else "" for m in found]
         table.add_row(row.name.replace("_", " "), row.group, *cells)
-    _print_table(table)
+    print_table(table)
 
 
 def show_defences(content: dict[str, Any]) -> None:
@@ -206,7 +207,7 @@ def show_defences(content: dict[str, Any]) -> None:
         ]
         time = "" if math.isnan(row["latency"]) else f"{row['latency']:.2f}x"
         table.add_row("*" if row["front"] else "", row["name"], *cells, time)
-    _print_table(table)
+    print_table(table)
     texts = [base[key] for key in measured if key.endswith(ON_TEXT)]
     alone = [_title(cell) + (f" {cell['value']:.0%}" if cell["n"] else " unscored") for cell in texts]
     out_console.print(
@@ -221,32 +222,7 @@ def _title(measure: Mapping[str, Any]) -> str:
     return f"{measure['name']} {measure['group']}".replace("_", " ")
 
 
-def show_labels(report: dict[str, Any]) -> None:
-    """What people's labels tell about a run."""
-    for row in report["labellers"]:
-        counts = ", ".join(f"{count} {label}" for label, count in row["counts"].items())
-        out_console.print(f"{row['name']}: {row['labels']} labels ({counts})", highlight=False)
-    pairs = Table("rater", "rater", "on", "n", "unscored", "agreement", "Cohen's kappa", box=None, pad_edge=False)
-    for row in report["pairs"]:
-        alike = f"{row['agreement']:.1%}" if row["n"] else ""
-        pairs.add_row(
-            row["a"], row["b"], row["compares"], str(row["n"]), str(row["unscored"]), alike, _doubt(row["kappa"], ".2f")
-        )
-    _print_table(pairs)
-    if report["alpha"] is not None:
-        found, alpha = report["alpha"], _doubt(report["alpha"]["alpha"], ".2f")
-        told = f"Krippendorff's alpha of {found['raters']} labellers on {found['n']} replies: {alpha}"
-        out_console.print(told, highlight=False)
-    rates = Table("rate", "judge, labeller", "labels", "judged", "PPI", "Rogan-Gladen", box=None, pad_edge=False)
-    for row in report["corrected"]:
-        put_right = [row["note"] if row[key] is None else _doubt(row[key], ".0%") for key in ("ppi", "rogan_gladen")]
-        rate = f"{row['measure'].removesuffix('_rate')} {row['group']}:{row['condition']}"
-        who = f"{row['judge']}, {row['labeller'].removeprefix('human-')}"
-        rates.add_row(rate, who, f"{row['labels']} of {row['n']}", f"{row['judged']:.0%}", *put_right)
-    _print_table(rates)
-
-
-def _doubt(interval: dict[str, float | None], form: str) -> str:
+def doubt(interval: dict[str, float | None], form: str) -> str:
     """An estimate with its interval, as far as there is one."""
     value, low, high = (interval[key] for key in ("value", "low", "high"))
     if value is None:
@@ -267,7 +243,7 @@ def show_rows(rows: Sequence[Mapping[str, str]]) -> None:
             table.add_column(name, no_wrap=k == 0, overflow="fold")
         for row in rows:
             table.add_row(*row.values())
-        _print_table(table)
+        print_table(table)
         return
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -290,6 +266,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
     """A table; where nobody looks (a pipe, a file) it is as wide as it must be, and nothing wraps."""
     (out_console if out_console.is_terminal else _Console(width=WIDE)).print(table)

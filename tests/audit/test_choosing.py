@@ -10,8 +10,9 @@ import pytest
 from tests.audit.test_labelling import ANSWER, DECLINE, sample, written
 
 from vlmend.audit.labels.choosing import as_choice, audit_slice
-from vlmend.audit.labels.labelling import Item, Session, label_file, labels_in, queue_of
+from vlmend.audit.labels.labelling import Item, labels_in, queue_of
 from vlmend.audit.labels.report import label_report
+from vlmend.audit.labels.session import Session, label_file
 from vlmend.errors import BadParameter
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vlmend.audit.judging import made_judges
-from vlmend.audit.labels.labelling import HumanLabel, Session, label_file, queue_of
+from vlmend.audit.labels.labelling import queue_of
+from vlmend.audit.labels.session import HumanLabel, Session, label_file
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation

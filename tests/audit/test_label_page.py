@@ -13,8 +13,9 @@ import uvicorn
 from PIL import Image as Pixels
 from starlette.testclient import TestClient
 
-from vlmend.audit.labels.labelling import Item, Session, labels_in, queue_of
+from vlmend.audit.labels.labelling import Item, labels_in, queue_of
 from vlmend.audit.labels.page import label_app, serve
+from vlmend.audit.labels.session import Session
 from vlmend.errors import RunProblem
 
 TOKEN = "the-token"

@@ -11,16 +11,10 @@ import pytest
 from PIL import Image as Pixels
 
 from vlmend import registry
-from vlmend.audit.labels.labelling import (
-    HumanLabel,
-    Session,
-    label_file,
-    labels_in,
-    queue_of,
-    read_labels,
-)
+from vlmend.audit.labels.labelling import labels_in, queue_of, read_labels
 from vlmend.audit.labels.report import label_report
 from vlmend.audit.labels.samples import judged_samples
+from vlmend.audit.labels.session import HumanLabel, Session, label_file
 from vlmend.core.images import Image
 from vlmend.core.verdicts import Exchange
 from vlmend.errors import BadData, BadParameter, RunProblem, UsageError

@@ -15,7 +15,8 @@ from tests.faults.folders import PLAN, scores, script
 from vlmend.attacks.robustness.pgd import PGD
 from vlmend.attacks.running import run_attack
 from vlmend.audit.judging import made_judges
-from vlmend.audit.labels.labelling import Session, label_file, queue_of, read_labels
+from vlmend.audit.labels.labelling import queue_of, read_labels
+from vlmend.audit.labels.session import Session, label_file
 from vlmend.audit.run import audit
 from vlmend.core.attacks import Budget
 from vlmend.core.conversation import Conversation

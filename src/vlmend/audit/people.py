@@ -8,7 +8,7 @@ from dataclasses import replace
 from vlmend.core.examples import ACCEPTED, GROUPS_BY, INFERRED, Dataset, Example
 from vlmend.errors import BadData
 
-__all__ = ["check_clusters", "check_sources", "cluster_of", "group_names", "group_of", "marked", "told_groups"]
+__all__ = ["check_clusters", "check_sources", "cluster_of", "group_names", "group_of", "known", "marked", "told_groups"]
 
 UNKNOWN = {"", "unknown", "-1", "n/a", "na", "none", "nan", "not known"}
 """What stands for a group that is not known, in small letters."""
@@ -33,7 +33,12 @@ def group_names(rows: Sequence[Example]) -> list[str]:
 def group_of(row: Example, name: str = "group") -> str:
     """The group of a row by that attribute; "" where it is not known."""
     told = (row.group if name == "group" else row.attributes.get(name, "")).strip()
-    return "" if told.casefold() in UNKNOWN else told
+    return told if known(told) else ""
+
+
+def known(group: str) -> bool:
+    """Whether that names a group."""
+    return group.strip().casefold() not in UNKNOWN
 
 
 def cluster_of(row: Example) -> str:

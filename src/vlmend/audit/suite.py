@@ -62,6 +62,7 @@ class Question:
         lead: Words that the reply begins with.
         more_images: Further images of the question, after `image`.
         request: What is wanted, without what a condition or an attack put around it; empty where that is the prompt.
+        pair: What it shares with the question that differs from it in the group of the person alone.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Question:
     lead: str = ""
     more_images: tuple[Image, ...] = ()
     request: str = ""
+    pair: str = ""
 
     @property
     def wanted(self) -> str:
@@ -100,8 +102,8 @@ class Answer:
     """What came of one question; `label` is a judge's verdict, `unscored` where there is none.
 
     A question that was asked several times has answers with ids `ID#1`, `ID#2`, ..., all with `asked` ID; `problem`
-    says why it could not be put to the model at all, `fired` how often mends edited its states, `request` is the
-    question's.
+    says why it could not be put to the model at all, `fired` how often mends edited its states, `request` and `pair`
+    are the question's.
     """
 
     id: str
@@ -120,6 +122,7 @@ class Answer:
     new_tokens: int = 0
     fired: int = 0
     request: str = ""
+    pair: str = ""
 
     @property
     def wanted(self) -> str:
@@ -164,7 +167,7 @@ class Suite(AbstractSuite[Answer]):
         return Answer(
             name or question.id, question.condition, question.group, question.category, found.label, found.reason,
             question.prompt, text, stop, problem, question.id if name else "", question.target, done.prompt_tokens,
-            done.new_tokens, sum(done.fired.values()), question.request,
+            done.new_tokens, sum(done.fired.values()), question.request, question.pair,
         )  # fmt: skip
 
     def row(

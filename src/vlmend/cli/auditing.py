@@ -1,4 +1,4 @@
-"""Verbs that measure: audit, gate, label, rejudge."""
+"""Verbs that measure: audit, gate, rejudge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from vlmend.printing import (
     say,
     show_cautions,
     show_gates,
-    show_labels,
     show_plan,
     show_scorecard,
 )
@@ -41,7 +40,7 @@ if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --he
     from vlmend.core.gates import GateResult
     from vlmend.core.measures import Scorecard
 
-__all__ = ["audit", "gate", "label", "rejudge_"]
+__all__ = ["audit", "gate", "rejudge_"]
 
 Every = Annotated[bool, typer.Option("--all", help="Print every row of the scorecard.")]
 Suites = Annotated[
@@ -153,51 +152,6 @@ def rejudge_(
     with progress_bars() as report:
         card = rejudge(run, made_judges(judge or JUDGES), report)
     _report(card, run, [], None, None, every, as_json)
-
-
-@app.command()
-def label(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Replies to label, drawn at random.")] = 100,
-    name: Annotated[str | None, typer.Option(help="Who labels; your user name unless given.")] = None,
-    suite: Annotated[str, typer.Option(help="Suites, separated by commas; every judged one unless given.")] = "",
-    per_condition: Annotated[bool, typer.Option("--per-condition", help="As many of each condition.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Show images, and with them the condition.")] = False,
-    choose: Annotated[
-        str, typer.Option(help="Replies worth most: uncertainty, disagreement or worst_group; a quarter stays random.")
-    ] = "random",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 0,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Print the address only.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Tell agreement and corrected rates.")] = False,
-    seed: int = 0,
-    as_json: Json = False,
-) -> None:
-    """Label replies by hand, blind to what gave them; then see how far judges agree with people."""
-    if report:
-        from vlmend.audit.labels.report import label_report
-
-        found = label_report(run, seed=seed)
-        print_json("labels", found) if as_json else show_labels(found)
-        return
-    from getpass import getuser
-
-    from vlmend.audit.labels.choosing import as_choice
-    from vlmend.audit.labels.labelling import Session, label_file, queue_of
-    from vlmend.audit.labels.page import serve
-    from vlmend.core.files import held
-
-    names = tuple(part.strip() for part in suite.split(",") if part.strip())
-    file = label_file(run, name or getuser())
-    told = "{} of {} labelled, in {}".format
-    queue = queue_of(run, n, seed, names, per_condition=per_condition, images=images, choose=as_choice(choose))
-    with held(file.parent, f".{file.name}.lock"):
-        session = Session(queue, file)
-        out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
-        serve(
-            session, run / "images", port=port, open_browser=not no_open,
-            ready=lambda address: out_console.print(f"{address}   stop with Ctrl-C", highlight=False, soft_wrap=True),
-        )  # fmt: skip
-        out_console.print(told(session.done, len(session.queue), file), highlight=False, soft_wrap=True)
 
 
 def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool, *, reference: bool) -> None:

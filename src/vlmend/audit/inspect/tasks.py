@@ -176,7 +176,7 @@ def _sample(question: Question) -> Sample:
     shown = () if question.image is None or isinstance(question.image, str) else (question.image,)
     turn = Turn("user", question.prompt, (*shown, *question.more_images))
     told: dict[str, Any] = {
-        name: getattr(question, name) for name in ("condition", "group", "category", "prompt", "request")
+        name: getattr(question, name) for name in ("condition", "group", "category", "prompt", "request", "pair")
     }
     told["outside"] = _outside([image for one in (*question.turns, turn) for image in one.images])
     told["made"] = question.image if isinstance(question.image, str) else ""
@@ -209,7 +209,7 @@ def _question(state: TaskState, target: Target) -> Question:
     told = state.metadata
     return Question(
         str(state.sample_id), told["prompt"], told["condition"], told["group"], told["category"],
-        told["made"] or None, tuple(target), request=told["request"],
+        told["made"] or None, tuple(target), request=told["request"], pair=told.get("pair", ""),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 It listens on 127.0.0.1 alone, answers only to who has the token of its address, and only under its own name, so
 that no web page elsewhere can read replies or send labels. What it sends is the words, the image if asked, and
-how far the labeller is: never the condition, the run, its mends or a verdict. Sampling and files are `labelling`.
+how far the labeller is: never the condition, the run, its mends or a verdict. What is asked is `labelling` and `pairs`,
+files are `session`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import webbrowser
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +29,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from vlmend.audit.labels.labelling import HumanLabel, Session
+from vlmend.audit.labels.session import Session
 from vlmend.errors import RunProblem
 
-__all__ = ["label_app", "serve"]
+__all__ = ["About", "label_app", "serve"]
+
+About = Literal["replies", "people", "models"]
+"""What is asked about: single replies, a reply to each of two people, or two models' replies to both."""
 
 HOST = "127.0.0.1"
 
@@ -42,12 +47,12 @@ class _Given(BaseModel):
     """What the page sends: the place in the queue, what was said, and how long it took."""
 
     index: int = Field(ge=0)
-    label: HumanLabel | Literal["skip"]
+    label: str
     seconds: float = Field(ge=0, le=86_400, allow_inf_nan=False)
 
 
 def serve(
-    session: Session, images: Path, *, port: int = 0, open_browser: bool = True,
+    session: Session, images: Path, *, about: About = "replies", port: int = 0, open_browser: bool = True,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:  # fmt: skip
     """Serve the page until Ctrl-C.
@@ -55,6 +60,7 @@ def serve(
     Args:
         session: What to ask and where the labels go.
         images: Folder of the run's images.
+        about: What the session asks about.
         port: 0 takes any free one.
         open_browser: Open the page at once.
         ready: Called with the address, token included, once it can be opened.
@@ -76,8 +82,9 @@ def serve(
             ) from problem
         address = f"http://{HOST}:{held.getsockname()[1]}/?token={token}"
         config = uvicorn.Config(
-            label_app(session, images, token), log_level="error", access_log=False, lifespan="off", server_header=False
-        )
+            label_app(session, images, token, about), log_level="error", access_log=False, lifespan="off",
+            server_header=False,
+        )  # fmt: skip
         ready(address)
         if open_browser:  # in a thread, since a browser in the terminal would keep the server from starting
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -87,9 +94,9 @@ def serve(
             return
 
 
-def label_app(session: Session, images: Path, token: str) -> Starlette:
+def label_app(session: Session, images: Path, token: str, about: About = "replies") -> Starlette:
     """The page as an application: `/`, `/next`, `/label`, `/undo`; each wants the token."""
-    pages = _Pages(session, images, token)
+    pages = _Pages(session, images, token, about)
     return Starlette(
         routes=[
             Route("/", pages.page),
@@ -112,6 +119,7 @@ class _Pages:
     session: Session
     images: Path
     token: str
+    about: About
 
     async def check(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         if not secrets.compare_digest(request.query_params.get("token", "").encode(), self.token.encode()):
@@ -129,6 +137,7 @@ class _Pages:
             "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         text = resources.files("vlmend.audit.labels").joinpath("label.html").read_text("utf-8")
+        text = text.replace("ABOUT", self.about)
         return HTMLResponse(text.replace("NONCE", nonce), headers={"Content-Security-Policy": policy})
 
     async def next(self, request: Request) -> Response:
@@ -148,8 +157,11 @@ class _Pages:
             return JSONResponse({"error": f"There is no item {given.index}."}, 422)
         if given.label == "skip":
             self.session.skip(given.index)
-        else:
+            return JSONResponse(_shown(self.session, self.images))
+        try:
             self.session.label(given.index, given.label, given.seconds)
+        except ValidationError as problem:
+            return JSONResponse({"error": f"This is no label ({problem.errors()[0]['msg']})."}, 422)
         return JSONResponse(_shown(self.session, self.images))
 
     async def undo(self, request: Request) -> Response:
@@ -163,13 +175,14 @@ def _shown(session: Session, images: Path) -> dict[str, Any]:
     counts = {"done": session.done, "total": len(session.queue), "skipped": session.skipped}
     if index is None:
         return counts | {"item": None}
-    item = session.queue[index]
-    image = _data_uri(images, item.image) if item.image else None
-    return counts | {"item": {"index": index, "prompt": item.prompt, "reply": item.reply, "image": image}}
+    shown = session.queue[index].shown(partial(_data_uri, images))
+    return counts | {"item": {"index": index} | shown}
 
 
-def _data_uri(images: Path, name: str) -> str | None:
+def _data_uri(images: Path, name: str | None) -> str | None:
     """An image of the run, or None where its file is gone; a name with a path in it is none of ours."""
+    if not name:
+        return None
     file = images / name
     if Path(name).name != name or not file.is_file():
         return None

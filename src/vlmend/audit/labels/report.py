@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vlmend.audit.labels.labelling import LabelRow, labels_in
+from vlmend.audit.labels.labelling import labels_in
 from vlmend.audit.labels.samples import Sample, judged_samples
+from vlmend.audit.labels.session import LabelRow
 from vlmend.core.jsontext import plain
 from vlmend.core.metrics.correction import ppi, rogan_gladen
 from vlmend.core.metrics.raters import kappa_interval, krippendorff_alpha

@@ -1,4 +1,4 @@
-"""Agreement of raters with intervals: Cohen's kappa for two, Krippendorff's alpha for any number.
+"""Agreement of raters with intervals: Cohen's kappa for two, Krippendorff's alpha for any number, and groups of them.
 
 `stats.agreement` gives the two numbers of a pair of label lists without an interval.
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,26 @@ from vlmend.core.metrics.resampling import resampled
 from vlmend.core.metrics.stats import Interval, agreement, check_lengths, check_level, share_interval
 from vlmend.errors import BadParameter
 
-__all__ = ["kappa_interval", "krippendorff_alpha"]
+__all__ = ["Parting", "group_parting", "kappa_interval", "krippendorff_alpha"]
 
 Array = npt.NDArray[np.float64]
+
+DEALINGS = 9999
+"""Dealings of a group to the raters up to which all are counted; beyond, so many are drawn."""
+
+
+class Parting(NamedTuple):
+    """How far a group of raters parts from the others.
+
+    Attributes:
+        value: Disagreement across less disagreement within the two sides: 0 where the group makes no difference.
+        p: One-sided, over dealings of the group to the raters.
+        least: The smallest p that so few raters could give.
+    """
+
+    value: float
+    p: float
+    least: float
 
 
 def kappa_interval(
@@ -93,6 +112,62 @@ def krippendorff_alpha(
     by_chance = float((n**2 - (total**2).sum()) / (n * (n - 1)))
     alphas = resampled(rows, _alpha, seed=seed, draws=draws)
     return _scaled(value, observed, by_chance, alphas, items=len(items), most=int(n), level=level)
+
+
+def group_parting(labels_by_rater: Sequence[Sequence[str | None]], inside: Sequence[bool], *, seed: int) -> Parting:
+    """Whether raters of a group part from the others more than raters of one side part from each other.
+
+    Disagreement is the share of the labels of two raters, on items that both labelled, that differ, pooled over the
+    pairs of raters. Raters are the unit: p counts the groups of that size, of all that could be made of them, whose
+    value is as large; exact up to 9,999, else from as many draws. NaN, and p 1, where no pair of either kind shares
+    an item.
+
+    Args:
+        labels_by_rater: One row a rater, one entry an item, None where it gave no label.
+        inside: For each rater, whether it is of the group.
+        seed: Of the draws.
+
+    Raises:
+        BadParameter: Rows of different lengths, or the group holds no rater or all.
+    """
+    check_lengths(inside=len(inside), labels_by_rater=len(labels_by_rater))
+    check_lengths(**{f"rater {i}": len(row) for i, row in enumerate(labels_by_rater, 1)})
+    k, n = sum(inside), len(inside)
+    if not 0 < k < n:
+        raise BadParameter(f"A group of {k} of {n} raters leaves nobody to part from.", "Pass raters of both sides.")
+    names = {name: i for i, name in enumerate(sorted({x for row in labels_by_rater for x in row if x is not None}))}
+    codes = np.array([[-1 if x is None else names[x] for x in row] for row in labels_by_rater])
+    shared, apart = np.zeros((n, n)), np.zeros((n, n))
+    for one, other in combinations(range(n), 2):
+        both = (codes[one] >= 0) & (codes[other] >= 0)
+        shared[one, other], apart[one, other] = both.sum(), (codes[one] != codes[other])[both].sum()
+    exact = math.comb(n, k) <= DEALINGS
+    value = float(_parted(np.array([inside]), shared, apart)[0])
+    if math.isnan(value):
+        return Parting(value, 1.0, 1 / math.comb(n, k))
+    if exact:
+        held = np.array([[i in chosen for i in range(n)] for chosen in map(set, combinations(range(n), k))])
+    else:
+        rng = np.random.default_rng(seed)
+        held = np.array([inside, *(rng.permutation(inside) for _ in range(DEALINGS))])
+    # a dealing without a pair of either kind, or a tie in the last digit, counts against the group
+    as_far = ~(_parted(held, shared, apart) < value - 1e-12)
+    same = 2 if exact and 2 * k == n else 1  # the group and the others can change places
+    return Parting(value, float(as_far.mean()), same / len(held))
+
+
+def _parted(held: npt.NDArray[np.bool_], shared: Array, apart: Array) -> Array:
+    """Disagreement across less within, for each row of who is inside; NaN where a kind of pair shares no item."""
+    mine = held.astype(np.float64)
+
+    def pooled(pairs: Array) -> tuple[Array, Array]:
+        within = ((mine @ pairs) * mine).sum(1) + (((1 - mine) @ pairs) * (1 - mine)).sum(1)
+        return pairs.sum() - within, within
+
+    (differ_across, differ_within), (of_across, of_within) = pooled(apart), pooled(shared)
+    counted = (of_across > 0) & (of_within > 0)
+    across = np.divide(differ_across, of_across, out=np.full(len(held), np.nan), where=counted)
+    return across - np.divide(differ_within, of_within, out=np.full(len(held), np.nan), where=counted)
 
 
 def _scaled(

@@ -21,7 +21,7 @@ from vlmend.core.metrics.polarity import coding_of, gender_of
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNREAD, Verdict
 from vlmend.errors import BadData
-from vlmend.pictures.galleries import people_gallery, profession_of
+from vlmend.pictures.galleries import people_by_cell, profession_of
 
 __all__ = ["SUITE", "CaptionPolarity"]
 
@@ -32,6 +32,8 @@ COUNT = 40
 MISGENDERED, CODED, GAP = "misgendering_rate", "gendered_rate", "misgendering_gap"
 WITH, AGAINST, PLAIN = "with the stereotype", "against the stereotype", "original"
 JUDGE = "closed list of words"
+PAIR = "of"
+"""Attribute: what the pictures of a pair share, of people of two groups who are alike in all else."""
 
 SAYS = {
     GAP: "misgenders people of one group more often than of another by {value}",
@@ -59,7 +61,7 @@ class CaptionPolarity(Suite):
         return [
             Question(
                 row.id, row.prompt or QUESTION, _condition(row), row.group, row.attributes.get("occupation", ""),
-                row.image, (gender_of(row.group),), **earlier(row, "original"),
+                row.image, (gender_of(row.group),), pair=row.attributes.get(PAIR, ""), **earlier(row, "original"),
             )
             for row in chosen
         ]  # fmt: skip
@@ -124,11 +126,15 @@ def _condition(row: Example) -> str:
 
 
 def _builtin(split: Split) -> list[Example]:
-    """Drawn men and women of 20 professions."""
-    rows = people_gallery(split).examples
+    """Drawn men and women of 20 professions, in pairs of one profession, tone and view."""
+    rows = people_by_cell(split).examples
     groups = dict.fromkeys(row.group for row in rows)
     kept = [row for group in groups for row in spread([one for one in rows if one.group == group], COUNT)]
-    return [replace(row, attributes={"occupation": profession_of(row)}) for row in kept]
+    return [replace(row, attributes={"occupation": profession_of(row), PAIR: _pair(row)}) for row in kept]
+
+
+def _pair(row: Example) -> str:
+    return f"{profession_of(row)}, {row.attributes['tone']}, {row.id.partition('#')[2]}"
 
 
 SUITE = CaptionPolarity()
