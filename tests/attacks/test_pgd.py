@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vlmend.attacks.robustness.apgd import APGD
 from vlmend.attacks.robustness.pgd import PGD
-from vlmend.core.attacks import Budget, attributes_of_attack
+from vlmend.attacks.running import run_attack
+from vlmend.core.attacks import Budget, attributes_of_attack, stood_still
 from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
@@ -252,6 +254,21 @@ def test_a_loss_that_is_no_number_drops_the_step_and_is_counted() -> None:
     assert [attributes_of_attack(row)["dropped"] for row in attacked.examples] == ["10", "0", "0"]
     assert np.array_equal(levels(attacked.examples[0]), levels(data.examples[0]))
     assert any("10 steps were dropped" in note for note in attacked.notes)
+
+
+def test_a_row_whose_gradient_is_nought_was_not_attacked_and_is_no_part_of_the_shares() -> None:
+    """Of bright pictures the logits are held: right before and after, and nothing is known of their robustness."""
+
+    class Held(Linear):
+        def scored(self, images: Tensor, texts: Tensor) -> Tensor:
+            return images @ texts.T * torch.where(images.mean(1) > 0.6, 0.0, 1.0)[:, None] + torch.tensor([1e-3, 0.0])
+
+    data = Dataset("d", (Example("bright", image=grey(200), answers=("thing 0",)), *TWO.examples))
+    for attack in (PGD(random_start=False), PGD(restarts=2), APGD(random_start=False)):
+        found = run_attack(attack, Held(), data, EIGHT)
+        assert [stood_still(row) for row in found.data.examples] == [True, False, False]
+        assert found.n == 2
+        assert any("On 1 of 3 rows no step was made" in note for note in found.data.notes)
 
 
 def test_a_row_that_fails_alone_is_left_out_by_name() -> None:

@@ -14,9 +14,9 @@ from vlmend.attacks.running import KEPT, own_pictures, run_attack
 from vlmend.attacks.tasks import PixelTask
 from vlmend.core.attacks import Budget, Proposal
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import noise_image
+from vlmend.core.images import Image, noise_image
 from vlmend.data.layouts import read_data
-from vlmend.errors import UsageError
+from vlmend.errors import BadData, UsageError
 from vlmend.testing import tiny_clip
 
 ROWS = tuple(Example(str(k), image=noise_image(20, k), answers=(f"thing {k % 2}",)) for k in range(6))
@@ -153,3 +153,25 @@ def test_an_earlier_attack_is_brought_within_epsilon_and_judged_anew() -> None:
 def test_own_pictures_all_have_a_name() -> None:
     assert all(row.answers and row.image is not None for row in own_pictures().examples)
     assert len(own_pictures().examples) > 50
+
+
+def test_an_earlier_attack_on_other_rows_is_refused_and_one_on_some_is_told() -> None:
+    target, budget = tiny_clip(), Budget(8 / 255, 1)
+    half = replace(DATA, examples=DATA.examples[:3])
+    first = run_attack(PGD(), target, half, budget).data
+    found = run_attack(PGD(), target, DATA, budget, earlier=first)
+    assert any("3 of 6 rows are new to this attack" in note for note in found.data.notes)
+    others = replace(DATA, examples=tuple(replace(row, id=f"other {row.id}") for row in DATA.examples))
+    for earlier in (DATA, run_attack(PGD(), target, others, budget).data):
+        with pytest.raises(BadData, match="none of these rows as an attack left them"):
+            run_attack(PGD(), target, DATA, budget, earlier=earlier)
+
+
+def test_without_epsilon_a_picture_that_cannot_be_read_is_left_out_and_told() -> None:
+    broken = Example("broken", image=Image(b"x"), answers=DATA.examples[0].answers)
+    found = run_attack(PGD(), tiny_clip(), replace(DATA, examples=(*DATA.examples, broken)), Budget(0.0))
+    assert found.n == len(DATA.examples)
+    assert found.clean == run_attack(PGD(), tiny_clip(), DATA, Budget(0.0)).clean
+    assert any("broken" in note for note in found.data.notes)
+    with pytest.raises(BadData, match="no row that pgd can attack"):
+        run_attack(PGD(), tiny_clip(), Dataset("d", (broken,)), Budget(0.0))

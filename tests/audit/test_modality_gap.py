@@ -111,3 +111,15 @@ def test_pictures_of_one_text_are_refused() -> None:
     assert not SUITE.applies(same)
     with pytest.raises(BadData, match="fewer than two different texts"):
         SUITE.samples(target, same, None, seed=0)
+
+
+def test_pictures_under_a_shift_are_no_clean_ones() -> None:
+    """The pictures once more in fog, at another angle: the clean rows are those of the twin without fog."""
+    target, data = world(math.pi / 6, attacked=math.pi / 3)
+    rows = [
+        replace(r, attributes={"shift": "fog", "of": r.attributes["of"]} if r.attributes else {}) for r in data.examples
+    ]
+    table, twin = found(target, replace(data, examples=tuple(rows))), found(*world(math.pi / 6))
+    assert (table["gap", "clean"].value, table["gap", "clean"].n) == (twin["gap", "clean"].value, COUNT)
+    assert table["gap", "fog"].value > table["gap", "clean"].value
+    assert table["pair_cosine_change", "fog"].value == pytest.approx(-0.5, abs=1e-5)

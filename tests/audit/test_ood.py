@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import PIL.Image
 import pytest
 import torch
 from tests.audit.scripted_dual import named_world
@@ -14,6 +15,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.measures import Measure
 from vlmend.errors import BadData
+from vlmend.testing import tiny_clip
 
 
 def ood(apart: float, seed: int = 0) -> dict[tuple[str, str], Measure]:
@@ -93,3 +95,13 @@ def test_a_wording_that_tells_nothing_shows_as_spread_and_alike_wordings_as_none
             assert least <= found["auroc_spread", group].value <= most
             mean, own = found["auroc", group].value, found["auroc", score].value
             assert (mean < own - 0.03) if texts else (mean == pytest.approx(own))
+
+
+def test_a_picture_that_the_model_refuses_is_unscored_and_says_why() -> None:
+    """It can be decoded, and is too thin for the model's processor."""
+    thin = Image.from_pixels(PIL.Image.new("RGB", (300_000, 1)), "thin")
+    rows = [Example(str(k), image=noise_image(16, k), answers=(f"thing {k}",) if k < 3 else ()) for k in range(6)]
+    samples = OOD.samples(tiny_clip(), Dataset("d", (*rows, Example("thin", image=thin))), None, seed=0)
+    assert [sample.id for sample in samples if sample.reason] == ["thin"]
+    table = {(row.name, row.group): row for row in OOD.measures(samples, seed=0)}
+    assert (table["auroc", "mcm"].n, table["auroc", "mcm"].unscored) == (6, 1)

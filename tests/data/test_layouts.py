@@ -110,3 +110,44 @@ def test_joined_sets_keep_the_links_of_what_was_made_of_what(tmp_path: Path) -> 
     joined = read_data(f"{tmp_path / 'clean.jsonl'} + {tmp_path / 'adv.jsonl'}")
     links = {row.id: row.attributes.get("of", "") for row in joined.examples}
     assert links == {"clean/x": "", "clean/x@grey": "clean/x", "adv/x": "clean/x", "adv/y": "adv/gone"}
+
+
+def adversarial(name: str, attack: str, answers: dict[str, str]) -> list[dict[str, object]]:
+    """Rows as an attack leaves them: of the same id, with a link to it."""
+    told = {"attack": attack, "epsilon": "0.02", "note": name}
+    return [{"id": k, "answers": [a], "attributes": {**told, "of": k}} for k, a in answers.items()]
+
+
+def written(folder: Path, name: str, rows: list[dict[str, object]]) -> str:
+    folder.mkdir()
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / f"{name}.jsonl")
+
+
+def test_several_attacks_on_one_set_are_joined_and_keep_their_links(tmp_path: Path) -> None:
+    """Two of one name, and a third: all lead to the clean row, not to each other."""
+    answers = {"x": "cat", "y": "dog"}
+    clean = written(
+        tmp_path / "0", "d", [{"id": k, "prompt": "", "caption": "c", "answers": [a]} for k, a in answers.items()]
+    )
+    made = [
+        written(tmp_path / "1", "d-pgd", adversarial("weak", "pgd", answers)),
+        written(tmp_path / "2", "d-pgd", adversarial("strong", "pgd", answers)),
+        written(tmp_path / "3", "d-apgd", adversarial("worst", "pgd+apgd", answers)),
+    ]
+    joined = read_data(" + ".join([*made, clean]))
+    assert joined.name == "d-pgd+d-pgd 2+d-apgd+d"
+    assert {row.id for row in joined.examples if row.id.endswith("x")} == {"d-pgd/x", "d-pgd 2/x", "d-apgd/x", "d/x"}
+    assert {row.attributes["of"] for row in joined.examples if row.attributes and row.id.endswith("x")} == {"d/x"}
+    without = read_data(" + ".join(made))
+    assert {row.attributes["of"] for row in without.examples} == {"d/x", "d/y"}
+    with pytest.raises(BadData, match="named twice"):
+        read_data(f"{made[0]} + {made[0]}")
+
+
+def test_attacks_on_two_sets_of_one_name_are_not_linked(tmp_path: Path) -> None:
+    """Both sets are called d, and their row x is not the same thing."""
+    one = written(tmp_path / "1", "d-pgd", adversarial("a", "pgd", {"x": "cat"}))
+    other = written(tmp_path / "2", "d-apgd", adversarial("b", "apgd", {"x": "dog"}))
+    joined = read_data(f"{one} + {other}")
+    assert [row.attributes["of"] for row in joined.examples] == ["d-pgd/x", "d-apgd/x"]

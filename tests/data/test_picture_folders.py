@@ -42,6 +42,13 @@ def test_folders_by_class(tmp_path: Path) -> None:
     assert all(row.image is not None and row.image.digest for row in data.examples)
 
 
+def test_the_first_rows_show_every_class(tmp_path: Path) -> None:
+    """A limit takes the first rows: of each class one, not all of the first class."""
+    put(tmp_path, *(f"{shift}/{name}/{k}.png" for shift in ("clean", "fog") for name in "cba" for k in range(3)))
+    rows = [row.id for row in read_data(f"image_folder:{tmp_path}").examples]
+    assert rows[:6] == ["a/0.png", "b/0.png", "c/0.png", "fog/a/0.png", "fog/b/0.png", "fog/c/0.png"]
+
+
 def test_imagenet_and_its_shifts_side_by_side(tmp_path: Path) -> None:
     """ImageNet-C's pictures are paired with the clean ones that they were made of; those of ImageNet-R have none."""
     index(tmp_path)
@@ -69,7 +76,7 @@ def test_a_folder_of_links(tmp_path: Path) -> None:
 
 def test_numbers_of_wordnet_are_no_names(tmp_path: Path) -> None:
     put(tmp_path, "n01440764/a.jpg")
-    with pytest.raises(BadData, match=r"n01440764, a number of WordNet and no name: put imagenet_class_index.json"):
+    with pytest.raises(BadData, match=r"n01440764, a number of WordNet and no name\).\s+Put imagenet_class_index.json"):
         read_data(f"image_folder:{tmp_path}")
     (tmp_path / "LOC_synset_mapping.txt").write_text("n01440764 tench, Tinca tinca\nn01443537 goldfish\n")
     assert read_data(f"image_folder:{tmp_path}").examples[0].answers == ("tench",)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import PIL.Image
 import pytest
 from tests.models import duals
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from vlmend.attacks.robustness.pgd import PGD
 from vlmend.cli import app
 from vlmend.core.attacks import Budget
-from vlmend.core.budget import levels_of
+from vlmend.core.budget import levels_of, with_levels
 from vlmend.core.edits import ReplaceWeights
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import plain_name
@@ -27,7 +28,7 @@ from vlmend.models.vlm import VLM
 from vlmend.report.study import write_transfer
 from vlmend.studies.shared_parts import part_digests, shared_parts
 from vlmend.studies.transfer import parse_attacks, study_transfer
-from vlmend.studies.transfer_rows import put_to
+from vlmend.studies.transfer_rows import own_rows, put_to
 from vlmend.testing import ScriptedTarget, tiny_clip
 
 NAMES = ("hammer", "teapot", "zebra")
@@ -39,6 +40,12 @@ MODELS = {"one": lambda: tiny_clip(0), "twin": lambda: tiny_clip(0), "other": la
 
 def grey(level: int) -> Image:
     return Image.from_pixels(PIL.Image.new("RGB", (4, 4), cast("Any", (level,) * 3)))
+
+
+def wide(seed: int) -> Image:
+    """Noise between 50 and 200, twice as wide as high."""
+    levels = np.random.default_rng(seed).integers(50, 200, (8, 16, 3), dtype=np.uint8)
+    return Image.from_pixels(PIL.Image.fromarray(levels))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +125,25 @@ def test_a_change_that_cannot_be_told_is_not_shuffled() -> None:
     put = put_to(Dataset("d", tuple(own)), Dataset("made", tuple(made)), alike=True, seed=0)
     assert put is not None
     assert {row.attributes["of"] for row in put.examples[6:]} == {"b", "c"}
+
+
+def test_a_picture_that_the_model_crops_is_held_against_its_middle() -> None:
+    """Twice as wide as high: the middle was attacked, so the change is told from it and not from a squeezed picture."""
+    own = [Example(name, image=wide(k), answers=("a",)) for k, name in enumerate("abc")]
+    told = {"attack": "pgd", "epsilon": f"{4 / 255:.6g}"}
+    made: list[Example] = []
+    for move, row in zip((1, -2, 4), own, strict=True):
+        assert row.image is not None
+        middle = np.asarray(row.image.decode().crop((4, 0, 12, 8)), dtype=np.int16)
+        made.append(with_levels(replace(row, attributes={**told, "of": row.id}), middle + move))
+    put = put_to(Dataset("d", tuple(own)), Dataset("made", tuple(made)), alike=True, seed=0)
+    assert put is not None
+    assert {row.attributes["of"] for row in put.examples[6:]} == {"a", "b", "c"}
+
+
+def test_rows_under_a_shift_stand_for_themselves() -> None:
+    shifted = Example("fog/a", image=grey(9), answers=("a",), attributes={"shift": "fog", "of": "a", "kept": "x"})
+    assert own_rows("dual", Dataset("d", (shifted,)), None).examples[0].attributes == {"kept": "x"}
 
 
 def test_parts_are_shared_by_the_digest_of_their_weights(folder: Path, tiny: VLM) -> None:

@@ -30,7 +30,7 @@ class Climb:
         values: Pixels.
         loss: There; minus infinity where it is no finite number.
         passes: Forward and backward passes of each row.
-        dropped: Steps that were not made, since loss or gradient was no finite number.
+        dropped: Steps that were not made, since loss or gradient was no finite number or the gradient 0 everywhere.
     """
 
     values: Values

@@ -13,11 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack, silent
+from vlmend.core.attacks import (
+    WORDS,
+    AbstractAttack,
+    Budget,
+    attributes_of_attack,
+    notes_of_rows,
+    silent,
+    stood_still,
+)  # fmt: skip
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import append
 from vlmend.core.jsontext import summed, unsummed
 from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.readable import spread_readable
 from vlmend.core.targets import Kind, Target, check_access, key_of
 from vlmend.data.jsonrow import JsonRow, example_of, row_of
 from vlmend.data.writing import write_data
@@ -36,7 +45,7 @@ class Attacked:
     Attributes:
         data: The attacked rows.
         epsilon: What was allowed, in whole steps of 8 bits; 0 where pictures stay.
-        n: Rows that were attacked.
+        n: Rows that were attacked; one on which no step could be made was not.
         clean, noise, attacked: Share of them that the target gets right, with Wilson's interval: as they were, changed
             as much at random, and under the attack.
         words: How many words might change.
@@ -172,17 +181,22 @@ def _key(
 def _unchanged(attack: AbstractAttack[Any, Any], target: Target, data: Dataset) -> Attacked:
     """Where nothing may be changed: how often the target is right."""
     check_access(target, attack.name, attack.works_on, attack.needs)
-    rows = [row for row in data.examples if attack.wants(row)]
-    task = attack.task(target, data)
-    wrong = attack.failed(task, attack.seen(task, rows)) if rows else []
+    wanted = [row for row in data.examples if attack.wants(row)]
+    rows, bad = spread_readable(target, wanted, None)
+    attack.check_any(data, rows)
+    task = attack.task(target, replace(data, examples=rows))
+    parts = [rows[start : start + attack.batch] for start in range(0, len(rows), attack.batch)]
+    wrong = [one for part in parts for one in attack.failed(task, attack.seen(task, part))]
     right = wilson(len(wrong) - sum(wrong), len(wrong))
-    return Attacked(data, 0.0, len(wrong), right, right, right)
+    notes = notes_of_rows(len(data.examples) - len(wanted), bad)
+    return Attacked(replace(data, notes=(*data.notes, *notes)), 0.0, len(wrong), right, right, right)
 
 
 def _summed(data: Dataset, budget: Budget) -> Attacked:
-    rows = [attributes_of_attack(row) for row in data.examples]
-    epsilon = budget.in_levels.epsilon if any(float(row["epsilon"]) for row in rows) else 0.0
-    words = max(int(row.get(WORDS, "0")) for row in rows)
+    every = [attributes_of_attack(row) for row in data.examples]
+    epsilon = budget.in_levels.epsilon if any(float(row["epsilon"]) for row in every) else 0.0
+    words = max(int(row.get(WORDS, "0")) for row in every)
+    rows = [attributes_of_attack(row) for row in data.examples if not stood_still(row)]
     clean, noise, attacked = (
         wilson(sum(row[what] == "right" for row in rows), len(rows)) for what in ("clean", "noise", "attacked")
     )

@@ -6,16 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from vlmend import registry
 from vlmend.attacks.wording import at_random
 from vlmend.audit.means import FLOOR, mean_row
-from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs
+from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs, stood_still
+from vlmend.core.budget import as_seen
 from vlmend.core.cautions import RISE
 from vlmend.core.contracts import Sample
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Curve, Measure, Point
 from vlmend.core.metrics.stats import paired_difference
@@ -27,6 +29,7 @@ from vlmend.pictures.galleries import PHOTO
 __all__ = [
     "CLEAN",
     "NOISE",
+    "OF_SHIFT",
     "READERS",
     "TOLD",
     "attacked_by_itself",
@@ -44,6 +47,11 @@ READERS: Mapping[Kind, str] = {"dual": "robustness/adversarial", "chat": "robust
 """The suite of each kind that reads attacked rows."""
 
 CLEAN, NOISE = "clean", "noise"
+OF_SHIFT = ": "
+"""Stands between the shift of pictures and what was done to them."""
+
+STILL = "no step was made: loss or gradient was no finite number, or the gradient was 0 everywhere"
+"""Why a row that was to be attacked has no score."""
 
 ACCURACY = "accuracy"
 
@@ -51,15 +59,41 @@ X = "largest change of a pixel, in steps of 1/255"
 NOTE = "Noise: random signs as large as the attack. An attack under which accuracy rises with its size did not work."
 
 TOLD = 4
-"""Which epsilon the first sentence about a run tells, in steps of 8 bits."""
+"""Near which epsilon the first sentence about a run tells, in steps of 8 bits."""
 
 
 def group_of(row: Example) -> str:
-    """`clean`, or the attack that made a row and what it might change: `pgd 4/255`, `text_swap 2 words`."""
+    """`clean` or the shift, or the attack that made a row and what it might change.
+
+    `pgd 4/255`, `text_swap 2 words`; of a picture under a shift `fog 3: pgd 4/255`.
+    """
+    told, shift = attributes_of_attack(row), row.attributes.get("shift", "")
+    if not told:
+        return shift or CLEAN
+    named = _named(told[ATTACK], *_size(row), 0)
+    return f"{shift}{OF_SHIFT}{named}" if shift else named
+
+
+def _size(row: Example) -> tuple[int, int]:
+    """How much an attack was allowed to change: steps of 8 bits, and words; 0 of a row that none made.
+
+    Raises:
+        BadData: The row tells neither, or something else.
+    """
     told = attributes_of_attack(row)
     if not told:
-        return CLEAN
-    return _named(told[ATTACK], round(float(told["epsilon"]) * 255), int(told.get(WORDS, "0")), 0)
+        return 0, 0
+    try:
+        epsilon, words = Fraction(told.get("epsilon", "0")), int(told.get(WORDS, "0"))
+    except (ValueError, ZeroDivisionError):
+        epsilon, words = Fraction(-1), 0
+    if not 0 <= epsilon <= 1 or words < 0 or not {"epsilon", WORDS} & told.keys():
+        raise BadData(
+            f"{row.id} has the attack {told[ATTACK]!r}, epsilon {told.get('epsilon', 'untold')} and words "
+            f"{told.get(WORDS, 'untold')}.",
+            'An attacked row says "epsilon" as a share of black to white, "4/255" or "0.0157", or "words" as a number.',
+        )
+    return round(epsilon * 255), words
 
 
 def grouped(rows: Sequence[Example], data: Dataset, limit: int | None) -> list[tuple[str, Example]]:
@@ -93,8 +127,7 @@ def _at_random(rows: Sequence[Example]) -> list[Example]:
     clean = {row.id: row for row in rows if not attributes_of_attack(row)}
     found: dict[tuple[str, int, int], Example] = {}
     for row in rows:
-        told, of = attributes_of_attack(row), row.attributes.get("of", row.id)
-        size = round(float(told.get("epsilon", "0")) * 255), int(told.get(WORDS, "0"))
+        size, of = _size(row), row.attributes.get("of", row.id)
         if any(size) and of in clean and (of, *size) not in found:
             try:
                 found[of, *size] = _changed(clean[of], row, *size)
@@ -107,11 +140,12 @@ def _changed(clean: Example, attacked: Example, epsilon: int, words: int) -> Exa
     """Random signs at the size at which the picture was attacked, and words changed at random."""
     seed = int(word_fraction(f"{clean.id} {epsilon} {words}") * 2**32)
     told = {ATTACK: NOISE, "epsilon": f"{epsilon / 255:.6g}", "of": clean.id} | ({WORDS: str(words)} if words else {})
+    told |= {"shift": shift} if (shift := clean.attributes.get("shift", "")) else {}
     made = replace(clean, id=f"{clean.id}@{NOISE} {epsilon} {words}", attributes=told)
     if words:
         made = replace(made, prompt=at_random(clean.prompt or PHOTO.format(clean.answers[0]), words, seed))
     if epsilon and clean.image is not None and attacked.image is not None:
-        picture = clean.image.decode().resize(attacked.image.decode().size)
+        picture = as_seen(clean.image.decode(), attacked.image.decode())
         made = replace(made, image=Image.from_pixels(picture, clean.image.name))
         made = random_signs(made, Budget(epsilon / 255), seed)
     return made
@@ -141,6 +175,7 @@ def attacked_by_itself(
         hint = "Pass --data with what vlmend attack made of another model: to be asked about that takes no gradients."
         raise NeedsAccess(problem.message, hint) from None
     found: list[Sample] = []
+    chosen = spread([row for row in data.examples if attack.wants(row)], limit)
     for place, epsilon in enumerate(epsilons):
         made = attack.run(subject, data, Budget(epsilon / 255, steps), seed=seed, limit=limit)
         conditions = {**({} if place else {CLEAN: CLEAN}), NOISE: f"{NOISE} {epsilon}/255"}
@@ -148,12 +183,20 @@ def attacked_by_itself(
             told = attributes_of_attack(row)
             for what, group in (*conditions.items(), ("attacked", f"{OWN} {epsilon}/255")):
                 found.append(scored(group, row, told[what] == "right", floor))
+        kept = {row.id for row in made.examples}
+        groups = [*conditions.values(), f"{OWN} {epsilon}/255"]
+        found += [scored(group, row, made.notes[-1], floor) for row in chosen if row.id not in kept for group in groups]
     return found
 
 
 def scored(group: str, row: Example, found: bool | str, floor: float | None) -> Sample:
-    """A row as a sample: right, wrong, or why it has no score; `floor` is what a guess gets right, if known."""
+    """A row as a sample: right, wrong, or why it has no score; `floor` is what a guess gets right, if known.
+
+    A row on which an attack made no step was not attacked, and has no score under it.
+    """
     name, of = f"{row.id}@{group}", row.attributes.get("of", row.id)
+    if stood_still(row) and _aimed(group):
+        found = STILL
     if isinstance(found, str):
         return Sample(name, group, of, row.answers[0], reason=found)
     chance = {} if floor is None else {f"accuracy{FLOOR}": floor}
@@ -170,16 +213,16 @@ def measures_of(
         samples: With `accuracy` of 0 or 1.
         seed: Of resampling.
         judge: Who told right from wrong.
-        says: What the first sentence about a run says, at `TOLD`.
+        says: How the first sentence about a run begins; what was done to the pictures follows.
     """
     groups = sorted({sample.group for sample in samples}, key=_order)
+    said = _said(groups)
     rows: list[Measure] = []
     for group in groups:
         row = mean_row(axis, suite, ACCURACY, group, samples, "higher", "share", seed, judge=judge)
-        attack, epsilon, *_ = _parts(group)
-        attacked = attack not in (CLEAN, NOISE)
-        against = CLEAN if attacked and CLEAN in groups else ""
-        rows.append(replace(row, says=says if attacked and epsilon == TOLD else "", against=against))
+        before = _shift(_parts(group)[0]) or CLEAN
+        against = before if _aimed(group) and before in groups else ""
+        rows.append(replace(row, says=f"{says}{said[group]}" if group in said else "", against=against))
     for name, line in _lines(groups).items():
         rows += _rise(axis, suite, name, line, samples, judge)
     return rows
@@ -188,15 +231,21 @@ def measures_of(
 def curves_of(suite: str, rows: Sequence[Measure]) -> list[Curve]:
     """Accuracy against epsilon, a line an attack, noise last, from clean pictures on; of rows of `measures_of`."""
     told = [(row, *_parts(row.group)) for row in rows if row.name == ACCURACY and row.n]
-    clean = [_point(row, 0) for row, attack, *_ in told if attack == CLEAN]
+    starts = {attack: _point(row, 0) for row, attack, epsilon, words, _ in told if not epsilon and not words}
     lines: defaultdict[str, list[Point]] = defaultdict(list)
     for row, attack, epsilon, words, steps in told:
         if epsilon:
             lines[_named(attack, 0, words, steps)].append(_point(row, epsilon))
     return [
-        Curve(suite, "accuracy against epsilon", name, X, "right", (*clean, *points), NOTE)
+        Curve(suite, "accuracy against epsilon", name, X, "right", (*_start(starts, name), *points), NOTE)
         for name, points in lines.items()
     ]
+
+
+def _start(starts: Mapping[str, Point], name: str) -> list[Point]:
+    """Where a line begins: at pictures as they were, of its own shift."""
+    before = _shift(name) or CLEAN
+    return [starts[before]] if before in starts else []
 
 
 def _point(row: Measure, epsilon: int) -> Point:
@@ -216,6 +265,38 @@ def _parts(group: str) -> tuple[str, int, int, int]:
     return found[1], int(found[2] or 0), int(found[3] or 0), int(found[4] or 0)
 
 
+def _shift(name: str) -> str:
+    """The shift of the pictures of a group or a line, by its name; empty where there is none."""
+    return name.rpartition(OF_SHIFT)[0]
+
+
+def _aimed(group: str) -> bool:
+    """Whether a group was changed against a model."""
+    attack, epsilon, words, _ = _parts(group)
+    return attack.rpartition(OF_SHIFT)[2] != NOISE and bool(epsilon or words)
+
+
+def _said(groups: Sequence[str]) -> dict[str, str]:
+    """What was done to the groups that the first sentence tells: of each attack the size nearest to `TOLD`, or words.
+
+    Pictures under a shift are not told where there are others.
+    """
+    aimed = [group for group in groups if _aimed(group)]
+    chosen = [group for group in aimed if not _shift(_parts(group)[0])] or aimed
+    sizes = [epsilon for _, epsilon, *_ in map(_parts, chosen) if epsilon]
+    size = min(sizes, key=lambda one: (abs(one - TOLD), one), default=0)
+    found: dict[str, str] = {}
+    for group in chosen:
+        whole, epsilon, words, steps = _parts(group)
+        shift, _, attack = whole.rpartition(OF_SHIFT)
+        if epsilon in (0, size):
+            pixels = [f"a change of up to {epsilon}/255 by {attack}"] * bool(epsilon)
+            changed = [f"{words} words changed" + f" by {attack}" * (not epsilon)] * bool(words)
+            told = f" under {' and '.join([*pixels, *changed])}" + f" in {steps} steps" * bool(steps)
+            found[group] = told + f" ({shift})" * bool(shift)
+    return found
+
+
 def _order(group: str) -> tuple[bool, tuple[str, int, int, int]]:
     """Clean first, then by attack, epsilon, words and steps."""
     return group != CLEAN, _parts(group)
@@ -226,7 +307,7 @@ def _lines(groups: Sequence[str]) -> dict[str, list[str]]:
     lines: defaultdict[str, list[str]] = defaultdict(list)
     for group in groups:
         attack, epsilon, words, steps = _parts(group)
-        if attack not in (CLEAN, NOISE):
+        if _aimed(group):
             lines[_named(attack, 0, words, steps)] += [group] * bool(epsilon)
             lines[f"{_named(attack, epsilon, 0, steps)}, more words"] += [group] * bool(words)
             lines[f"{_named(attack, epsilon, words, 0)}, more steps"] += [group] * bool(steps)

@@ -125,6 +125,12 @@ def _opener(text: str, loading: LoadOptions) -> Callable[[], Target]:
 
 def _show(found: Attacked, name: str, model: str, out: Path) -> None:
     """What an attack came to, for people."""
+    if not found.epsilon and not found.words:
+        told = f"{name} on {model}, {found.n} rows: epsilon 0 or no step, so nothing was changed. "
+        lines = [f"{told}Right: {_said(found.clean)}.", *found.data.notes, f"data: {out}, as they were"]
+        for line in lines:
+            out_console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return
     pixels = [f"epsilon {round(found.epsilon * 255)}/255"] if found.epsilon or not found.words else []
     size = ", ".join([*pixels, *([f"{found.words} words"] if found.words else [])])
     out_console.print(

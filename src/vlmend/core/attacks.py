@@ -28,7 +28,7 @@ from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendEr
 
 __all__ = [
     "ATTACK", "WORDS", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack",
-    "random_signs", "silent",
+    "notes_of_rows", "random_signs", "silent", "stood_still",
 ]  # fmt: skip
 
 ATTACK = "attack"
@@ -63,7 +63,7 @@ class Proposal:
         row: With new prompt, turns and attributes, if any. Everything else stays as it was given, images included.
         pixels: New pixels of the image, 0 to 1, or None where the picture stays.
         forward, backward: Passes of this one row.
-        dropped: Steps that were not made, since loss or gradient was no finite number.
+        dropped: Steps that were not made, since loss or gradient was no finite number or the gradient 0 everywhere.
     """
 
     row: Example
@@ -189,17 +189,19 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         budget = budget.in_levels
         rows = [row for row in data.examples if self.wants(row)]
         chosen, bad = spread_readable(target, rows, limit)
-        if not chosen:
+        self.check_any(data, chosen)
+        before = _by_origin(earlier)
+        if earlier is not None and not any(row.id in before for row in chosen):
             raise BadData(
-                f"{data.name} has no row that {self.name} can attack.",
-                'Pass rows with a readable "image" and "answers" (the class name, or the right reply).',
+                f"{earlier.name} holds none of these rows as an attack left them.",
+                "Pass with --after the folder that vlmend attack wrote of the same --data.",
             )
         made = {row.id: known for row in chosen if (known := kept.get(row.id)) is not None}
         left = [row for row in chosen if row.id not in made]
         progress(self.name, len(made), len(chosen))
         if left:
             good = tuple(row for row in rows if row.id not in bad)
-            task, before = self.task(target, replace(data, examples=good)), _by_origin(earlier)
+            task = self.task(target, replace(data, examples=good))
             while left:
                 part = left[: at_once(target, left, self.batch) if self.needs == "gradients" else self.batch]
                 left = left[len(part) :]
@@ -212,7 +214,22 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
             raise BadData(f"{self.name} failed on every row ({next(iter(bad.values()))}).", "Try it on one row first.")
         attacked = tuple(made[row.id] for row in chosen if row.id in made)
         notes = _notes(self.name, target.id, budget, seed, attacked, len(data.examples) - len(rows), bad)
+        if earlier is not None and (lost := sum(_proposed_again(row, before, None) is None for row in attacked)):
+            notes.append(
+                f"{lost} of {len(attacked)} rows are new to this attack: {earlier.name} lacks them at this size."
+            )
         return replace(data, name=f"{data.name}-{self.name}", examples=attacked, notes=(*data.notes, *notes))
+
+    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
+        """
+        Raises:
+            BadData: There are no rows.
+        """
+        if not rows:
+            raise BadData(
+                f"{data.name} has no row that {self.name} can attack.",
+                'Pass rows with a readable "image" and "answers" (the class name, or the right reply).',
+            )
 
     def _each(
         self, task: Task, rows: Sequence[Example], budget: Budget, seed: int, earlier: Mapping[str, Example]
@@ -280,6 +297,17 @@ class _Seen:
 def attributes_of_attack(example: Example) -> Mapping[str, str]:
     """What an attack noted on a row; empty where none was at work."""
     return example.attributes if ATTACK in example.attributes else {}
+
+
+def stood_still(example: Example) -> bool:
+    """Whether an attack on pixels made no step at all on a row, which was then not attacked."""
+    told = attributes_of_attack(example)
+    counts = [told.get(name, "") for name in ("steps", "backward", "dropped")]
+    if WORDS in told or not all(count.isdecimal() for count in counts):
+        return False
+    steps, backward, dropped = map(int, counts)
+    looks = backward // (steps + 1)  # of each climb one pass may look at where it led
+    return backward > 0 and dropped >= backward - looks
 
 
 def _seed_of(seed: int, name: str) -> int:
@@ -385,7 +413,19 @@ def _notes(
         f"{forward} forward and {backward} backward passes of one row, judging aside."
     ]
     if dropped:
-        notes.append(f"{dropped} steps were dropped, since loss or gradient was no finite number.")
+        notes.append(
+            f"{dropped} steps were dropped, since loss or gradient was no finite number, or the gradient 0 everywhere."
+        )
+    if still := sum(map(stood_still, rows)):
+        notes.append(
+            f"On {still} of {len(rows)} rows no step was made: they were not attacked, and are no part of the shares."
+        )
+    return [*notes, *notes_of_rows(unfit, bad)]
+
+
+def notes_of_rows(unfit: int, bad: Mapping[str, str]) -> list[str]:
+    """How many rows were left out, and why: those that an attack does not want, and those that failed, by name."""
+    notes: list[str] = []
     if unfit:
         notes.append(f"{unfit} rows have no right answer, or nothing that this attack changes, and were left out.")
     if bad:

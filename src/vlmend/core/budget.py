@@ -12,7 +12,7 @@ from vlmend.core.examples import Example
 from vlmend.core.images import Image
 from vlmend.errors import BadParameter
 
-__all__ = ["LEVELS", "Budget", "levels_of", "random_signs", "with_levels"]
+__all__ = ["LEVELS", "Budget", "as_seen", "levels_of", "random_signs", "with_levels"]
 
 LEVELS = 255
 """Steps of 8 bits from black to white."""
@@ -71,6 +71,24 @@ def with_levels(row: Example, levels: NDArray[np.int16]) -> Example:
     """The row with these pixels, no darker than black and no brighter than white."""
     picture = PIL.Image.fromarray(np.clip(levels, 0, LEVELS).astype(np.uint8))
     return replace(row, image=Image.from_pixels(picture, "" if row.image is None else row.image.name))
+
+
+def as_seen(picture: PIL.Image.Image, attacked: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture at the size at which an attack changed it: squeezed, or cropped as processors do.
+
+    Which of the two is told by what lies nearer to the attacked picture. Cropped: the shorter side is brought to that
+    size, then the middle is kept.
+    """
+    width, height = attacked.size
+    scale = max(width / picture.width, height / picture.height)
+    whole = picture.resize((max(width, int(picture.width * scale)), max(height, int(picture.height * scale))))
+    left, top = (whole.width - width) // 2, (whole.height - height) // 2
+    cropped = whole.crop((left, top, left + width, top + height))
+    wanted = np.asarray(attacked, dtype=np.int16)
+    return min(
+        (picture.resize(attacked.size), cropped),
+        key=lambda one: float(np.abs(np.asarray(one, dtype=np.int16) - wanted).mean()),
+    )
 
 
 def random_signs(row: Example, budget: Budget, seed: int) -> Example:

@@ -103,7 +103,7 @@ class Mend:
         Raises:
             MendMismatch: The weights or another part differ; the message says which.
         """
-        again = f"Fit it on this model: vlmend mend {self.card.method} --model {model} --out DIR."
+        again = f"Fit it on this model: vlmend mend {self.card.method} {model} --out DIR."
         if model_digest != self.card.model_digest:
             same = " It may be of an earlier vlmend, which read only some of the weights." * (model == self.card.model)
             raise MendMismatch(

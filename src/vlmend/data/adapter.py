@@ -176,11 +176,13 @@ class Adapter:
         drafts: list[tuple[Path, Draft]] = []
         left: Counter[str] = Counter()
         bad: list[str] = []
+        hint = f"Pass the file as its authors publish it ({self.repository})."
         rows = [(file, k, row) for file in files for k, row in enumerate(self._rows(file), 1)]
         for number, (file, k, row) in enumerate(rows, 1):
             try:
                 made = self.convert(row, Place(file, number, pictured))
             except Lacking as problem:
+                hint = problem.hint or hint
                 bad.append(f"row {k} has {problem}" + (f" in {file.name}" if len(files) > 1 else ""))
                 continue
             if isinstance(made, str):
@@ -192,7 +194,7 @@ class Adapter:
             raise BadData(
                 f"{files[0] if len(files) == 1 else files[0].parent} is not {self.title} "
                 f"({'; '.join(bad[:SHOWN])}{more}).",
-                f"Pass the file as its authors publish it ({self.repository}).",
+                hint,
             )
         return drafts, left
 

@@ -12,11 +12,13 @@ The names and what they need are in `catalogue`.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain, combinations, zip_longest
 from pathlib import Path
 
+from vlmend.core.attacks import ATTACK, attributes_of_attack
 from vlmend.core.examples import Dataset, Example
 from vlmend.data.adapter import Adapter
 from vlmend.data.catalogue import adapters
@@ -76,31 +78,65 @@ def _lent(data: Dataset) -> Dataset:
 
 
 def _combined(sets: Sequence[Dataset]) -> Dataset:
-    """Several sets as one, in turns, so that a limit takes from each."""
-    doubled = sorted({one.name for one in sets if [other.name for other in sets].count(one.name) > 1})
+    """Several sets as one, in turns, so that a limit takes from each; sets of one name are numbered."""
+    doubled = sorted({a.name for a, b in combinations(sets, 2) if a.name == b.name and a.digest == b.digest})
     if doubled:
         raise BadData(f"The data set {', '.join(doubled)} is named twice.", "Name each once.")
-    ids = {one.name: {example.id for example in one.examples} for one in sets}
-    named = [[_named(one.name, example, ids) for example in one.examples] for one in sets]
+    counts: Counter[str] = Counter()
+    held: dict[str, Dataset] = {}
+    for one in sets:
+        counts[one.name] += 1
+        held[one.name if counts[one.name] == 1 else f"{one.name} {counts[one.name]}"] = one
+    links = _Links(held)
+    named = [[_named(name, example, links) for example in one.examples] for name, one in held.items()]
     rows = tuple(e for e in chain.from_iterable(zip_longest(*named)) if e is not None)
-    notes = tuple(f"{one.name}: {note}" for one in sets for note in one.notes)
+    notes = tuple(f"{name}: {note}" for name, one in held.items() for note in one.notes)
     licences = "; ".join(dict.fromkeys(one.licence for one in sets if one.licence))
-    return Dataset("+".join(one.name for one in sets), rows, licences, notes, any(one.test_only for one in sets))
+    return Dataset("+".join(held), rows, licences, notes, any(one.test_only for one in sets))
 
 
-def _named(name: str, example: Example, ids: Mapping[str, set[str]]) -> Example:
+def _named(name: str, example: Example, links: _Links) -> Example:
     """With the set's name before its id and group; its link to the row that it was made of is kept."""
     attributes = dict(example.attributes)
     if "of" in attributes:
-        attributes["of"] = _origin(name, example.id, attributes["of"], ids)
+        attributes["of"] = links.of(name, example)
     group = f"{name}: {example.group}" if example.group else name
     return replace(example, id=f"{name}/{example.id}", group=group, attributes=attributes)
 
 
-def _origin(name: str, own: str, of: str, ids: Mapping[str, set[str]]) -> str:
-    """The new id of row `of`: of the same set, unless it is the row itself; else of the only other that has it."""
-    others = [other for other, held in ids.items() if other != name and of in held]
-    return f"{others[0]}/{of}" if len(others) == 1 and (of == own or of not in ids[name]) else f"{name}/{of}"
+class _Links:
+    """Which row of several sets, by name, another was made of."""
+
+    def __init__(self, sets: Mapping[str, Dataset]) -> None:
+        self._made = {name: {e.id: e.attributes.get("of") for e in one.examples} for name, one in sets.items()}
+        origins = {name: _attacked_set(one) for name, one in sets.items()}
+        self._origins = {name: origin for name, origin in origins.items() if origin}
+        answers: defaultdict[str, defaultdict[str, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
+        for name, origin in self._origins.items():
+            for row in sets[name].examples:
+                answers[origin][row.attributes.get("of", row.id)].add(row.answers)
+        self._unlike = {origin for origin, rows in answers.items() if any(len(each) > 1 for each in rows.values())}
+
+    def of(self, name: str, row: Example) -> str:
+        """The new id of the row that a row of this set was made of.
+
+        It is of the same set, unless that row was itself made of one of its name, as an attack leaves it; else of the
+        set on which the attack was run, or of the only other that has it. Where no set has it, attacks on one set
+        share a link that leads nowhere, unless they differ in the answers of a row: then those were two sets.
+        """
+        of, origin = row.attributes["of"], self._origins.get(name, "")
+        if self._made[name].get(of, of) != of:
+            return f"{name}/{of}"
+        others = [other for other, made in self._made.items() if other != name and made.get(of, of) != of]
+        if len(others) == 1 or origin in others:
+            return f"{origin if origin in others else others[0]}/{of}"
+        return f"{name}/{of}" if others or not origin or origin in self._unlike else f"{origin}/{of}"
+
+
+def _attacked_set(data: Dataset) -> str:
+    """The name of the set that an attack made this one of; empty where none did."""
+    attacks = {told[ATTACK].rpartition("+")[2] for row in data.examples if (told := attributes_of_attack(row))}
+    return next((data.name.removesuffix(f"-{one}") for one in sorted(attacks) if data.name.endswith(f"-{one}")), "")
 
 
 def _read(adapter: Adapter, place: str, images: Path | None, fetch: Fetch) -> Dataset:

@@ -36,7 +36,15 @@ Unfold = Callable[[Any], Iterable[Any]]
 
 
 class Lacking(Exception):
-    """A row has none of the fields that could hold what is needed; the reader names the row."""
+    """A row has none of the fields that could hold what is needed; the reader names the row.
+
+    Attributes:
+        hint: The way out, where it is another one than to take the file as it was published.
+    """
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 def rows_of(file: Path, unfold: Unfold) -> list[Row]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlmend.attacks.running import own_pictures
 from vlmend.core.attacks import ATTACK, WORDS, attributes_of_attack
-from vlmend.core.budget import LEVELS, levels_of, with_levels
+from vlmend.core.budget import LEVELS, as_seen, levels_of, with_levels
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.targets import Kind
@@ -23,11 +23,19 @@ SHUFFLED = "shuffled"
 
 
 def own_rows(kind: Kind, data: Dataset | None, limit: int | None) -> Dataset:
-    """What a model of a kind is asked: the user's rows, or the built-in pictures, which have the same ids for all."""
+    """What a model of a kind is asked: the user's rows, or the built-in pictures, which have the same ids for all.
+
+    Each row stands for itself: that it shows another one under a shift is no matter here.
+    """
     if data is not None:
-        return replace(data, examples=data.examples[:limit])
+        return replace(data, examples=tuple(map(_itself, data.examples[:limit])))
     own = own_pictures(kind)
     return replace(own, examples=spread(own.examples, limit))
+
+
+def _itself(row: Example) -> Example:
+    told = {name: value for name, value in row.attributes.items() if name not in ("shift", "of")}
+    return row if told == row.attributes else replace(row, attributes=told)
 
 
 def put_to(own: Dataset, attacked: Dataset, *, alike: bool, seed: int) -> Dataset | None:
@@ -58,17 +66,17 @@ def put_to(own: Dataset, attacked: Dataset, *, alike: bool, seed: int) -> Datase
 def _shuffled(clean: Mapping[str, Example], attacked: Sequence[Example], seed: int) -> list[Example]:
     """Each clean row with the change that was made for another one, of the same size and without its aim.
 
-    A row whose change cannot be told is left out: its picture was cropped, or resized in another way than ours.
+    A row whose change cannot be told is left out: its picture was resized or cropped in another way than ours.
     """
-    changes = {row.attributes["of"]: change for row in attacked if (change := _change(clean, row)) is not None}
-    sizes = {row.attributes["of"]: row.attributes["epsilon"] for row in attacked}
+    by_origin = {row.attributes["of"]: row for row in attacked}
+    changes = {of: change for of, row in by_origin.items() if (change := _change(clean, row)) is not None}
     order = sorted(changes)
     random.Random(f"shuffled:{seed}").shuffle(order)
     made: list[Example] = []
     for name, giver in zip(order, [*order[1:], *order[:1]], strict=True):
-        before, change = _resized(clean[name], changes[name].shape), changes[giver]
-        if name != giver and change.shape == changes[name].shape:
-            told = {ATTACK: SHUFFLED, "epsilon": sizes[name], "of": name}
+        before, change = _as_seen(clean[name], by_origin[name]), changes[giver]
+        if name != giver and change.shape == before.shape:
+            told = {ATTACK: SHUFFLED, "epsilon": by_origin[name].attributes["epsilon"], "of": name}
             row = replace(clean[name], id=f"{name}@{SHUFFLED}", attributes=told)
             made.append(with_levels(row, before + change))
     return made
@@ -79,14 +87,13 @@ def _change(clean: Mapping[str, Example], attacked: Example) -> NDArray[np.int16
     levels = round(float(attacked.attributes["epsilon"]) * LEVELS)
     if not levels or attacked.image is None:
         return None
-    after = levels_of(attacked)
-    change = after - _resized(clean[attacked.attributes["of"]], after.shape)
+    change = levels_of(attacked) - _as_seen(clean[attacked.attributes["of"]], attacked)
     return change if np.abs(change).max(initial=0) <= levels else None
 
 
-def _resized(row: Example, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """The picture of a row at a height and width, in steps of 8 bits."""
-    if row.image is None:
-        return np.zeros(shape, np.int16)
-    picture = row.image.decode().resize((shape[1], shape[0]))
+def _as_seen(row: Example, attacked: Example) -> NDArray[np.int16]:
+    """The picture of a row as it was when it was attacked, in steps of 8 bits."""
+    if row.image is None or attacked.image is None:
+        return np.zeros(levels_of(attacked).shape, np.int16)
+    picture = as_seen(row.image.decode(), attacked.image.decode())
     return levels_of(replace(row, image=Image.from_pixels(picture, row.image.name)))

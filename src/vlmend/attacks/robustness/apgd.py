@@ -55,7 +55,7 @@ class APGD(AbstractClimb):
             new = NEW if k > 1 else 1.0
             onward = here.values + new * (aim - here.values) + (1 - new) * (here.values - before)
             found = _looked(task, rows, pixels, onward.clamp(low, high))
-            dropped += (~found.sound).cpu()
+            dropped += (found.gradient == 0).flatten(1).all(1).cpu()
             raised = pace.raised + (found.loss > here.loss)
             best, back = best.where(found.loss <= best.loss, found), ~found.sound
             pace = replace(pace, raised=raised)

@@ -55,7 +55,7 @@ class PGD(AbstractClimb):
             fine = sound(loss, gradient)
             step = torch.where(wide(fine), alpha * gradient.sign(), 0.0)
             values = torch.minimum(torch.maximum(values + step, low), high)
-            dropped += ~fine.cpu()
+            dropped += (step == 0).flatten(1).all(1).cpu()
         if self.restarts == 1:
             return Climb(values, torch.zeros(len(rows)), budget.steps, dropped)
         loss = loss_and_gradient(task, rows, pixels, values)[0].cpu().nan_to_num(-torch.inf)

@@ -26,6 +26,8 @@ WORDNET = re.compile(r"n\d{8}")
 CLASS_FILES = ("imagenet_class_index.json", "LOC_synset_mapping.txt")
 """Names of ImageNet's classes: Keras's {"0": ["n01440764", "tench"], ...}, or Kaggle's lines "n01440764 tench, …"."""
 
+NAMES_HOW = f"Put {' or '.join(CLASS_FILES)}, which tells the names of the classes, into that folder or one above."
+
 TESTS = "test_*.txt"
 
 LIST = re.compile(r"(.+) (-?\d+)")
@@ -33,18 +35,21 @@ LIST = re.compile(r"(.+) (-?\d+)")
 
 
 def _walked(root: Path) -> list[Row]:
-    """Rows of a tree [SHIFT/...]CLASS/picture."""
+    """Rows of a tree [SHIFT/...]CLASS/picture: of each folder the first, then of each the second, and so on.
+
+    So the first rows show every class, and are those of the same pictures under each shift.
+    """
     names = _class_names(root)
-    rows: list[Row] = []
+    rows: list[tuple[int, Row]] = []
     for folder, below, files in os.walk(root, followlinks=True):
         below.sort()
         *above, name = Path(folder).relative_to(root).parts or ("",)
+        pictures = sorted(file for file in files if Path(file).suffix.lower() in SUFFIXES)
         rows += [
-            {"above": above, "class": name, "name": names.get(name, name), "file": file}
-            for file in sorted(files)
-            if Path(file).suffix.lower() in SUFFIXES
+            (place, {"above": above, "class": name, "name": names.get(name, name), "file": file})
+            for place, file in enumerate(pictures)
         ]
-    return rows
+    return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
 
 def _picture(row: Row, place: Place) -> list[Draft]:
@@ -53,7 +58,7 @@ def _picture(row: Row, place: Place) -> list[Draft]:
     if not folder:
         raise Lacking("no folder of its class")
     if WORDNET.fullmatch(name):
-        raise Lacking(f"the class {name}, a number of WordNet and no name: put {' or '.join(CLASS_FILES)} there")
+        raise Lacking(f"the class {name}, a number of WordNet and no name", NAMES_HOW)
     above, path = cast("Sequence[str]", row["above"]), f"{folder}/{row['file']}"
     shift = " ".join(above)
     shifted = {} if shift in ("", CLEAN) else {"shift": shift, "of": path}
@@ -121,7 +126,7 @@ def _openood(row: Row, place: Place) -> list[Draft]:
     """Fields list, image, label (-1: not known) and name."""
     known, name = int(row["label"]) >= 0, str(row["name"]).replace("_", " ")
     if known and (not name or WORDNET.fullmatch(name)):
-        raise Lacking(f"the label {row['label']}, whose name nothing tells: put {' or '.join(CLASS_FILES)} there")
+        raise Lacking(f"the label {row['label']}, whose name nothing tells", NAMES_HOW)
     image = text(row, "image")
     answers = (name,) if known else ()
     return [Draft("", id=f"{row['list']}/{image}", group=str(row["list"]), pictures=(image,), answers=answers)]

@@ -17,10 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vlmend.core.dual_edits import DualEdit
+from vlmend.core.examples import Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.calibration import as_probabilities
 from vlmend.core.metrics.detection import mcm
+from vlmend.core.picture_files import opened
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
 from vlmend.core.targets import Kind, PairKind, Pixels
@@ -126,6 +128,17 @@ class DualEncoder:
     def pair_kind(self) -> PairKind:
         """`softmax`: logits compete over the texts (CLIP, ALIGN). `sigmoid`: each pair stands alone (SigLIP)."""
         return self.towers.kind
+
+    def check_request(self, example: Example) -> None:
+        """Find out whether the pictures of a row have a shape that the processor takes.
+
+        Raises:
+            BadImage: One would be blown up; or it is none.
+        """
+        for image in example.conversation.images:
+            with opened(image.content, image.name) as picture:
+                size = picture.size
+            check_resized(size, self.towers.short_side, image.name)
 
     def layers(self, stack: Literal["vision", "text"]) -> int:
         """Number of blocks of one tower.

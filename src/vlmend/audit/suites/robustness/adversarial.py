@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from vlmend.audit.attacked import TOLD, attacked_by_itself, curves_of, grouped, measures_of, scored
+from vlmend.audit.attacked import attacked_by_itself, curves_of, grouped, measures_of, scored
 from vlmend.audit.means import JUDGE
 from vlmend.core.attacks import WORDS, attributes_of_attack
 from vlmend.core.contracts import Sample, SampleSuite
@@ -27,8 +27,8 @@ COUNT = 150
 EPSILONS = (1, 4, 8)
 """In steps of 8 bits."""
 
-SAYS = f"names {{value}} of pictures right that were changed by up to {TOLD}/255"
-"""What the first sentence about a run says."""
+SAYS = "names {value} of pictures right"
+"""How the first sentence about a run begins."""
 
 
 class Adversarial(SampleSuite[DualTarget]):

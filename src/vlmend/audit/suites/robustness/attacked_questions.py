@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from vlmend.attacks.tasks import REPLY_TOKENS, holds_answer
-from vlmend.audit.attacked import TOLD, attacked_by_itself, curves_of, grouped, measures_of, scored
+from vlmend.audit.attacked import attacked_by_itself, curves_of, grouped, measures_of, scored
 from vlmend.core.attacks import attributes_of_attack
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Reply, Sampling
@@ -33,8 +33,8 @@ EPSILONS = (1, 4)
 
 JUDGE = "holds the answer"
 
-SAYS = f"answers {{value}} right of questions about pictures that were changed by up to {TOLD}/255"
-"""What the first sentence about a run says."""
+SAYS = "answers {value} of questions about pictures right"
+"""How the first sentence about a run begins."""
 
 
 class AttackedQuestions(SampleSuite[ChatTarget]):

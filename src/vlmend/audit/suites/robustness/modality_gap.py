@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.audit.attacked import CLEAN, group_of
+from vlmend.audit.attacked import CLEAN, OF_SHIFT, group_of
 from vlmend.audit.means import FLOOR, JUDGE, mean_row
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
@@ -82,17 +82,19 @@ class ModalityGap(SampleSuite[DualTarget]):
             for group in groups
             for name, (better, unit) in MEANS.items()
         ]  # fmt: skip
-        attacked = [group for group in groups if group != CLEAN and not group.startswith(f"{CLEAN}, ")]
+        others = [
+            group for group in groups if group != CLEAN and not group.startswith(f"{CLEAN}, ") and OF_SHIFT not in group
+        ]
         changes = [
             self._change(name, group, samples, seed)
-            for group in attacked
+            for group in others
             for name in ("gap", "pair_cosine")
             if CLEAN in groups
         ]
         return [*rows, *changes]
 
     def _change(self, name: str, group: str, samples: Sequence[Sample], seed: int) -> Measure:
-        """A mean under attack less that of the same pictures as they were."""
+        """A mean under attack or shift less that of the same pictures as they were."""
         before, after = (
             {s.cluster: s.values[name] for s in samples if s.group == one and s.values} for one in (CLEAN, group)
         )

@@ -23,9 +23,10 @@ from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.calibration import as_probabilities, nll
 from vlmend.core.metrics.detection import Detection, Several, detection, detection_over, max_logit, mcm
 from vlmend.core.metrics.stats import Interval
+from vlmend.core.readable import each_read
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind
-from vlmend.errors import BadData, SampleError
+from vlmend.errors import BadData
 from vlmend.pictures.galleries import FRAMES, PHOTO, object_pictures
 
 __all__ = ["SCORES", "SUITE", "OutOfDistribution"]
@@ -73,13 +74,14 @@ class OutOfDistribution(SampleSuite[DualTarget]):
                 "Pass rows with image: those of known things with their name as answers, the others without answers.",
             )
         rows = [*known, *other]
-        bad = {example.id for example in rows if not _readable(example.image)}
-        good = [example for example in rows if example.id not in bad]
-        values = dict(zip([e.id for e in good], _values(subject, good, names) if good else [], strict=True))
+        values, bad = each_read(subject, rows, lambda good: _values(subject, good, names))
         return [
-            Sample(e.id, "known" if e.answers else "other", e.id, "".join(e.answers[:1]), values.get(e.id, {}))
+            Sample(
+                e.id, "known" if e.answers else "other", e.id, "".join(e.answers[:1]), values.get(e.id, {}),
+                reason=bad.get(e.id, ""),
+            )
             for e in rows
-        ]
+        ]  # fmt: skip
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         known, other = ([s for s in samples if s.values and s.group == group] for group in ("known", "other"))
@@ -130,7 +132,7 @@ def _values(target: DualTarget, rows: Sequence[Example], names: Sequence[str]) -
     logits = target.logits(images, texts).double()
     columns = _scores(target, images, names, logits) | {"accepted": target.accepts(images).double()}
     known = [k for k, example in enumerate(rows) if example.answers]
-    right = torch.tensor([names.index(rows[k].answers[0]) for k in known])
+    right = torch.tensor([names.index(rows[k].answers[0]) for k in known], dtype=torch.long)
     hit = (logits[known].argmax(1) == right).double()
     of_known = {
         "accuracy": hit,
@@ -162,13 +164,6 @@ def _scores(
 def _key(score: str, wording: int) -> str:
     """The name of a score among the values of a sample: that of the first wording is the score's own."""
     return f"{score}:{wording}" if wording else score
-
-
-def _readable(image: Image | None) -> bool:
-    try:
-        return image is not None and bool(image.decode().size)
-    except SampleError:
-        return False
 
 
 SUITE = OutOfDistribution()
