@@ -11,6 +11,7 @@ import torch
 from tests.models import duals
 from torch.nn.functional import normalize
 
+from vlmend.attacks.tasks import loss_and_gradient, task_of
 from vlmend.core.dual_edits import (
     AcceptAbove,
     DualEdit,
@@ -22,6 +23,7 @@ from vlmend.core.dual_edits import (
     TurnFrom,
 )
 from vlmend.core.edits import AddVector, AnyEdit
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.metrics.detection import mcm
@@ -169,6 +171,22 @@ def test_pixels_embed_as_images_do_and_their_gradient_goes_through_the_edit(edit
 
     bare, mended = energy(target), energy(view)
     assert (bare - mended).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("edit", [*EDITS, MapImages(matrix(16), 0.5)], ids=lambda edit: type(edit).__name__)
+def test_the_loss_that_attacks_climb_has_the_slope_of_the_mended_view(edit: DualEdit) -> None:
+    """Central differences of the loss along the gradient that an attack is given; it may be 0 (`MapImages` of ones)."""
+    target = tiny_clip()
+    view = target.with_mend(mend_of(target, edit))
+    rows = [Example(str(k), image=image, answers=(f"thing {k}",)) for k, image in enumerate(IMAGES[:2])]
+    task = task_of(view, Dataset("d", tuple(rows)))
+    pixels = task.pixels(task.seen(rows))
+    _, gradient = loss_and_gradient(task, rows, pixels, pixels.values)
+    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-9)
+    step = 0.05 * gradient / length[:, None, None, None]
+    with torch.no_grad():
+        up, down = (task.loss(rows, replace(pixels, values=pixels.values + k * step)) for k in (1, -1))
+    torch.testing.assert_close((up - down) / 0.1, length, rtol=0.05, atol=1e-3)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: type(edit).__name__)
