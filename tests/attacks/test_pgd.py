@@ -17,7 +17,8 @@ from torch import Tensor
 from vlmend.attacks.robustness.apgd import APGD
 from vlmend.attacks.robustness.pgd import PGD
 from vlmend.attacks.running import run_attack
-from vlmend.core.attacks import Budget, attributes_of_attack, stood_still
+from vlmend.core.attack_notes import stood_still
+from vlmend.core.attacks import Budget, attributes_of_attack
 from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image

@@ -13,15 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmend.core.attacks import (
-    WORDS,
-    AbstractAttack,
-    Budget,
-    attributes_of_attack,
-    notes_of_rows,
-    silent,
-    stood_still,
-)  # fmt: skip
+from vlmend.core.attack_notes import notes_of_rows, stood_still
+from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack, silent
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import append
 from vlmend.core.jsontext import summed, unsummed

@@ -13,7 +13,8 @@ from typing import Any
 from vlmend import registry
 from vlmend.attacks.wording import at_random
 from vlmend.audit.means import FLOOR, mean_row
-from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs, stood_still
+from vlmend.core.attack_notes import stood_still
+from vlmend.core.attacks import ATTACK, WORDS, Budget, attributes_of_attack, random_signs
 from vlmend.core.budget import as_seen
 from vlmend.core.cautions import RISE
 from vlmend.core.contracts import Sample

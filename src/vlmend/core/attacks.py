@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
+from vlmend.core.attack_notes import ATTACK, WORDS, attributes_of_attack, notes_of_attack
 from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs, with_levels
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.halving import by_halves
@@ -28,19 +29,8 @@ from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendEr
 
 __all__ = [
     "ATTACK", "WORDS", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack",
-    "notes_of_rows", "random_signs", "silent", "stood_still",
+    "random_signs", "silent",
 ]  # fmt: skip
-
-ATTACK = "attack"
-"""The attribute that attacked rows are told by, with the attack's name.
-
-Beside it stand `epsilon`, `steps`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or
-`wrong`: the row as it was, changed as much at random, and under the attack), `success` (clean right, attacked wrong),
-`forward`, `backward` (passes), `dropped` (steps) and `of` (the row); where the prompt was changed, `request` is what is
-wanted, which judges go on reading."""
-
-WORDS = "words"
-"""The attribute that says how many words an attack was allowed to change; pixel attacks have none."""
 
 TAKEN = ("prompt", "turns", "attributes")
 """Fields of a proposed row that are taken over; the others stay."""
@@ -190,12 +180,7 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         rows = [row for row in data.examples if self.wants(row)]
         chosen, bad = spread_readable(target, rows, limit)
         self.check_any(data, chosen)
-        before = _by_origin(earlier)
-        if earlier is not None and not any(row.id in before for row in chosen):
-            raise BadData(
-                f"{earlier.name} holds none of these rows as an attack left them.",
-                "Pass with --after the folder that vlmend attack wrote of the same --data.",
-            )
+        before = _by_origin(earlier, chosen)
         made = {row.id: known for row in chosen if (known := kept.get(row.id)) is not None}
         left = [row for row in chosen if row.id not in made]
         progress(self.name, len(made), len(chosen))
@@ -213,11 +198,8 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         if not made:
             raise BadData(f"{self.name} failed on every row ({next(iter(bad.values()))}).", "Try it on one row first.")
         attacked = tuple(made[row.id] for row in chosen if row.id in made)
-        notes = _notes(self.name, target.id, budget, seed, attacked, len(data.examples) - len(rows), bad)
-        if earlier is not None and (lost := sum(_proposed_again(row, before, None) is None for row in attacked)):
-            notes.append(
-                f"{lost} of {len(attacked)} rows are new to this attack: {earlier.name} lacks them at this size."
-            )
+        notes = notes_of_attack(self.name, target.id, budget, seed, attacked, len(data.examples) - len(rows), bad)
+        notes += _new_rows(earlier, before, attacked)
         return replace(data, name=f"{data.name}-{self.name}", examples=attacked, notes=(*data.notes, *notes))
 
     def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
@@ -294,30 +276,31 @@ class _Seen:
     attack: str
 
 
-def attributes_of_attack(example: Example) -> Mapping[str, str]:
-    """What an attack noted on a row; empty where none was at work."""
-    return example.attributes if ATTACK in example.attributes else {}
-
-
-def stood_still(example: Example) -> bool:
-    """Whether an attack on pixels made no step at all on a row, which was then not attacked."""
-    told = attributes_of_attack(example)
-    counts = [told.get(name, "") for name in ("steps", "backward", "dropped")]
-    if WORDS in told or not all(count.isdecimal() for count in counts):
-        return False
-    steps, backward, dropped = map(int, counts)
-    looks = backward // (steps + 1)  # of each climb one pass may look at where it led
-    return backward > 0 and dropped >= backward - looks
-
-
 def _seed_of(seed: int, name: str) -> int:
     return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:12], 16)
 
 
-def _by_origin(earlier: Dataset | None) -> dict[str, Example]:
-    """Attacked rows by the row that they were made of."""
+def _by_origin(earlier: Dataset | None, chosen: Sequence[Example]) -> dict[str, Example]:
+    """Attacked rows by the row that they were made of.
+
+    Raises:
+        BadData: None of those that are chosen is among them.
+    """
     rows = () if earlier is None else earlier.examples
-    return {told["of"]: row for row in rows if (told := attributes_of_attack(row))}
+    found = {told.get("of", row.id): row for row in rows if (told := attributes_of_attack(row))}
+    if earlier is not None and not any(row.id in found for row in chosen):
+        raise BadData(
+            f"{earlier.name} holds none of these rows as an attack left them.",
+            "Pass with --after the folder that vlmend attack wrote of the same --data.",
+        )
+    return found
+
+
+def _new_rows(earlier: Dataset | None, before: Mapping[str, Example], attacked: Sequence[Example]) -> list[str]:
+    """A note on rows of which an earlier attack left nothing that could be taken over."""
+    if earlier is None or not (new := sum(_proposed_again(row, before, None) is None for row in attacked)):
+        return []
+    return [f"{new} of {len(attacked)} rows are new to this attack: {earlier.name} lacks them at this size."]
 
 
 def _names(earlier: Mapping[str, Example]) -> list[str]:
@@ -394,41 +377,3 @@ def _noted(
         "success": str((clean, attacked) == ("right", "wrong")).lower(),
         "forward": str(cost.forward), "backward": str(cost.backward), "dropped": str(cost.dropped), "of": seen.row.id,
     }  # fmt: skip
-
-
-def _size(budget: Budget, rows: Sequence[Example]) -> str:
-    """What was allowed, for people."""
-    words = {row.attributes[WORDS] for row in rows if WORDS in row.attributes}
-    pixels = any(float(row.attributes["epsilon"]) for row in rows)
-    told = [f"epsilon {budget.levels}/{LEVELS}"] if pixels or not words else []
-    return ", ".join([*told, *(f"{count} words" for count in sorted(words))])
-
-
-def _notes(
-    name: str, target: str, budget: Budget, seed: int, rows: Sequence[Example], unfit: int, bad: Mapping[str, str]
-) -> list[str]:
-    forward, backward, dropped = (sum(int(r.attributes[k]) for r in rows) for k in ("forward", "backward", "dropped"))
-    notes = [
-        f"Attacked by {name} on {target}: {_size(budget, rows)}, {budget.steps} steps, seed {seed}, "
-        f"{forward} forward and {backward} backward passes of one row, judging aside."
-    ]
-    if dropped:
-        notes.append(
-            f"{dropped} steps were dropped, since loss or gradient was no finite number, or the gradient 0 everywhere."
-        )
-    if still := sum(map(stood_still, rows)):
-        notes.append(
-            f"On {still} of {len(rows)} rows no step was made: they were not attacked, and are no part of the shares."
-        )
-    return [*notes, *notes_of_rows(unfit, bad)]
-
-
-def notes_of_rows(unfit: int, bad: Mapping[str, str]) -> list[str]:
-    """How many rows were left out, and why: those that an attack does not want, and those that failed, by name."""
-    notes: list[str] = []
-    if unfit:
-        notes.append(f"{unfit} rows have no right answer, or nothing that this attack changes, and were left out.")
-    if bad:
-        told = "; ".join(f"{row}: {why}" for row, why in list(bad.items())[:5])
-        notes.append(f"{len(bad)} rows could not be attacked and were left out ({told}).")
-    return notes

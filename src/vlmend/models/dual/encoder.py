@@ -130,11 +130,7 @@ class DualEncoder:
         return self.towers.kind
 
     def check_request(self, example: Example) -> None:
-        """Find out whether the pictures of a row have a shape that the processor takes.
-
-        Raises:
-            BadImage: One would be blown up; or it is none.
-        """
+        """Raise BadImage where a picture of the row is none, or of a shape that the processor would blow up."""
         for image in example.conversation.images:
             with opened(image.content, image.name) as picture:
                 size = picture.size

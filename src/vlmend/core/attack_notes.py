@@ -1,0 +1,86 @@
+"""What an attack writes down: on each row, and in the notes of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vlmend.core.budget import LEVELS, Budget
+from vlmend.core.examples import Example
+
+__all__ = ["ATTACK", "WORDS", "attributes_of_attack", "notes_of_attack", "notes_of_rows", "stood_still"]
+
+ATTACK = "attack"
+"""The attribute that attacked rows are told by, with the attack's name.
+
+Beside it stand `epsilon`, `steps`, `largest` (the change that was made), `clean`, `noise` and `attacked` (`right` or
+`wrong`: the row as it was, changed as much at random, and under the attack), `success` (clean right, attacked wrong),
+`forward`, `backward` (passes), `dropped` (steps) and `of` (the row); where the prompt was changed, `request` is what is
+wanted, which judges go on reading."""
+
+WORDS = "words"
+"""The attribute that says how many words an attack was allowed to change; pixel attacks have none."""
+
+
+def attributes_of_attack(example: Example) -> Mapping[str, str]:
+    """What an attack noted on a row; empty where none was at work."""
+    return example.attributes if ATTACK in example.attributes else {}
+
+
+def stood_still(example: Example) -> bool:
+    """Whether an attack on pixels made no step at all on a row, which was then not attacked."""
+    told = attributes_of_attack(example)
+    counts = [told.get(name, "") for name in ("steps", "backward", "dropped")]
+    if WORDS in told or not all(count.isdecimal() for count in counts):
+        return False
+    steps, backward, dropped = map(int, counts)
+    looks = backward // (steps + 1)  # of each climb one pass may look at where it led
+    return backward > 0 and dropped >= backward - looks
+
+
+def _size(budget: Budget, rows: Sequence[Example]) -> str:
+    """What was allowed, for people."""
+    words = {row.attributes[WORDS] for row in rows if WORDS in row.attributes}
+    pixels = any(float(row.attributes["epsilon"]) for row in rows)
+    told = [f"epsilon {budget.levels}/{LEVELS}"] if pixels or not words else []
+    return ", ".join([*told, *(f"{count} words" for count in sorted(words))])
+
+
+def notes_of_attack(
+    name: str, target: str, budget: Budget, seed: int, rows: Sequence[Example], unfit: int, bad: Mapping[str, str]
+) -> list[str]:
+    """What an attack did and what it could not do, for people.
+
+    Args:
+        name: Of the attack.
+        target: Whom it attacked.
+        budget: In whole steps of 8 bits.
+        seed: Of its draws.
+        rows: As it left them.
+        unfit: Rows that it does not want.
+        bad: Why others failed, by id.
+    """
+    forward, backward, dropped = (sum(int(r.attributes[k]) for r in rows) for k in ("forward", "backward", "dropped"))
+    notes = [
+        f"Attacked by {name} on {target}: {_size(budget, rows)}, {budget.steps} steps, seed {seed}, "
+        f"{forward} forward and {backward} backward passes of one row, judging aside."
+    ]
+    if dropped:
+        notes.append(
+            f"{dropped} steps were dropped, since loss or gradient was no finite number, or the gradient 0 everywhere."
+        )
+    if still := sum(map(stood_still, rows)):
+        notes.append(
+            f"On {still} of {len(rows)} rows no step was made: they were not attacked, and are no part of the shares."
+        )
+    return [*notes, *notes_of_rows(unfit, bad)]
+
+
+def notes_of_rows(unfit: int, bad: Mapping[str, str]) -> list[str]:
+    """How many rows were left out, and why: those that an attack does not want, and those that failed, by name."""
+    notes: list[str] = []
+    if unfit:
+        notes.append(f"{unfit} rows have no right answer, or nothing that this attack changes, and were left out.")
+    if bad:
+        told = "; ".join(f"{row}: {why}" for row, why in list(bad.items())[:5])
+        notes.append(f"{len(bad)} rows could not be attacked and were left out ({told}).")
+    return notes
