@@ -91,6 +91,31 @@ def others() -> tuple[Example, ...]:
     return tuple(Example(f"other {k}", image=noise_image(20, 50 + k)) for k in range(6))
 
 
+def test_attacks_of_two_sizes_are_audited_in_one_run_and_paired(folder: Path, data: Path, tmp_path: Path) -> None:
+    sets = ["--data", data]
+    for levels in (4, 16):
+        run(
+            "attack", "pgd", folder, "--data", data, "--epsilon", f"{levels}/255", "--steps", 2,
+            "--out", tmp_path / str(levels),
+        )  # fmt: skip
+        sets += ["--data", tmp_path / str(levels)]
+    suite = ["--suite", "robustness/adversarial"]
+    card = json.loads(run("audit", folder, *suite, *sets, "--out", tmp_path / "run", "--json"))
+    rows = {(row["name"], row["group"]): row for row in card["rows"]}
+    groups = {"clean", "noise 4/255", "noise 16/255", "pgd 4/255", "pgd 16/255"}
+    assert {group for name, group in rows if name == "accuracy"} == groups
+    assert rows["rise", "pgd"]["n"] == 6
+    said = [row["group"] for row in card["rows"] if row["says"]]
+    assert said == ["pgd 4/255"]
+
+
+def test_where_nothing_may_be_changed_it_says_so(folder: Path, data: Path, tmp_path: Path) -> None:
+    told = run("attack", "text_swap", folder, "--data", data, "--epsilon", 0, "--out", tmp_path / "same")
+    assert "nothing was changed" in told
+    assert "under attack" not in told
+    assert read_data(str(tmp_path / "same")).digest == read_data(str(data)).digest
+
+
 def test_epsilon_is_a_fraction_or_a_number() -> None:
     assert epsilon_of("4/255") == epsilon_of(" 4 / 255") == pytest.approx(4 / 255)
     assert epsilon_of("0.0157") == 0.0157

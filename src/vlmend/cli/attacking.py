@@ -156,7 +156,9 @@ def epsilon_of(text: str) -> float:
 
 
 def _said(share: Interval) -> str:
-    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+    """A share with its interval; of no rows none is known."""
+    known = f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+    return known if share.value == share.value else "not known"
 
 
 def _values(found: Attacked, out: Path) -> dict[str, object]:
