@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.audit.scripted_dual import ScriptedDual
 
 from vlmend.attacks.robustness.text_swap import TextSwap, swapped
-from vlmend.attacks.wording import WordTask, at_random, variants
+from vlmend.attacks.wording import WordTask, at_random, variants, words_of
 from vlmend.audit.suites.robustness.adversarial import SUITE
 from vlmend.core.attacks import Budget
 from vlmend.core.examples import Dataset, Example
@@ -118,3 +118,19 @@ def test_a_chat_models_question_changes_and_its_picture_stays(tiny: VLM) -> None
 def test_a_budget_without_words_is_refused() -> None:
     with pytest.raises(BadParameter, match="words=0 changes nothing"):
         TextSwap(words=0)
+
+
+def test_the_texts_of_the_classes_are_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each row embeds the texts of all classes, again and again. The logits are the model's."""
+    target, names = tiny_clip(), [f"thing {k}" for k in range(5)]
+    rows = tuple(Example(name, image=noise_image(16, k), answers=(name,)) for k, name in enumerate(names))
+    task = words_of(target, Dataset("d", rows))
+    row = task.worded(rows[2])
+    texts = [f"a photo of a {name}" for name in names]
+    wanted = target.logits([noise_image(16, 2)], [*texts[:2], "a phtoo of a thing 2", *texts[3:]])[0]
+    assert task.losses(row, ["a phtoo of a thing 2"]) == pytest.approx([float(-wanted.log_softmax(0)[2])], abs=1e-4)
+    asked: list[str] = []
+    plain = type(target).embed_texts
+    monkeypatch.setattr(type(target), "embed_texts", lambda self, given: asked.extend(given) or plain(self, given))
+    TextSwap(words=1).run(target, Dataset("d", rows), Budget(4 / 255, 2), seed=0)
+    assert max(map(asked.count, texts)) <= 5  # once for all, then for the row of its own

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from vlmend.attacks.tasks import REPLY_TOKENS, class_names, holds_answer
 from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
-from vlmend.core.targets import ChatLikelihoods, DualTarget
+from vlmend.core.targets import ChatLikelihoods, DualGradients, DualTarget
 from vlmend.errors import SampleError
 from vlmend.pictures.galleries import PHOTO
 
@@ -151,12 +152,26 @@ class DualWords(WordTask):
         """Logits of the classes, a line for each of the texts in the place of the row's own."""
         if row.image is None:
             raise SampleError(f"{row.id} has no image.", "Leave it out, or give it one.")
-        images: list[Image] = [row.image]
-        given = [PHOTO.format(name) for name in self.names]
-        logits = self.target.logits(images, [*given, *texts])
-        table = logits[:, : len(given)].repeat(len(texts), 1)
-        table[:, self.names.index(row.answers[0])] = logits[0, len(given) :]
+        logits = self._told(row.image, texts)
+        table = logits[:, : len(self.names)].repeat(len(texts), 1)
+        table[:, self.names.index(row.answers[0])] = logits[0, len(self.names) :]
         return table
+
+    def _told(self, image: Image, texts: Sequence[str]) -> Tensor:
+        """Logits of one image and the texts of all classes, then of these."""
+        if not isinstance(self.target, DualGradients):
+            return self.target.logits([image], [*self._given, *texts])
+        every = torch.cat([self._embedded, self.target.embed_texts(texts)])
+        return self.target.scored(self.target.embed_images([image]), every)
+
+    @property
+    def _given(self) -> list[str]:
+        return [PHOTO.format(name) for name in self.names]
+
+    @cached_property
+    def _embedded(self) -> Tensor:
+        """The texts of all classes, embedded once."""
+        return self.target.embed_texts(self._given)
 
     def _right(self, row: Example) -> Tensor:
         return torch.tensor([self.names.index(row.answers[0])])
