@@ -60,6 +60,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     ContrastShift((0, 2), blank_image(4), onto=torch.ones(3, 2), mode="full", cap=0.1),
     RewritePrompt("before", "after", "system"),
     ContrastLogits((OtherView("principle"), OtherView(image=blank_image(4), question=False)), 2.0, "damp", 0.1),
+    ContrastLogits((OtherView(blur=0.25),), 2.0, "effect", 0.1, constant=-3.0),
     AffineMap(SITE, torch.ones(1, 2), torch.ones(2, 1), torch.zeros(2), 0.3, "last_prompt", "prompt", gate=GATE),
     ModuleEdit(SITE, torch.ones(3, 2), torch.zeros(3), torch.ones(2, 3), torch.zeros(2)),
     FilterImage("jpeg", 75.0),

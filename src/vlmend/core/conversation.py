@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -57,7 +57,11 @@ class Conversation:
 
     def with_images(self, image: Image) -> Conversation:
         """The same words with this image in the place of each of its images."""
-        turns = (Turn(turn.role, turn.text, (image,) * len(turn.images)) for turn in self.turns)
+        return self.through(lambda _: image)
+
+    def through(self, change: Callable[[Image], Image]) -> Conversation:
+        """The same words with what becomes of each image in its place."""
+        turns = (Turn(turn.role, turn.text, tuple(map(change, turn.images))) for turn in self.turns)
         return Conversation(tuple(turns), self.lead)
 
     def rewritten(self, before: str = "", after: str = "", system: str = "") -> Conversation:

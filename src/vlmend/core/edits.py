@@ -11,11 +11,12 @@ of dual encoders are in `core/dual_edits.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.dual_edits import DualEdit
-from vlmend.core.images import Image
+from vlmend.core.images import Image, blurred_image
 from vlmend.core.state_edits import (
     ActivationEdit,
     AddVector,
@@ -153,18 +154,24 @@ class OtherView:
         before: Words put before its last turn's.
         image: `same`; `none`: without its images; or one that stands in the place of each.
         question: False: without the words of the last turn, `before` aside.
+        blur: Radius of a Gaussian blur of images that are the same, as a share of the shorter side, 0 to 1.
     """
 
     before: str = ""
     image: Literal["same", "none"] | Image = "same"
     question: bool = True
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.blur <= 1:
+            raise BadParameter(f"blur={self.blur} is no share of a picture's side.", "Pass a number from 0 to 1.")
 
     def of(self, conversation: Conversation) -> Conversation:
         """The request seen this way."""
         seen = conversation if self.question else conversation.with_words("")
         match self.image:
             case "same":
-                pass
+                seen = seen.through(partial(blurred_image, share=self.blur)) if self.blur else seen
             case "none":
                 seen = seen.without_images()
             case image:
@@ -179,19 +186,24 @@ class ContrastLogits:
     `towards`: logits <- plain + strength * sum over views of (other - plain). Above 0 it follows the other view (CoCA:
     strength is 1 + alpha of the paper's l_s + alpha (l_s - l_0)), below 0 it moves away from it (counterfactual
     images). `damp` (self-debiasing, arXiv 2103.00453): with p and p_y the probabilities of a token in the request and
-    in view y, delta = max(0, max over y of p_y - p), p is multiplied by max(floor, exp(-strength * delta)).
+    in view y, delta = max(0, max over y of p_y - p), p is multiplied by max(floor, exp(-strength * delta)). `effect`
+    (counterfactual inference, arXiv 2006.04315): log p <- log p + strength * (TIE - log p), TIE = log sigma(log p) -
+    sum over views of log sigma(log p_y + constant); a token with p below `floor` times the largest is raised by no more
+    than the likeliest one.
 
     Attributes:
         views: The other views, one or more.
         rule: See above.
-        floor: Least factor of `damp`, above 0.
+        floor: Least factor of `damp`, or share of `effect`, above 0.
+        constant: Of `effect`: what stands in the place of what a view leaves out.
     """
 
     views: tuple[OtherView, ...]
     strength: float = 1.0
-    rule: Literal["towards", "damp"] = "towards"
+    rule: Literal["towards", "damp", "effect"] = "towards"
     floor: float = 0.01
     when: When = "with_image"
+    constant: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.views or not 0 < self.floor <= 1:

@@ -17,11 +17,12 @@ from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 import PIL.Image
+import PIL.ImageFilter
 
 from vlmend.core.picture_files import frames, opened, read_file, shown_alike, to_rgb
 from vlmend.errors import BadImage
 
-__all__ = ["Corrupt", "Image", "blank_image", "corrupt_image", "noise_image"]
+__all__ = ["Corrupt", "Image", "blank_image", "blurred_image", "corrupt_image", "noise_image"]
 
 Corrupt = Literal["white", "black", "mean_colour", "noise"]
 """Content-free images I' of CMRM: uniform white, black or the processor's mean colour, or uniform noise."""
@@ -162,6 +163,17 @@ class Image:
 def _file_digest(image: Image, path: Path, changed_ns: int, size: int) -> str:
     """By the file's state, so that one that was replaced has another."""
     return hashlib.sha256(image.content).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def blurred_image(image: Image, share: float) -> Image:
+    """The image behind a Gaussian blur whose radius is that share of its shorter side.
+
+    Raises:
+        BadImage: It cannot be decoded.
+    """
+    pixels = image.decode()
+    return Image.from_pixels(pixels.filter(PIL.ImageFilter.GaussianBlur(share * min(pixels.size))), image.name)
 
 
 def corrupt_image(kind: Corrupt, side: int, seed: int, mean: tuple[int, int, int] = (128, 128, 128)) -> Image:

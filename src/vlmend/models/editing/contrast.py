@@ -10,6 +10,7 @@ from typing import assert_never
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from transformers import LogitsProcessor
 
 from vlmend.core.conversation import Conversation
@@ -75,5 +76,17 @@ def _move(edit: ContrastLogits, plain: Tensor, views: Sequence[Tensor]) -> Tenso
             chance = plain.softmax(-1)
             worst = torch.stack([view.softmax(-1) - chance for view in views]).amax(0).clamp_min(0)
             return (-edit.strength * worst).clamp_min(math.log(edit.floor))
+        case "effect":
+            told = plain.log_softmax(-1)
+            direct = sum((_direct(edit, view) for view in views[1:]), _direct(edit, views[0]))
+            move = edit.strength * (logsigmoid(told) - told - direct)
+            likeliest = told.argmax(-1, keepdim=True)
+            unlikely = told < told.gather(-1, likeliest) + math.log(edit.floor)
+            return torch.where(unlikely, torch.minimum(move, move.gather(-1, likeliest)), move)
         case _:
             assert_never(edit.rule)
+
+
+def _direct(edit: ContrastLogits, view: Tensor) -> Tensor:
+    """What the direct path alone says for each token."""
+    return logsigmoid(view.log_softmax(-1) + edit.constant)

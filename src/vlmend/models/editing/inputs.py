@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import PIL.Image
 from PIL import ImageFilter
 
-from vlmend.core.conversation import Conversation, Turn
+from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Edit, FilterImage, RewritePrompt, ShowExamples
 from vlmend.core.images import Image
 
@@ -25,8 +25,7 @@ def rewritten(edits: Sequence[Edit], conversation: Conversation) -> Conversation
         if isinstance(edit, RewritePrompt | ShowExamples):
             conversation = edit.put(conversation)
         elif isinstance(edit, FilterImage) and conversation.has_image:
-            turns = (Turn(t.role, t.text, tuple(filtered(edit, i) for i in t.images)) for t in conversation.turns)
-            conversation = Conversation(tuple(turns), conversation.lead)
+            conversation = conversation.through(partial(filtered, edit))
     return conversation
 
 
