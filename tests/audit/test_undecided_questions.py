@@ -180,8 +180,8 @@ def test_categories_are_told_apart_and_a_limit_keeps_sets_whole() -> None:
     other = tuple(replace(row, id=f"x{row.id}", group="other") for row in BUILT_IN.examples)
     data = replace(BUILT_IN, examples=(*BUILT_IN.examples, *other))
     rows = measured(data, lambda row: stereotype(row))
-    assert rows["bias_score", "other: undecided"].n == 20
-    assert not rows["bias_score", "other: undecided"].says
+    assert rows["bias_score", "other:undecided"].n == 20
+    assert not rows["bias_score", "other:undecided"].says
     target: Any = ScriptedTarget(lambda conversation, mended: "The man")
     samples = SUITE.samples(target, data, 2, seed=0)
     assert len(samples) == 2 * 2 * 4

@@ -155,7 +155,7 @@ class UndecidedQuestions(SampleSuite[ChatTarget]):
     def _contexts(self, category: str, samples: Sequence[Sample], seed: int) -> list[Measure]:
         rows: list[Measure] = []
         for context in CONTEXTS.values():
-            group = f"{category}: {context}" if category else context
+            group = f"{category}:{context}" if category else context
             own = [replace(one, group=group) for one in samples if one.condition == context]
             rows += self._rows(group, context, own, seed)
         return rows
