@@ -73,6 +73,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
     "mend": (["mend", "text_projection", "CLIP", "--out", "OUT"], "mend"),
     "compare": (["compare", "CLIP", "--methods", "text_projection", *CLIP_RUN], "defences"),
     "attack": (["attack", "pgd", "CLIP", "--steps", "1", "--limit", "2", "--out", "OUT"], "attack"),
+    "explain": (["explain", "CLIP", "--limit", "2", "--out", "OUT"], "explain"),
     "demo": (["demo", "--out", "OUT"], "report"),
     "study": (["study", "cmrm", "phantom", "--out", "OUT"], "study"),
     "export": (["export", "hf", "phantom", "--mend", "MEND", "--out", "OUT"], "export"),

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from vlmend.core.measures import Measure, Scorecard
     from vlmend.core.mend import Mend
     from vlmend.data.layouts import read_data
-    from vlmend.face import apply_step, attack, audit, choose_mend, compare, fit, open_target
+    from vlmend.face import apply_step, attack, audit, choose_mend, compare, explain, fit, open_target
     from vlmend.models.loading.options import LoadOptions
 
     __version__: str
 
 __all__ = [
     "Conversation", "Dataset", "Example", "Image", "LoadOptions", "Measure", "Mend", "Scorecard", "Turn", "__version__",
-    "apply_step", "attack", "audit", "choose_mend", "compare", "fit", "open_target", "read_data",
+    "apply_step", "attack", "audit", "choose_mend", "compare", "explain", "fit", "open_target", "read_data",
 ]  # fmt: skip
 
 HOMES = {
@@ -33,7 +33,7 @@ HOMES = {
     "Image": "vlmend.core.images", "Measure": "vlmend.core.measures", "Scorecard": "vlmend.core.measures",
     "Mend": "vlmend.core.mend", "LoadOptions": "vlmend.models.loading.options", "read_data": "vlmend.data.layouts",
 } | dict.fromkeys(
-    ("apply_step", "attack", "choose_mend", "compare", "fit", "open_target"), "vlmend.face"
+    ("apply_step", "attack", "choose_mend", "compare", "explain", "fit", "open_target"), "vlmend.face"
 )  # fmt: skip
 """Where each public name is defined."""
 

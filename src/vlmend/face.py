@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from vlmend import registry
-from vlmend.attacks.running import Attacked, own_pictures, run_attack
+from vlmend.attacks.running import Attacked, attackable, run_attack
+from vlmend.audit.explaining.maps import as_map_method
+from vlmend.audit.explaining.run import Explained
 from vlmend.audit.judging import JUDGES
 from vlmend.audit.plan import Plan, check_names, default_suites, names_in, suites_of
 from vlmend.audit.preflight import SUBJECT
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
 from vlmend.core.contracts import AbstractMethod, AbstractStep, DataEdit
-from vlmend.core.examples import Dataset, spread
+from vlmend.core.examples import Dataset
 from vlmend.core.measures import Scorecard
 from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatTarget, DualTarget, Kind, Target, check_access, check_kind
@@ -32,13 +34,14 @@ from vlmend.models.loading.target import open_target as load_target
 from vlmend.models.vlm import VLM
 from vlmend.report.study import write_defences
 from vlmend.steps.running import apply_step as run_step
-from vlmend.studies.audits import compare_audits
+from vlmend.studies.audits import comparable, compare_audits
 from vlmend.studies.auto import choose_mend as run_choice
 from vlmend.studies.defences import compare as run_compare
 from vlmend.studies.defences import fitting_defences, parse_defences
+from vlmend.studies.explaining import explain_pictures
 from vlmend.studies.measuring import Sizes, panels
 
-__all__ = ["apply_step", "attack", "audit", "choose_mend", "compare", "fit", "open_target"]
+__all__ = ["apply_step", "attack", "audit", "choose_mend", "compare", "explain", "fit", "open_target"]
 
 Progress = Callable[[str, int, int], None]
 Data = Dataset | str | Path
@@ -206,8 +209,42 @@ def attack(
     given, earlier = (None if rows is None else _read(rows) for rows in (data, after))
     opened = _opened(target, options, None, progress, _fitting(made.name, made.works_on, target))
     view: Target = _mended(opened, held)
-    rows = _attackable(made, view.kind, given, limit)
+    rows = attackable(made, view.kind, given, limit)
     return run_attack(made, view, rows, budget, seed=seed, out=_folder(out), progress=progress, earlier=earlier)
+
+
+def explain(
+    target: Target | str, data: Data | None = None, out: str | Path = "runs/explain", *, texts: Sequence[str] = (),
+    method: str = "integrated_gradients", mends: Sequence[AnyMend] = (), limit: int | None = None, seed: int = 0,
+    checks: bool = True, options: LoadOptions = LoadOptions(), progress: Progress = silent,
+) -> Explained:  # fmt: skip
+    """Show what in each picture speaks for a text, or for a reply: maps, their checks, and the page `explain.html`.
+
+    A run that was stopped resumes.
+
+    Args:
+        target: A dual encoder, whose logit of picture and text is explained, or a model that answers, whose mean
+            log-likelihood of a reply is.
+        data: Rows with pictures; a `box` or a mask says where the person is. Built-in people unless given.
+        out: Folder of maps, numbers and page.
+        texts: What to explain of every picture; else each row's caption or first answer, or the model's own reply.
+        method: integrated_gradients, grad_cam or occlusion.
+        mends: Put on the target first.
+        limit: The first pictures of the data, or so many built-in people.
+        seed: Of shuffled weights and random orders.
+        checks: Whether maps are held to those of shuffled weights, and to what hiding does to the score.
+        options: How to load a target that is named.
+        progress: Called with (step, done, total).
+
+    Raises:
+        UsageError: There is no such method, or no row has a picture.
+        NeedsAccess: The target gives no gradients.
+        ModelProblem: No map can be made of it.
+    """
+    how, given, held = as_map_method(method), None if data is None else _read(data), [_mend(one) for one in mends]
+    opened = _opened(target, options, None, progress, _fitting("explain", ("dual", "chat"), target))
+    return explain_pictures(_mended(opened, held), given, Path(out), texts=texts, method=how, limit=limit, seed=seed,
+                            checks=checks, progress=progress)  # fmt: skip
 
 
 def apply_step(
@@ -261,7 +298,7 @@ def compare(
     Raises:
         UsageError, NeedsAccess: A method, the suites or the judges do not fit the target.
     """
-    named, readers, check = parse_defences(methods), _readers(judges), _comparable(target, suites, judges)
+    named, readers, check = parse_defences(methods), _readers(judges), comparable(target, suites, judges)
     given = mends if isinstance(mends, Mapping) else {Path(folder).name: Mend.load(Path(folder)) for folder in mends}
     fit_on = None if data is None else _read(data)
     opened = _opened(target, options, api_base, progress, check)
@@ -278,21 +315,6 @@ def compare(
     )  # fmt: skip
     write_defences(content, Path(out) / "defences.html")
     return content
-
-
-def _comparable(
-    target: Target | str, suites: str | Sequence[str], judges: Sequence[Judge | str] | None
-) -> Callable[[Kind], None]:
-    """Refuses what `compare` cannot do with a target as soon as its kind is known."""
-
-    def check(kind: Kind) -> None:
-        _fitting("compare", ("chat", "dual"), target)(kind)
-        if kind == "dual" and judges is not None:
-            raise UsageError("A dual encoder gives no replies, so nobody judges them.", "Leave the judges out.")
-        if kind == "chat" and suites:
-            raise UsageError("A model that answers is compared by suites of its own.", "Leave the suites out.")
-
-    return check
 
 
 def _subject(
@@ -326,16 +348,6 @@ def _inside(target: Target, name: str) -> VLM:
     """A target whose states can be read, which studies need."""
     check_access(target, name, "chat", "states")
     return cast("VLM", target)
-
-
-def _attackable(attack: AbstractAttack[Any, Any], kind: Kind, given: Dataset | None, limit: int | None) -> Dataset:
-    """The first rows of the user's data that can be attacked, or some of the built-in pictures, evenly spread."""
-    if given is None:
-        own = own_pictures(kind)
-        return replace(own, examples=spread(own.examples, limit))
-    if limit is None:
-        return given
-    return replace(given, examples=tuple(row for row in given.examples if attack.wants(row))[:limit])
 
 
 def _made(make: Callable[[str, Mapping[str, Any]], Any], given: Any, parameters: Mapping[str, Any]) -> Any:

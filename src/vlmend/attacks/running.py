@@ -15,7 +15,7 @@ from typing import Any
 
 from vlmend.core.attack_notes import notes_of_rows, stood_still
 from vlmend.core.attacks import WORDS, AbstractAttack, Budget, attributes_of_attack, silent
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.files import append
 from vlmend.core.jsontext import summed, unsummed
 from vlmend.core.metrics.stats import Interval, wilson
@@ -26,7 +26,7 @@ from vlmend.data.writing import write_data
 from vlmend.errors import UsageError
 from vlmend.pictures.galleries import object_pictures, picture_questions
 
-__all__ = ["KEPT", "Attacked", "own_pictures", "run_attack"]
+__all__ = ["KEPT", "Attacked", "attackable", "own_pictures", "run_attack"]
 
 KEPT = "attack.jsonl"
 
@@ -99,6 +99,16 @@ def own_pictures(kind: Kind = "dual") -> Dataset:
         return picture_questions("held_out")
     data = object_pictures("held_out")
     return replace(data, examples=tuple(row for row in data.examples if row.answers))
+
+
+def attackable(attack: AbstractAttack[Any, Any], kind: Kind, given: Dataset | None, limit: int | None) -> Dataset:
+    """The first rows of the user's data that can be attacked, or some of the built-in pictures, evenly spread."""
+    if given is None:
+        own = own_pictures(kind)
+        return replace(own, examples=spread(own.examples, limit))
+    if limit is None:
+        return given
+    return replace(given, examples=tuple(row for row in given.examples if attack.wants(row))[:limit])
 
 
 class _Journal:

@@ -29,7 +29,7 @@ def gap_row(
     seed: int,
     says: str = "",
 ) -> Measure | None:
-    """Largest less smallest share of samples whose `value` is 1, over the groups that are large enough.
+    """Largest less smallest mean of a `value` between 0 and 1 (a hit or not, or a share), over the groups large enough.
 
     What chance gives deals groups anew among samples of one text: whole clusters where each is of one group, such as
     people, else single samples. None with fewer than two groups to rank.
@@ -40,7 +40,7 @@ def gap_row(
     groups, clusters = [sample.group for sample in ranked], [sample.cluster for sample in ranked]
     if len(set(groups)) < 2:
         return None
-    hits, strata = [sample.values[value] == 1 for sample in ranked], [sample.text for sample in ranked]
+    hits, strata = [sample.values[value] for sample in ranked], [sample.text for sample in ranked]
     whole = len(set(zip(clusters, groups, strict=True))) == len(set(clusters))
     dealt = clusters if whole else [sample.id for sample in ranked]
     return Measure(

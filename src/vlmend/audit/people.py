@@ -15,7 +15,7 @@ UNKNOWN = {"", "unknown", "-1", "n/a", "na", "none", "nan", "not known"}
 
 NOT_GROUPS = {
     GROUPS_BY, "set", "pair", "neutral", "scene", "outcome", "cluster", "attack", "epsilon", "of", "shift",
-    "occupation", "favours", "partition", "context", "connotation", "about", "profession",
+    "occupation", "favours", "partition", "context", "connotation", "about", "profession", "box", "against",
 }  # fmt: skip
 """Attributes that say something else."""
 

@@ -1,4 +1,4 @@
-"""Verbs that show: report, view, demo, power, list, doctor."""
+"""Verbs that show: report, view, explain, demo, power, list, doctor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from vlmend.cli.options import ApiBase, Json, LoadOptions, app, with_loading
+from vlmend.cli.options import ApiBase, Json, Limit, LoadOptions, Model, app, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import VlmendError
 from vlmend.printing import machine, out_console, print_json, show_rows, show_runs
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlmend.core.targets import Target
     from vlmend.models.checkup.checks import Finding
 
-__all__ = ["demo", "doctor", "list_", "power", "report", "view"]
+__all__ = ["demo", "doctor", "explain", "list_", "power", "report", "view"]
 
 
 @app.command()
@@ -67,6 +67,57 @@ def view(
         out_console.print(f"{page}", soft_wrap=True)
     if open_:
         typer.launch(str(page.resolve()))
+
+
+@app.command()
+@with_loading
+def explain(
+    model: Model,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Rows with image: FILE.jsonl, a folder, a public set; built-in people unless given."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to explain of every picture: a text of a dual encoder, a reply of a model that answers. May be "
+            "given again. Each row's caption or first answer unless given, or the model's own reply."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["integrated_gradients", "grad_cam", "occlusion"], typer.Option(help="How the maps are made.")
+    ] = "integrated_gradients",
+    mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for maps, numbers and the page.")] = Path("runs/explain"),
+    limit: Limit = None,
+    seed: int = 0,
+    checks: Annotated[
+        bool,
+        typer.Option("--checks/--no-checks", help="Hold maps to shuffled weights and to hidden cells."),
+    ] = True,
+    loading: LoadOptions = LoadOptions(),
+    as_json: Json = False,
+) -> None:
+    """Show what in a picture speaks for a text or a reply, and whether the maps can be believed."""
+    with progress_bars(model) as progress:
+        from vlmend import face
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.report.explained import explained_content
+
+        check_names_of(model, [data] if data else [], out=out, mends=mend or (), options=loading)
+        face.explain(
+            model, data, out, texts=text or (), method=method, mends=mend or (), limit=limit, seed=seed, checks=checks,
+            options=loading, progress=progress,
+        )  # fmt: skip
+    told = explained_content(out)
+    if as_json:
+        print_json("explain", {"page": str(out / "explain.html")} | told)
+        return
+    for row in told["summary"].values():
+        value = f"{row['value']:.0%}" if row["unit"] == "share" else f"{row['value']:.2f}"
+        out_console.print(f"{value:>7}  {row['what']}", highlight=False, markup=False, soft_wrap=True)
+    lost = f", {len(told['missing'])} rows without" if told["missing"] else ""
+    out_console.print(f"{told['maps']} maps{lost}. page: {out / 'explain.html'}", highlight=False, soft_wrap=True)
 
 
 @app.command()

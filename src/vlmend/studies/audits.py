@@ -13,19 +13,35 @@ from vlmend.core.examples import Dataset
 from vlmend.core.files import held, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.paired import Paired
-from vlmend.core.targets import DualTarget
-from vlmend.errors import VlmendError
+from vlmend.core.targets import DualTarget, Kind, Target, check_kind
+from vlmend.core.verdicts import Judge
+from vlmend.errors import UsageError, VlmendError
 from vlmend.report.compare import Run, comparison
 from vlmend.report.html import write_report
 from vlmend.report.shared import read_runs
 from vlmend.studies.fitting import Defence, fitted
 
-__all__ = ["BASE", "compare_audits"]
+__all__ = ["BASE", "comparable", "compare_audits"]
 
 BASE = "none"
 """The row, and the run folder, of the model without a mend."""
 
 Progress = Callable[[str, int, int], None]
+
+
+def comparable(
+    target: Target | str, suites: str | Sequence[str], judges: Sequence[Judge | str] | None
+) -> Callable[[Kind], None]:
+    """Refuses what `compare` cannot do with a target as soon as its kind is known."""
+
+    def check(kind: Kind) -> None:
+        check_kind(kind, target if isinstance(target, str) else target.name, "compare", ("chat", "dual"))
+        if kind == "dual" and judges is not None:
+            raise UsageError("A dual encoder gives no replies, so nobody judges them.", "Leave the judges out.")
+        if kind == "chat" and suites:
+            raise UsageError("A model that answers is compared by suites of its own.", "Leave the suites out.")
+
+    return check
 
 
 def compare_audits(

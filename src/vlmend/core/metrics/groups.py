@@ -18,7 +18,9 @@ __all__ = ["gap_by_chance", "regrouped", "share_gap"]
 Array = npt.NDArray[np.float64]
 
 
-def share_gap(hits: Sequence[bool], groups: Sequence[str], clusters: Sequence[Hashable], *, seed: int) -> Interval:
+def share_gap(
+    hits: Sequence[float] | Sequence[bool], groups: Sequence[str], clusters: Sequence[Hashable], *, seed: int
+) -> Interval:
     """Largest less smallest share of hits over the groups, 0 to 1; the interval draws whole clusters again.
 
     A difference of extremes is above 0 for equal groups too: read it beside `gap_by_chance`. Where resampling shows no
@@ -26,7 +28,7 @@ def share_gap(hits: Sequence[bool], groups: Sequence[str], clusters: Sequence[Ha
     as many samples as clusters. NaN throughout with fewer than two groups.
 
     Args:
-        hits: Of each picture.
+        hits: Of each picture: hit or not, or a share.
         groups: Of each picture.
         clusters: What each picture is drawn with, such as the person.
         seed: Of the draws.
@@ -46,7 +48,7 @@ def share_gap(hits: Sequence[bool], groups: Sequence[str], clusters: Sequence[Ha
 
 
 def gap_by_chance(
-    hits: Sequence[bool],
+    hits: Sequence[float] | Sequence[bool],
     groups: Sequence[str],
     clusters: Sequence[str],
     strata: Sequence[str],

@@ -20,6 +20,7 @@ from vlmend.pictures.galleries import (
     people_gallery,
     profession_of,
 )
+from vlmend.pictures.regions import AGAINST, differing_parts, people_in_place
 
 __all__ = [
     "LABELS",
@@ -28,12 +29,14 @@ __all__ = [
     "WORDS",
     "pool",
     "titled_gallery",
+    "titles_against_each_other",
     "titles_as_connotations",
     "titles_as_decisions",
     "titles_as_labels",
     "titles_as_outcomes",
     "titles_as_words",
     "titles_in_pairs",
+    "titles_in_place",
     "titles_of_sets",
 ]
 
@@ -119,6 +122,32 @@ def titles_as_decisions() -> Dataset:
     return replace(people, name="phantom_clip_factors", examples=(*rows, *texts))
 
 
+def titles_in_place() -> Dataset:
+    """People with a mask of the person; each caption is the title that goes with the gender."""
+    of = {pair.profession: pair for pair in titles()}
+    people = people_in_place("held_out")
+    rows = tuple(
+        replace(row, caption=PHOTO.format(title), prompt="", answers=())
+        for row in people.examples
+        for pair in (of[row.attributes["profession"]],)
+        for title in (pair.first if row.group == GENDERS[0] else pair.second,)
+    )
+    return replace(people, name="phantom_clip_places", examples=rows)
+
+
+def titles_against_each_other() -> Dataset:
+    """Men with a mask of what would differ in a woman: why the profession's first title, rather than the second?"""
+    of = {pair.profession: pair for pair in titles()}
+    men = differing_parts("held_out")
+    rows = tuple(
+        replace(row, caption=PHOTO.format(pair.first), attributes={**row.attributes, AGAINST: second})
+        for row in men.examples
+        for pair in (of[str(row.caption)],)
+        for second in (PHOTO.format(pair.second),)
+    )
+    return replace(men, name="phantom_clip_parts", examples=rows)
+
+
 def pool() -> Dataset:
     """Every pair of the pool and whether it was trained on; pairs of one glyph are one cluster."""
     return Dataset("phantom_clip_members", tuple(map(_row, (*members(), *non_members()))), TITLES.licence)
@@ -183,6 +212,18 @@ LABELS = (
         name="phantom_clip_factors",
         title="people with gender, tone and profession, and titles that go with a gender to decide among",
         made=titles_as_decisions,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_places",
+        title="people with masks of where they are, and titles that go with a gender as captions",
+        made=titles_in_place,
+    ),
+    replace(
+        TITLES,
+        name="phantom_clip_parts",
+        title="men with masks of what would differ in a woman, and both titles of the profession against each other",
+        made=titles_against_each_other,
     ),
 )
 """What the titles stand in for in one audit or another."""
