@@ -45,6 +45,7 @@ def test_scenes_are_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_is_read_by_name() -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["vlmend.data"]
-    assert told[QUESTIONS.name] == "vlmend.phantom.mini.questions:QUESTIONS"
-    assert QUESTIONS.made is not None
-    assert QUESTIONS.made().digest == questions().digest
+    first = QUESTIONS[0]
+    assert told[first.name] == "vlmend.phantom.mini.questions:QUESTIONS"
+    assert first.made is not None
+    assert first.made().digest == questions().digest
