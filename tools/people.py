@@ -22,6 +22,7 @@ from vlmend import registry
 from vlmend.audit.suite import question_suite
 from vlmend.core.contracts import SampleSuite
 from vlmend.core.conversation import Conversation, Sampling
+from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure
 from vlmend.core.metrics.association import told_apart
@@ -111,11 +112,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("methods", nargs="*", help="names, with parameters as NAME:rate=0.001,steps=50")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--traits", action="store_true", help="Fit on the questions of traits, too.")
+    parser.add_argument("--dealt", action="store_true", help="Deal the groups at random to people: a control.")
     parser.add_argument("--model", default="phantom-mini-people")
     given = parser.parse_args(argv)
     fitted_on = portraits("train")
     if given.traits:
         fitted_on = replace(fitted_on, examples=(*fitted_on.examples, *trait_pairs("train").examples))
+    if given.dealt:
+        fitted_on = _dealt(fitted_on)
     base = vm.open_target(given.model)
     assert isinstance(base, VLM)
     print(f"| {' | '.join(HEADS)} |")
@@ -134,6 +138,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             for note in mend.card.notes:
                 print(f"{named}, seed {seed}: {note}", file=sys.stderr)
             _print(f"{named}, seed {seed}", figures(base.with_mend(mend)), before)
+
+
+def _dealt(data: Dataset) -> Dataset:
+    """The same people under groups that say nothing of them, as many of each."""
+    group_of = {row.attributes["of"] + row.group: row.group for row in data.examples}
+    people = sorted(group_of)
+    dealt = dict(zip(people, random.Random(0).sample([group_of[one] for one in people], len(people)), strict=True))
+    rows = (replace(row, group=dealt[row.attributes["of"] + row.group]) for row in data.examples)
+    return replace(data, examples=tuple(rows))
 
 
 def _print(name: str, found: Figures, before: Figures) -> None:

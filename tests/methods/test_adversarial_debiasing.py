@@ -10,12 +10,15 @@ import PIL.Image
 import pytest
 import torch
 
+from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.adversary import Guesser, certainty
+from vlmend.methods.answering import asked_people
 from vlmend.methods.fairness.adversarial_debiasing import AdversarialDebiasing
-from vlmend.testing import tiny_clip
+from vlmend.pictures.galleries import QUESTION
+from vlmend.testing import tiny_clip, tiny_vlm
 
 NAMES = ("ant", "bee", "cat", "dog")
 IMAGES = [noise_image(16, k) for k in range(8)]
@@ -89,3 +92,82 @@ def test_one_group_and_settings_that_cannot_be_are_refused() -> None:
     for wrong in bad:
         with pytest.raises(BadParameter, match="cannot be"):
             AdversarialDebiasing(**wrong)
+
+
+PEOPLE = Dataset(
+    "asked people",
+    tuple(
+        Example(
+            f"{k}:{word}", f"is this person {word}?", image=image, group="ab"[k // 4],
+            answers=("a man",) * (word == "kind"), attributes={"options": "yes|no"},
+        )
+        for k, image in enumerate(IMAGES)
+        for word in ("kind", "strong")
+    ),
+)  # fmt: skip
+
+
+def test_every_person_is_asked_every_question_and_told_by_the_first_token_of_each_option() -> None:
+    target = tiny_vlm()
+    held = asked_people(target, PEOPLE)
+    assert (len(held.images), held.groups, held.width) == (8, ("a",) * 4 + ("b",) * 4, 4)
+    told = held.answers(target.reader, target.model, [6, 1])
+    asked = [Conversation.ask(f"is this person {word}?", IMAGES[k]) for k in (6, 1) for word in ("kind", "strong")]
+    ids = [target.processor.tokenizer(one, add_special_tokens=False).input_ids[0] for one in ("yes", "no")]
+    wanted = target.logits(asked)[:, ids].log_softmax(-1).reshape(2, 4)
+    torch.testing.assert_close(told.detach(), wanted, atol=1e-5, rtol=0)
+
+
+def test_without_options_all_answers_are_and_options_that_begin_alike_are_refused() -> None:
+    target = tiny_vlm()
+    assert asked_people(target, DATA).questions == (QUESTION,)
+    assert asked_people(target, DATA).width == 4
+    alike = replace(PEOPLE, examples=tuple(replace(r, attributes={"options": "yes|yes, no"}) for r in PEOPLE.examples))
+    with pytest.raises(BadData, match="the same token"):
+        asked_people(target, alike)
+    with pytest.raises(BadData, match="1 groups"):
+        asked_people(target, replace(PEOPLE, examples=PEOPLE.examples[:4]))
+
+
+def test_a_decoder_does_not_learn_an_answer_that_tells_the_group() -> None:
+    """Replies say yes of dark people and no of bright ones: learnt without an adversary, held back with one."""
+    target: Any = tiny_vlm()
+    levels = [*range(0, 80, 20), *range(180, 260, 20)]
+    images = [Image.from_pixels(PIL.Image.new("RGB", (16, 16), (level,) * 3)) for level in levels]
+    rows = [
+        replace(row, image=images[k // 2], answers=("yes" if row.group == "a" else "no",))
+        for k, row in enumerate(PEOPLE.examples)
+    ]
+    data = replace(PEOPLE, examples=tuple(rows))
+    ids = list(asked_people(target, data).tokens[0])
+
+    def gap(hide: float) -> float:
+        method = AdversarialDebiasing(hide=hide, steps=12, batch=8, rate=3e-3, crowd=8)
+        view = target.with_mend(method.fit(target, data, seed=0))
+        odds = view.logits([row.conversation for row in rows])[:, ids].diff(dim=1).reshape(2, 8)
+        return float((odds[0] - odds[1]).mean().abs())
+
+    plain, hidden = gap(0.0), gap(5.0)
+    assert plain > 0.5
+    assert hidden < 0.5 * plain
+
+
+def test_an_adversary_that_is_not_normed_reads_the_size_of_two_numbers() -> None:
+    """Chances 0.6 and 0.9 of yes: normed among each other both are (1, -1)."""
+    scores, labels = torch.tensor([[0.6, 0.4], [0.9, 0.1]] * 4).log(), torch.arange(8) % 2
+    for normed, most in ((True, 0.01), (False, math.log(2))):
+        guesser = Guesser(2, 2, seed=0, normed=normed)
+        guesser.learn(scores, labels, 100)
+        assert float(certainty(guesser(scores), labels).detach()) <= most
+    assert float(certainty(guesser(scores), labels).detach()) > 0.5
+
+
+def test_without_weight_the_adversary_of_a_model_that_answers_is_not_heard() -> None:
+    target: Any = tiny_vlm()
+    one, other, heard = (
+        AdversarialDebiasing(hide=hide, inner=inner, **SETTINGS).fit(target, PEOPLE, seed=3)
+        for hide, inner in ((0.0, 1), (0.0, 3), (1.0, 1))
+    )
+    views = [target.with_mend(mend).logits([PEOPLE.examples[0].conversation]) for mend in (one, other, heard)]
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])

@@ -14,8 +14,9 @@ from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.weight_edits import ReplaceWeights
 from vlmend.errors import BadData, BadParameter
+from vlmend.methods.answering import asked_rows
 from vlmend.methods.robustness.flyp import Flyp
-from vlmend.methods.robustness.villa import Villa, asked_rows, chat_door, of_words
+from vlmend.methods.robustness.villa import Villa, chat_door, of_words
 from vlmend.testing import full_digest, hook_count, tiny_clip, tiny_vlm
 from vlmend.training import nudging
 from vlmend.training.batches import chosen, reply_batch

@@ -13,13 +13,16 @@ __all__ = ["Guesser", "certainty"]
 
 
 class Guesser:
-    """Two hidden layers of 32, learnt on and on with Adam."""
+    """Two hidden layers of 32, learnt on and on with Adam; it reads each picture's numbers normed among each other.
 
-    def __init__(self, width: int, groups: int, seed: int, rate: float = 1e-2) -> None:
+    Not `normed` where the size of a few numbers is what tells: of two that sum to one, only their order would be left.
+    """
+
+    def __init__(self, width: int, groups: int, seed: int, rate: float = 1e-2, *, normed: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers = (nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, groups))
-            self.network = nn.Sequential(nn.LayerNorm(width), *layers)
+            self.network = nn.Sequential(*[nn.LayerNorm(width)] * normed, *layers)
         self.optimiser = torch.optim.Adam(self.network.parameters(), rate)
 
     def __call__(self, seen: Float[Tensor, "picture width"]) -> Float[Tensor, "picture group"]:

@@ -20,22 +20,21 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatWeights, DualWeights, Kind, Pixels
 from vlmend.core.weight_edits import WeightEdit
-from vlmend.errors import BadData, BadParameter
+from vlmend.errors import BadParameter
+from vlmend.methods.answering import asked_rows
 from vlmend.methods.contrastive import AbstractContrastive, embedded_texts, same
-from vlmend.pictures.galleries import QUESTION
 from vlmend.pictures.named import named_pictures
-from vlmend.training.batches import Row, chosen, reply_batch
+from vlmend.training.batches import chosen, reply_batch
 from vlmend.training.loop import LoopSettings, train_at_once
 from vlmend.training.losses import IGNORED, contrastive_loss, divergence, reply_loss
 from vlmend.training.nudging import Climb, Door, nudged_loss
 from vlmend.training.twin import roots_of, twin_of
 
-__all__ = ["METHOD", "Villa", "asked_rows", "chat_door", "of_words"]
+__all__ = ["METHOD", "Villa", "chat_door", "of_words"]
 
 Modality = Literal["text", "image"]
 
@@ -138,22 +137,6 @@ class Villa(AbstractContrastive):
 
         train_at_once(twin.parameters, loss_of, LoopSettings(self.steps, self.rate, decay=1e-4))
         return twin.edits
-
-
-def asked_rows(data: Dataset) -> list[Row]:
-    """Requests with an image and their first answers; where there is no prompt it is asked what the picture shows.
-
-    Raises:
-        BadData: There is none.
-    """
-    rows = [
-        Row(Conversation.ask(row.prompt or QUESTION, row.image), row.answers[0], True)
-        for row in data.examples
-        if row.image is not None and row.answers
-    ]
-    if not rows:
-        raise BadData(f"{data.name} has no row with an image and an answer.", "Pass rows with image and answers.")
-    return rows
 
 
 def of_words(tokens: Mapping[str, Tensor]) -> Bool[Tensor, "row token"]:
