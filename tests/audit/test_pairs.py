@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import stat
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 from tests.audit.test_labelling import written
 from typer.testing import CliRunner
@@ -259,3 +262,34 @@ def test_counts_of_each_label(tmp_path: Path) -> None:
     (row,) = pair_report(run)["labellers"]
     assert Counter(row["counts"]) == {"first": 1, "alike": 2, "unscored": 1, "second": 1}
     assert row["decided"] == 2
+
+
+def test_two_pairs_are_labelled_by_keyboard_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    run = people(tmp_path, 4)
+    session = Session(pair_queue(run, 4, 0, "ann"), pair_folder(run) / "ann.jsonl", PairRow)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(label_app(session, run / "images", "t", "people"), log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
+        thread.start()
+        page, problems = browser.new_page(), list[str]()
+        page.on("pageerror", lambda problem: problems.append(str(problem)))
+        page.goto(f"http://127.0.0.1:{held.getsockname()[1]}/?token=t")
+        expect(page.locator("#left")).to_contain_text("number", timeout=60_000)
+        page.keyboard.press("1")  # nobody labels what is still blurred
+        expect(page.locator("#notice")).to_contain_text("Press B", timeout=60_000)
+        page.keyboard.press("b")
+        for key, count in (("1", 1), ("2", 2)):
+            page.keyboard.press(key)
+            expect(page.locator("#count")).to_have_text(f"{count} of 4 labelled", timeout=60_000)
+        page.close()
+        server.should_exit = True
+        thread.join(timeout=10)
+    assert not problems
+    first = session.queue[0]
+    assert isinstance(first, PairItem)
+    kept = [row.label for row in rows_in(pair_folder(run) / "ann.jsonl", PairRow).values()]
+    assert kept == ["second" if first.swapped else "first", "alike"]
