@@ -144,5 +144,5 @@ def test_mends_suites_and_other_plug_ins_are_refused_with_the_kind(drawing: Draw
         drawing.with_mend(Mend((), card))
     with pytest.raises(UsageError, match="tiny is a text-to-image pipeline"):
         check_access(drawing, "cmrm", "chat", "states")
-    with pytest.raises(UsageError, match="There is no suite for a text-to-image pipeline yet"):
+    with pytest.raises(UsageError, match="No suite is asked of a text-to-image pipeline unless it is named"):
         default_suites("draw")

@@ -87,12 +87,13 @@ def default_suites(kind: Kind) -> tuple[str, ...]:
     """What is asked of a subject of this kind unless the user names suites.
 
     Raises:
-        UsageError: There is no suite for it yet.
+        UsageError: There is none.
     """
     if kind not in DEFAULT_SUITES:
         raise UsageError(
-            f"There is no suite for {CALLED[kind]} yet.",
-            "It draws for the step caption_draw_mix; what it drew is audited as a data set: data:FILE.",
+            f"No suite is asked of {CALLED[kind]} unless it is named.",
+            "Name it, and what reads pictures: --suite fairness/neutrality --reference A_DUAL_ENCODER. Or draw with "
+            "a step (vlmend list steps) and audit what it drew: data:FILE.",
         )
     return names_in(DEFAULT_SUITES[kind])
 

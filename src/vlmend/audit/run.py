@@ -35,7 +35,7 @@ from vlmend.core.files import held, read_json
 from vlmend.core.images import Image
 from vlmend.core.measures import Curve, Measure, Scorecard, samples_digests
 from vlmend.core.samples import is_measured, read_samples
-from vlmend.core.targets import ChatStates, ChatTarget, Target, check_access, key_of
+from vlmend.core.targets import CALLED, ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.typed import made
 from vlmend.core.verdicts import Judge
 from vlmend.data.layouts import read_data
@@ -167,7 +167,8 @@ def _fitting(
     for suite in suites:
         check_access(subject, suite.name, suite.works_on, suite.needs)
         if isinstance(suite, ReferenceSuite):
-            check_access(_held_against(suite.name, reference), suite.name, suite.works_on, suite.needs)
+            kind, needs = suite.reference_kind or suite.works_on, suite.reference_needs or suite.needs
+            check_access(_held_against(suite, reference), suite.name, kind, needs)
     if not isinstance(subject, ChatTarget):
         _check_no_replies(plan, judges or ())
         return suites, ()
@@ -176,16 +177,20 @@ def _fitting(
     return suites, readers
 
 
-def _held_against(suite: str, reference: Target | None) -> Target:
+def _held_against(suite: ReferenceSuite[Any], reference: Target | None) -> Target:
     """The reference.
 
     Raises:
         UsageError: There is none.
     """
     if reference is None:
+        other = (
+            f"{CALLED[suite.reference_kind]} that reads what it makes"
+            if suite.reference_kind
+            else ("the same recipe, trained on other data of the same pool")
+        )
         raise UsageError(
-            f"{suite} holds the model against a reference, and none is given.",
-            "Pass --reference MODEL: the same recipe, trained on other data of the same pool.",
+            f"{suite.name} holds the model against a reference, and none is given.", f"Pass --reference MODEL: {other}."
         )
     return reference
 
@@ -245,7 +250,7 @@ def _measured(
             plan.seed,
         ]  # fmt: skip
         if isinstance(suite, ReferenceSuite):
-            told.append(key_of(_held_against(suite.name, reference)))
+            told.append(key_of(_held_against(suite, reference)))
             suite = suite.beside(reference)
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         if key not in records.rows:

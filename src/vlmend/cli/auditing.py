@@ -71,7 +71,7 @@ def audit(
     epochs: Annotated[int, typer.Option(min=1, help="How often each request is asked.")] = 1,
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     reference: Annotated[
-        str | None, typer.Option(help="A model of the same recipe trained on other data, for suites that need one.")
+        str | None, typer.Option(help="A second model for suites that need one: see their pages.")
     ] = None,
     gates: Gates = None,
     junit: JUnit = None,

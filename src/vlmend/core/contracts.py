@@ -287,13 +287,17 @@ class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
 
 
 class ReferenceSuite(SampleSuite[Subject]):
-    """A suite that holds its subject against a second model of its kind: of the same recipe, trained on other data.
+    """A suite that holds its subject against a second model: of its kind, of the same recipe, trained on other data.
 
-    `samples` is called on what `beside` gives.
+    A suite whose second model reads what the subject makes says so by `reference_kind` and `reference_needs`. `samples`
+    is called on what `beside` gives.
     """
 
+    reference_kind: ClassVar[Kind | None] = None
+    reference_needs: ClassVar[Access | None] = None
+
     @abstractmethod
-    def beside(self, reference: Subject) -> Self:
+    def beside(self, reference: Any) -> Self:
         """The suite with its reference at hand."""
 
 

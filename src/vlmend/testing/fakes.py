@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import PIL.Image
 import torch
 from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -34,6 +35,7 @@ from transformers import (
 from typing_extensions import get_protocol_members
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
@@ -146,6 +148,39 @@ def narrowed(target: Target, access: Access) -> Any:
     parts["bare"] = property(lambda _: narrowed(target.bare, access))
     parts["with_mend"] = lambda _, mend: narrowed(target.with_mend(mend), access)
     return type("Narrowed", (), parts)()
+
+
+@dataclass(frozen=True)
+class PlainDrawer:
+    """Draws a picture of one colour, by prompt and seed (`DrawTarget`)."""
+
+    own: int = 0
+    name: str = "plain drawer"
+    mends: tuple[Mend, ...] = ()
+    kind: ClassVar[Kind] = "draw"
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    @property
+    def model_digest(self) -> str:
+        return hashlib.sha256(f"{self.name}:{self.own}".encode()).hexdigest()
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return {"weights": self.model_digest}
+
+    @property
+    def bare(self) -> PlainDrawer:
+        return self
+
+    def with_mend(self, mend: Mend) -> PlainDrawer:
+        raise NotImplementedError
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image | None]:
+        told = [hashlib.sha256(f"{self.own}:{p}:{s}".encode()).digest() for p, s in zip(prompts, seeds, strict=True)]
+        return [Image.from_pixels(PIL.Image.new("RGB", (SIDE, SIDE), (one[0], one[1], one[2]))) for one in told]
 
 
 @dataclass

@@ -23,7 +23,7 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import Kind
 from vlmend.models.dual.encoder import DualEncoder
 from vlmend.models.vlm import VLM
-from vlmend.testing.fakes import SIDE, tiny_clip, tiny_vlm
+from vlmend.testing.fakes import SIDE, PlainDrawer, tiny_clip, tiny_vlm
 
 __all__ = ["BROKEN", "ChatStage", "DualStage", "Seen", "Stage", "differing", "on_call", "stage_of"]
 
@@ -32,6 +32,8 @@ Seen = Mapping[str, Any]
 
 BROKEN = Image(b"no picture at all", "broken")
 """An image that cannot be read."""
+
+UNEDITED = "no mend edits a pipeline"
 
 ROUNDING = 1e-5
 """How far a number of a batch may be from that of its row alone."""
@@ -202,6 +204,43 @@ class DualStage(Stage):
         return stage_of("chat").base
 
 
+class DrawStage(Stage):
+    """A stand-in for a pipeline; no mend edits one, so laws of methods have nothing to see here."""
+
+    def fresh(self, seed: int = 0) -> PlainDrawer:
+        return PlainDrawer(seed)
+
+    @cached_property
+    def base(self) -> PlainDrawer:
+        return self.fresh()
+
+    def seen(self, view: Any) -> Seen:
+        raise AssertionError(UNEDITED)
+
+    def alone(self, view: Any) -> Seen:
+        raise AssertionError(UNEDITED)
+
+    def module(self, target: Any) -> nn.Module:
+        raise AssertionError(UNEDITED)
+
+    def block(self, target: Any) -> nn.Module:
+        raise AssertionError(UNEDITED)
+
+    def work(self, view: Any) -> int:
+        raise AssertionError(UNEDITED)
+
+    def rows(self) -> Dataset:
+        return Dataset("prompts", (Example("a", "a photo of a cat"),))
+
+    @property
+    def misfit(self) -> AnyEdit:
+        raise AssertionError(UNEDITED)
+
+    @property
+    def stranger(self) -> Any:
+        return tiny_clip()
+
+
 @cache
 def stage_of(kind: Kind) -> Stage:
     """The stage of a kind, one a session.
@@ -214,7 +253,9 @@ def stage_of(kind: Kind) -> Stage:
             return ChatStage()
         case "dual":
             return DualStage()
-        case "draw" | "data":
+        case "draw":
+            return DrawStage()
+        case "data":
             raise AssertionError(f"there is no tiny target of kind {kind}")
 
 

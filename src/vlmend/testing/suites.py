@@ -85,7 +85,7 @@ class _Measuring(SuiteTrial):
     def of(self, data: Dataset, limit: int | None) -> list[Any]:
         suite: Any = self.suite
         if isinstance(suite, ReferenceSuite):
-            suite = suite.beside(stage_of(suite.works_on).fresh(1))
+            suite = suite.beside(stage_of(suite.reference_kind or suite.works_on).fresh(1))
         if suite.works_on == "data":
             return suite.samples(data, None, limit, seed=SEED)
         return suite.samples(stage_of(suite.works_on).base, data, limit, seed=SEED)
