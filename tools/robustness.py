@@ -25,9 +25,8 @@ from tools.measuring import PAGES, ROOT, Number, changed, number, pgd, share, su
 from tools.measuring import page_of as page_with
 from tools.measuring import table as table_of
 from vlmend.attacks.running import own_pictures
-from vlmend.attacks.tasks import class_names
 from vlmend.audit.suites.robustness.calibration import SUITE
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, class_names
 from vlmend.core.mend import Mend
 from vlmend.core.metrics.detection import detection
 from vlmend.core.metrics.modality import gap_shares

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from vlmend.core.conversation import Sampling
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, class_names
 from vlmend.core.images import Image
 from vlmend.core.targets import ChatGradients, DualGradients, Pixels
-from vlmend.errors import BadData, ModelProblem
+from vlmend.errors import ModelProblem
 from vlmend.pictures.galleries import PHOTO
 
 __all__ = [
-    "REPLY_TOKENS", "ChatTask", "DualTask", "PixelTask", "class_names", "holds_answer", "loss_and_gradient", "task_of",
+    "REPLY_TOKENS", "ChatTask", "DualTask", "PixelTask", "holds_answer", "loss_and_gradient", "task_of",
 ]  # fmt: skip
 
 REPLY_TOKENS = 32
@@ -156,21 +156,6 @@ def task_of(target: DualGradients | ChatGradients, data: Dataset, worded: bool =
         BadData: A dual encoder would have one class only.
     """
     return DualTask.of(target, data, worded) if isinstance(target, DualGradients) else ChatTask(target)
-
-
-def class_names(data: Dataset) -> tuple[str, ...]:
-    """The distinct first answers, sorted.
-
-    Raises:
-        BadData: There are fewer than two.
-    """
-    names = tuple(sorted({row.answers[0] for row in data.examples if row.answers}))
-    if len(names) < 2:
-        raise BadData(
-            f"{data.name} names {len(names)} classes, so nothing can be taken for another.",
-            "Pass rows of two classes or more; a row's first answer is its class.",
-        )
-    return names
 
 
 def loss_and_gradient(

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vlmend.attacks.tasks import REPLY_TOKENS, class_names, holds_answer
+from vlmend.attacks.tasks import REPLY_TOKENS, holds_answer
 from vlmend.core.conversation import Sampling
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset, Example, class_names
 from vlmend.core.images import Image
 from vlmend.core.targets import ChatLikelihoods, DualGradients, DualTarget
 from vlmend.errors import SampleError

@@ -13,7 +13,7 @@ from vlmend.core.conversation import Conversation, Turn
 from vlmend.core.images import Image
 from vlmend.errors import BadData, SampleError
 
-__all__ = ["REQUEST", "Dataset", "Example", "Label", "spread", "undecoded"]
+__all__ = ["REQUEST", "Dataset", "Example", "Label", "class_names", "spread", "undecoded"]
 
 Label = Literal["harmful", "benign"]
 Item = TypeVar("Item")
@@ -117,6 +117,21 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over every field of every row, image bytes included; an image that cannot be read counts as such."""
         return _digest([[*_words(example), *map(_image, example.every_image)] for example in self.examples])
+
+
+def class_names(data: Dataset) -> tuple[str, ...]:
+    """The distinct first answers, sorted.
+
+    Raises:
+        BadData: There are fewer than two.
+    """
+    names = tuple(sorted({row.answers[0] for row in data.examples if row.answers}))
+    if len(names) < 2:
+        raise BadData(
+            f"{data.name} names {len(names)} classes, so nothing can be taken for another.",
+            "Pass rows of two classes or more; a row's first answer is its class.",
+        )
+    return names
 
 
 def spread(examples: Sequence[Item], most: int | None) -> tuple[Item, ...]:
