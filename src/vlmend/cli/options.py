@@ -14,11 +14,12 @@ from vlmend.errors import NeedsAccess, UsageError
 from vlmend.models.loading.options import LoadOptions
 
 if TYPE_CHECKING:
+    from vlmend.core.targets import Kind
     from vlmend.models.vlm import VLM
 
 __all__ = [
     "ApiBase", "Gates", "JUnit", "Json", "Judges", "Limit", "LoadOptions", "Markdown", "Model", "ModelOrOption",
-    "OldModel", "app", "names_of", "one_model", "opened_chat", "with_loading",
+    "OldModel", "app", "names_of", "one_model", "opened", "opened_chat", "with_loading",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -128,15 +129,23 @@ def opened_chat(model: str, loading: LoadOptions, verb: str) -> VLM:
         UsageError: It is of another kind.
         NeedsAccess: It is an API model.
     """
-    from vlmend.core.targets import check_access
+    return opened(model, loading, verb, "chat")
+
+
+def opened(model: str, loading: LoadOptions, verb: str, kind: Kind) -> Any:
+    """A model of one kind, for what looks inside it.
+
+    Raises:
+        UsageError: It is of another kind; told before a weight is read.
+        NeedsAccess: It is an API model.
+    """
+    from vlmend.core.targets import check_access, check_kind
     from vlmend.face import open_target
-    from vlmend.models.vlm import VLM
 
     if model.startswith("api:"):
         raise NeedsAccess(f"{verb} needs the weights of {model}, of which only replies can be had.", LOADED)
-    target = open_target(model, options=loading)
-    check_access(target, verb, "chat", "weights")
-    assert isinstance(target, VLM)
+    target = open_target(model, options=loading, check=lambda found: check_kind(found, model, verb, kind))
+    check_access(target, verb, kind, "weights")
     return target
 
 

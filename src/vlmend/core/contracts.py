@@ -18,7 +18,7 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatStates, Kind, Target, check_access, problem_of
-from vlmend.errors import FAILURES, UsageError, VlmendError
+from vlmend.errors import FAILURES, BadParameter, UsageError, VlmendError
 
 __all__ = [
     "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Added", "Budget",
@@ -305,11 +305,12 @@ class ReferenceSuite(SampleSuite[Subject]):
 
 
 class AbstractExporter(ABC):
-    """A way to take a mended model elsewhere. `options` are its parameters."""
+    """A way to take a mended model elsewhere. `options` are its parameters, `takes` their names."""
 
     name: ClassVar[str]
     about: ClassVar[str]
     works_on: ClassVar[Kind] = "chat"
+    takes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def refusals(self, target: Any, options: Mapping[str, Any]) -> list[str]:
@@ -323,3 +324,19 @@ class AbstractExporter(ABC):
             UsageError: It is refused; the message holds every reason.
             ModelProblem: The proof failed; nothing is written.
         """
+
+    @abstractmethod
+    def told(self, made: Mapping[str, Any]) -> list[str]:
+        """What `write` gave, as lines for people."""
+
+    @final
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that the exporter does not take.
+
+        Raises:
+            BadParameter: There are some.
+        """
+        if unknown := sorted(set(options) - set(self.takes)):
+            raise BadParameter(
+                f"{self.name} has no option {', '.join(unknown)}.", f"It has {' and '.join(self.takes)}."
+            )

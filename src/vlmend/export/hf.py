@@ -25,7 +25,7 @@ from vlmend.core.files import SHARED, write_file
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint, versions
-from vlmend.errors import BadParameter, ModelProblem, RunProblem, UsageError, VlmendError
+from vlmend.errors import ModelProblem, RunProblem, UsageError, VlmendError
 from vlmend.export.checkpoint.folding import folded, merged_of, vectors_of
 from vlmend.export.checkpoint.refusals import refusals
 from vlmend.models.loading.vlm import LoadOptions, load, quiet
@@ -110,6 +110,7 @@ class HuggingFace(AbstractExporter):
     """The exporter: `always` and `dtype` are its options, as of `export_hf`."""
 
     name: ClassVar[str] = "hf"
+    takes: ClassVar[tuple[str, ...]] = ("always", "dtype")
     about: ClassVar[str] = "a stock transformers checkpoint, mends folded into weights and biases"
 
     def refusals(self, target: VLM, options: Mapping[str, Any]) -> list[str]:
@@ -124,10 +125,21 @@ class HuggingFace(AbstractExporter):
             ModelProblem: The proof failed; nothing is written.
             RunProblem: The folder is there already, or cannot be written.
         """
-        unknown = sorted(set(options) - {"always", "dtype"})
-        if unknown:
-            raise BadParameter(f"hf has no option {', '.join(unknown)}.", "It has always and dtype.")
+        self.check_options(options)
         return asdict(export_hf(target, out, **options))
+
+    def told(self, made: Mapping[str, Any]) -> list[str]:
+        """What was written, and whether text-only requests are edited too."""
+        lines = [
+            f"{made['folder']}: {made['model']} with {', '.join(made['mends'])} in {len(made['layers'])} layers, "
+            f"{made['error']:.1e} of the largest logit away from its hooks"
+        ]
+        if made["always"]:
+            lines.append(
+                f"note: text-only requests are edited too (the logits of one moved by up to {made['text_moved']:.3g}); "
+                "audit this checkpoint, not the mend"
+            )
+        return lines
 
 
 EXPORTER = HuggingFace()

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import torch
 
 from vlmend.core.contracts import AbstractExporter
+from vlmend.core.dual_edits import AcceptAbove, Rerank, ScaleLogits
 from vlmend.core.edits import (
     AddVector,
     AffineMap,
@@ -46,6 +47,12 @@ from vlmend.testing.stages import stage_of
 __all__ = ["ExporterTrial", "check_exporter", "laws_of_exporter", "one_of_each"]
 
 
+EDITS_OF_SCORES: Sequence[AnyEdit] = (
+    ScaleLogits(2.0), AcceptAbove(("a cat", "a dog"), 0.1), Rerank(("one", "two"), ("a cat", "a dog")),
+)  # fmt: skip
+"""What a mend of a dual encoder may do with its scores."""
+
+
 @dataclass(frozen=True, eq=False)
 class ExporterTrial:
     """An exporter, and a tiny model under one edit of each kind.
@@ -67,7 +74,7 @@ class ExporterTrial:
         card = MendCard(
             "an edit", {}, base.name, base.model_digest, "none", "", 0, versions(), {}, "none", dict(base.identity)
         )
-        edits = one_of_each(base) if self.exporter.works_on == "chat" else ()
+        edits = one_of_each(base) if self.exporter.works_on == "chat" else EDITS_OF_SCORES
         return {type(edit).__name__: base.with_mend(Mend((edit,), card)) for edit in edits}
 
 
