@@ -23,7 +23,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
-from vlmend.errors import BadData, BadParameter, EnvironmentProblem, MendMismatch, ModelProblem, RunProblem
+from vlmend.errors import BadData, BadParameter, EnvironmentProblem, MendMismatch, ModelProblem, RunProblem, UsageError
 from vlmend.export.he import EXPORTER
 from vlmend.export.mpc import EXPORTER as PARTIES
 from vlmend.export.private.asking import ask
@@ -156,7 +156,7 @@ def test_answers_give_the_head_away_as_the_page_says(keys: Keys) -> None:
 
 def test_keys_are_kept_for_their_owner_alone(keys: Keys, tmp_path: Path) -> None:
     file = tmp_path / "key"
-    with pytest.raises(RunProblem, match="no key at"):
+    with pytest.raises(UsageError, match="cannot be read"):
         Keys.at(file)
     keys.save(file)
     assert file.stat().st_mode & 0o077 == 0
@@ -164,7 +164,7 @@ def test_keys_are_kept_for_their_owner_alone(keys: Keys, tmp_path: Path) -> None
     answered = scorer.scores(keys.encrypt(torch.ones(4)))
     assert torch.allclose(Keys.at(file).decrypt(answered), keys.decrypt(answered), atol=1e-6)
     file.chmod(0o644)
-    with pytest.raises(RunProblem, match="Others may read"):
+    with pytest.raises(UsageError, match="read by others"):
         Keys.at(file)
     file.write_bytes(b"nothing")
     file.chmod(0o600)

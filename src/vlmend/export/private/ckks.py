@@ -7,7 +7,6 @@ multiplies with weights in the clear and adds, and never holds the secret key. O
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.files import write_file
-from vlmend.errors import BadData, EnvironmentProblem, MissingExtra, RunProblem
+from vlmend.core.secrets import read_secret
+from vlmend.errors import BadData, EnvironmentProblem, MissingExtra
 from vlmend.export.private.head import Head
 
 __all__ = ["Keys", "Scorer"]
@@ -49,25 +49,17 @@ class Keys:
         """Those of a file that the owner alone may read.
 
         Raises:
-            RunProblem: It is not there, or others may read it.
+            UsageError: It is not there, or others may read it.
             BadData: It holds no key.
             MissingExtra: TenSEAL is not installed.
         """
-        if not file.is_file():
-            raise RunProblem(
-                f"There is no key at {file}.", "Leave --key out, and one is made beside the client's half."
-            )
-        if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise RunProblem(
-                f"Others may read the secret key {file}.",
-                f"chmod 600 {file}; better, make a new one: who has read it can read every embedding that was sent.",
-            )
+        held = read_secret(file, "Leave --key out, and one is made beside the client's half.")
         try:
-            context = _tenseal().context_from(file.read_bytes())
+            context = _tenseal().context_from(held)
             if not context.is_private():
                 raise ValueError("its secret part is missing")
             context.generate_galois_keys()
-        except (ValueError, RuntimeError, OSError) as problem:
+        except (ValueError, RuntimeError) as problem:
             raise BadData(f"{file} is no key of vlmend ({problem}).", "Leave --key out to make one.") from problem
         return cls(context)
 

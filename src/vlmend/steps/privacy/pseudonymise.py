@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from vlmend.core.contracts import AbstractStep, Changed, DataEdit
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.secrets import read_secret
 from vlmend.data.personal import KINDS, Finder, Found, PersonalKind, bank_of
 from vlmend.data.surrogates import Surrogates
 from vlmend.errors import BadParameter, UsageError
@@ -95,16 +95,7 @@ class Pseudonymise(AbstractStep):
         how = "Make one: (umask 077; head -c 32 /dev/urandom > pseudonyms.key), and say --set key=pseudonyms.key."
         if not self.key:
             raise UsageError("pseudonymise needs a secret key: without one anybody could try names out.", how)
-        file = Path(self.key)
-        try:
-            content, mode = file.read_bytes(), file.stat().st_mode
-        except OSError as problem:
-            raise UsageError(f"The key {file} cannot be read ({problem.strerror or problem}).", how) from problem
-        if stat.S_IMODE(mode) & 0o077:
-            raise UsageError(f"The key {file} may be read by others.", f"chmod 600 {file}, or make a new one.")
-        if len(content) < SHORTEST:
-            raise UsageError(f"The key {file} holds {len(content)} bytes: it could be guessed.", how)
-        return content
+        return read_secret(Path(self.key), how, SHORTEST)
 
     def _notes(self, data: Dataset, finder: Finder) -> Iterator[str]:
         if self.key == TRIAL:

@@ -1,0 +1,140 @@
+"""What dp_clip makes of phantom-clip at several promises: what it learns, what it costs, what planted pairs give away.
+
+    python -m tools.private_training measure      # adds to RUNS: three seeds, each without a promise and with several
+    python -m tools.private_training pages        # writes the tables anew
+
+Beside the built-in pairs stand canaries: pictures of things that the model has no name for, each with the name of
+another thing drawn evenly, shown 0, 1 or 64 times. The attack knows the model before and after: it ranks the name by
+how much its cosine with the picture grew, among 255 other names drawn evenly. Of a name that was not shown every rank
+is as likely: 1.42 bits by chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
+
+from tools.measuring import PAGES, Number, number, share, write_pages
+from vlmend.core.metrics.exposure import exposure
+from vlmend.core.metrics.resampling import mean_interval
+from vlmend.methods.privacy.dp_clip import DpClip, Embedded, embedded
+from vlmend.models.dual.encoder import DualEncoder
+from vlmend.models.loading.dual import load_dual
+from vlmend.phantom.clip.load import phantom_clip
+from vlmend.pictures.galleries import PHOTO, object_pictures
+from vlmend.training.private import ledger_for
+
+RUNS = PAGES / "private_training.json"
+PROMISES = (math.inf, 8.0, 2.0, 1.0)
+SEEDS = (0, 1, 2)
+SHOWN = (0, 1, 64)
+OTHERS = 255
+
+COLUMNS = {
+    "kinds told": "kinds", "objects told": "objects",
+    "exposure, never shown": "bits 0", "shown once": "bits 1", "64 times": "bits 64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All that is embedded once."""
+
+    pairs: Embedded
+    pictures: Tensor
+    kinds: tuple[Tensor, Tensor]
+    objects: tuple[Tensor, Tensor]
+    strange: Tensor
+    names: Tensor
+
+
+def bench_of(base: DualEncoder) -> Bench:
+    """Training pairs, held-out pictures with their kinds and names, and pictures of unknown things."""
+    rows = [row for row in object_pictures("held_out").examples if row.image is not None]
+    known, unknown = ([row for row in rows if bool(row.answers) is told] for told in (True, False))
+
+    def told(names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        each = sorted(set(names))
+        return base.embed_texts([PHOTO.format(one) for one in each]), torch.tensor([each.index(one) for one in names])
+
+    kinds, objects = told([row.group for row in known]), told([row.answers[0] for row in known])
+    seen, strange = (base.embed_images([row.image for row in part if row.image]) for part in (known, unknown))
+    return Bench(embedded(base, DpClip().builtin()), seen, kinds, objects, strange, objects[0])
+
+
+def planted(bench: Bench, seed: int) -> tuple[Embedded, list[tuple[int, int, int]]]:
+    """The pairs with the canaries among them; of each canary its picture, its name, and how often it is shown."""
+    rng = random.Random(f"dp_clip canaries {seed}")
+    canaries = [(k, rng.randrange(len(bench.names)), SHOWN[k % len(SHOWN)]) for k in range(len(bench.strange))]
+    copies = [(picture, name) for picture, name, count in canaries for _ in range(count)]
+    pictures, names = (torch.tensor([pair[side] for pair in copies]) for side in (0, 1))
+    pairs = bench.pairs
+    first = int(pairs.alike.max()) + 1
+    return Embedded(
+        torch.cat([pairs.images, bench.strange[pictures]]), torch.cat([pairs.texts, bench.names[names]]),
+        torch.cat([pairs.alike, first + names]), pairs.scale,
+    ), canaries  # fmt: skip
+
+
+def measured(bench: Bench, epsilon: float, seed: int) -> dict[str, Number]:
+    """One fit and its numbers."""
+    method = DpClip(epsilon=8.0 if math.isinf(epsilon) else epsilon)
+    pairs, canaries = planted(bench, seed)
+    sampling = method.batch / len(pairs.images)
+    draws = Generator().manual_seed(seed)
+    if math.isinf(epsilon):
+        matrix = method.trained(pairs, 0.0, math.inf, sampling, seed, draws)
+    else:
+        ledger = ledger_for(epsilon, method.delta, sampling, method.steps)
+        matrix = method.trained(pairs, ledger.noise, method.clip, sampling, seed, draws)
+    return numbers(bench, matrix, canaries, seed)
+
+
+def numbers(bench: Bench, matrix: Tensor, canaries: Sequence[tuple[int, int, int]], seed: int) -> dict[str, Number]:
+    """Of a map: what is named right, and the exposure of the canaries."""
+    seen, strange = (normalize(one @ matrix.T, dim=1) for one in (bench.pictures, bench.strange))
+    found = {
+        name: share(((seen @ texts.T).argmax(1) == right).tolist())
+        for name, (texts, right) in (("kinds", bench.kinds), ("objects", bench.objects))
+    }
+    grown = (strange - bench.strange) @ bench.names.T
+    rng = random.Random(f"other names {seed}")
+    bits: dict[int, list[float]] = {count: [] for count in SHOWN}
+    for picture, name, count in canaries:
+        others = rng.sample([one for one in range(len(bench.names)) if one != name], OTHERS)
+        bits[count].append(exposure(float(grown[picture, name]), grown[picture, others].tolist()))
+    for count, each in bits.items():
+        found[f"bits {count}"] = number(mean_interval(each, range(len(each)), seed=0), len(each))
+    return found
+
+
+def _measure() -> None:
+    bench = bench_of(load_dual(phantom_clip(), name="phantom-clip"))
+    _, canaries = planted(bench, 0)
+    base = numbers(bench, torch.eye(bench.names.shape[1]), canaries, 0)
+    values = {name: base[name] for name in ("kinds", "objects")}
+    runs: list[dict[str, Any]] = [{"method": "none", "seed": 0, "set": {}, "values": values}]
+    for epsilon in PROMISES:
+        for seed in SEEDS:
+            told = {"epsilon": "none" if math.isinf(epsilon) else epsilon}
+            runs.append({"method": "dp_clip", "seed": seed, "set": told, "values": measured(bench, epsilon, seed)})
+            print(runs[-1], flush=True)
+            RUNS.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("measure", "pages"))
+    if parser.parse_args().what == "measure":
+        _measure()
+    else:
+        write_pages("private", json.loads(RUNS.read_text()), COLUMNS)
