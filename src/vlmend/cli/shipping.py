@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -103,33 +103,41 @@ def score(
         return
     if data is None:
         raise BadParameter("There is nothing to name.", "Give --data with pictures; or --serve, --party.")
-    with progress_bars() as report:
+    values, told = _ask(folder, data, mend or (), limit, server, key, places, loading, quiet=as_json)
+    if out is not None:
         from vlmend.core.files import write_file
         from vlmend.core.jsontext import to_json
+
+        write_file(out, "".join(to_json(row) + "\n" for row in values["named"]))
+    if as_json:
+        print_json("score", values)
+        return
+    _print(told)
+
+
+def _ask(
+    folder: Path, data: str, mends: Sequence[Path], limit: int | None, server: str | None, key: Path | None,
+    places: Sequence[str], loading: LoadOptions, *, quiet: bool,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Be the party with the pictures: what was found, as values and in words. What is not private is said first."""
+    with progress_bars() as report:
         from vlmend.core.mend import Mend
         from vlmend.data.layouts import read_data
         from vlmend.export.private.asking import ask
         from vlmend.export.private.head import read_asker
 
         asker = read_asker(folder)
-        rows = read_data(data).examples[:limit]
-        mends = [Mend.load(one) for one in mend or ()]
-        if not as_json:
+        if not quiet:
             _print(f"not private: {line}" for line in asker.not_private)
+        rows, held = read_data(data).examples[:limit], [Mend.load(one) for one in mends]
         view = opened(asker.model, replace(loading, dtype="float32"), "score", "dual")
-        for one in mends:
+        for one in held:
             view = view.with_mend(one)
         found = ask(
             view, rows, folder, asker, server=server, key=key, parties=places,
             tick=lambda done: report("score", done, len(rows)),
         )  # fmt: skip
-    values = found.values
-    if out is not None:
-        write_file(out, "".join(to_json(row) + "\n" for row in values["named"]))
-    if as_json:
-        print_json("score", values)
-        return
-    _print(_told(found))
+    return found.values, _told(found)
 
 
 def _take_part(folder: Path, places: Sequence[str], party: int, count: int) -> None:
