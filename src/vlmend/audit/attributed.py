@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[Better, Unit]] = {
 }  # fmt: skip
 """What each picture has numbers of; by chance the last ones are 0."""
 
-SAYS = "has {value} of what speaks for its texts on the person"
+SAYS = "has {{value}} of what speaks for its texts on the person ({})"
 GAP = "share_gap"
 
 DRAWN = ("deleted", "at_random", "inserted")
@@ -85,7 +85,7 @@ def attribution_rows(suite: AbstractSuite[Sample], samples: Sequence[Sample], se
     groups = list(dict.fromkeys(sample.group for sample in samples))
     rows = [
         mean_row(suite.axis, suite.name, name, group, samples, better, unit, seed, judge=JUDGE,
-                 says=SAYS if name == "share" else "")
+                 says=SAYS.format(_plain(group)) if name == "share" else "")
         for group in groups
         for name, (better, unit) in ROWS.items()
     ]  # fmt: skip
@@ -156,6 +156,11 @@ def _points(name: str, samples: Sequence[Sample], change: float) -> tuple[Point,
 def _mirrored(points: Sequence[Point]) -> tuple[Point, ...]:
     """What is hidden at random as what is shown at random."""
     return tuple(replace(point, x=1 - point.x) for point in reversed(points))
+
+
+def _plain(group: str) -> str:
+    """A group's name in a sentence that has a place for a value: braces of its own are none."""
+    return group.replace("{", "{{").replace("}", "}}")
 
 
 def _group(row: Example) -> str:

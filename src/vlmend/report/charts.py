@@ -9,11 +9,12 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from vlmend.core.measures import Curve, Measure
-from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, reach, share_axis, svg, verbatim
+from vlmend.core.measures import Curve, Measure, Unit
+from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, WHOLE, reach, share_axis, svg, verbatim
 
-__all__ = ["depth", "front", "heat", "heat_figure", "intervals", "layers", "lines", "sizes", "sweep"]
+__all__ = ["depth", "front", "heat", "heat_figure", "intervals", "layers", "lines", "sizes", "spreads", "sweep"]
 
 MARKERS = "os^DvP*"
 STROKES = ("-", "--", "-.", ":")
@@ -189,6 +190,39 @@ def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
         return svg(figure, curves[0].title)
 
 
+def spreads(
+    groups: Sequence[str], series: Sequence[tuple[str, Sequence[Sequence[float]]]], label: str, unit: Unit
+) -> str:
+    """Every sample of each group as a dot, with a box around the middle half and a line at the median: a colour a run.
+
+    Args:
+        groups: Of the samples.
+        series: For each run the values of each group, in their order; none where a run has no such group.
+        label: What the values are.
+        unit: How people read them.
+    """
+    letters = max(len(line) for group in groups for line in group.replace(":", ":\n").split("\n"))
+    needed = 0.8 + len(groups) * max(0.4 * len(series), 0.08 * letters)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(HALF if needed <= HALF else max(WHOLE, needed), 3.0), layout="constrained")
+        axes, width = figure.subplots(), 0.8 / len(series)
+        for k, (run, every) in enumerate(series):
+            colour = COLOURS[k % len(COLOURS)]
+            axes.plot([], [], "o", ms=4, color=colour, label=verbatim(run))
+            for place, values in enumerate(every):
+                _strip(axes, place - 0.4 + width * (k + 0.5), width, values, colour)
+        axes.set_xticks(range(len(groups)), [verbatim(group.replace(":", ":\n")) for group in groups])
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.margins(y=0.08)
+        if unit == "share":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_ylabel(verbatim(label))
+        axes.grid(axis="y", color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        return svg(figure, f"{label} of every sample, {', '.join(groups)}")
+
+
 def heat(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], title: str) -> str:
     """A matrix of shares, a named line each; NaN stays empty."""
     with mpl.rc_context(STYLE):
@@ -213,6 +247,17 @@ def heat_figure(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[s
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
         return figure
+
+
+def _strip(axes: Axes, x: float, width: float, values: Sequence[float], colour: str) -> None:
+    """Dots side by side in their order, so that those of one height do not hide each other."""
+    if not values:
+        return
+    across = [x + 0.5 * width * ((7 * k) % len(values) / len(values) - 0.5) for k in range(len(values))]
+    axes.plot(across, values, "o", ms=2.5, mew=0, alpha=0.45, color=colour)
+    axes.boxplot([list(values)], positions=[x], widths=[0.7 * width], showfliers=False, showcaps=False, whis=(5, 95),
+                 manage_ticks=False, boxprops={"color": colour}, whiskerprops={"color": colour},
+                 medianprops={"color": INK})  # fmt: skip
 
 
 def _dots(axes: Axes, k: int, shift: float, label: str, rows: Sequence[Measure], groups: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ __all__ = ["write_report"]
 SHOWN = 24
 """Samples on the page with `show_text`."""
 
+SPREAD = "A dot is a sample; boxes hold the middle half, whiskers nine tenths, lines are medians."
+
 
 class Plot(NamedTuple):
     """A figure of one measure, and what a reader must know to read it."""
@@ -56,7 +58,7 @@ def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
         "title": f"{base.card.model}: {', '.join(run.name for run in runs)}",
         "headline": headline(base, others),
         "warnings": warnings_of(base, *others),
-        "plots": [*_plots(runs), *_lines(runs)],
+        "plots": [*_plots(runs), *_lines(runs), *_spreads(runs)],
         "dose_figure": _dose(others),
         "state_figure": next((figures.states(run.states) for run in others if run.states), None),
         "comparisons": [
@@ -98,6 +100,30 @@ def _lines(runs: Sequence[Run]) -> list[Plot]:
         note = next(curve.note for _, curves in series for curve in curves)
         found.append(Plot(f"{suite}: {title}", note, charts.lines(series)))
     return found
+
+
+def _spreads(runs: Sequence[Run]) -> list[Plot]:
+    """The samples behind each mean that the first sentence tells of, by group, unless they are all yes or no."""
+    rows = [row for run in runs for row in run.card if row.compared == "mean"]
+    found: list[Plot] = []
+    for suite, name in dict.fromkeys((row.suite, row.name) for row in rows if row.says):
+        here = [row for row in rows if (row.suite, row.name) == (suite, name)]
+        of_group = {row.group: row for row in here}
+        series = [(run.name, [_values(run, row) for row in of_group.values()]) for run in runs]
+        if len({value for _, every in series for values in every for value in values}) > 2:
+            label = name.replace("_", " ")
+            figure = charts.spreads([*of_group], series, label, here[0].unit)
+            found.append(Plot(f"{suite}: {label}, sample by sample", SPREAD, figure))
+    return found
+
+
+def _values(run: Run, row: Measure) -> list[float]:
+    """Of the samples of a run that a measure is the mean of."""
+    return [
+        sample["values"][row.name]
+        for sample in run.measured.get(row.suite, [])
+        if row.name in sample.get("values", {}) and behind(row, observed(sample))
+    ]
 
 
 def _wishes(rows: Sequence[Measure]) -> list[str]:
