@@ -18,8 +18,8 @@ from vlmend.pictures.regions import people_in_place
 
 __all__ = ["SUITE", "AnswerAttribution"]
 
-COUNT = 10
-"""Built-in people: about a minute on two cores for a model of 135 million weights."""
+COUNT = 4
+"""Built-in people: gradients through a decoder take half a minute each on one core for 135 million weights."""
 
 
 class AnswerAttribution(SampleSuite[ChatGradients]):
