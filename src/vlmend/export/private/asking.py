@@ -84,23 +84,19 @@ def ask(
         MissingExtra: The library is not installed.
     """
     asker.check(view)
-    if (asker.way == "mpc" and (server or key)) or (asker.way == "he" and parties):
-        raise BadParameter(
-            f"This head was exported as {asker.way}.", "--server and --key are for he, --parties is for mpc."
-        )
-    if parties and len(parties) != PARTIES:
-        raise BadParameter(f"{len(parties)} parties are named.", "Name who asks, who holds the head, and who helps.")
+    _check_way(asker, server, key, parties)
     embedded = _embedded(view, [row for row in rows if row.image is not None])
     good = [(row, one) for row, one in embedded if isinstance(one, Tensor)]
     if not good:
         raise BadData("None of these rows has a picture that can be read.", "Pass rows with image.")
     embeddings = torch.stack([one for _, one in good])
+    classes = len(asker.names)
     if asker.way == "he":
         found = over_socket(embeddings, _keys(key, folder), server, folder, tick)
     elif parties:
-        found = take_part(0, parties, len(good), len(asker.names), asker.width, embeddings=embeddings)
+        found = take_part(0, parties, len(good), classes, asker.width, embeddings=embeddings)
     else:
-        found = over_parties(embeddings, len(asker.names), folder)
+        found = over_parties(embeddings, classes, folder)
     tick(len(good))
     best = found.scores.max(1)
     said = [asker.names[place] for place in best.indices.tolist()]
@@ -114,6 +110,15 @@ def ask(
         tuple((row.id, one) for row, one in embedded if isinstance(one, str)),
         same, apart, wilson(sum(told), len(told)) if told else None, found,
     )  # fmt: skip
+
+
+def _check_way(asker: Asker, server: str | None, key: Path | None, parties: Sequence[str]) -> None:
+    if (asker.way == "mpc" and (server or key)) or (asker.way == "he" and parties):
+        raise BadParameter(
+            f"This head was exported as {asker.way}.", "--server and --key are for he, --parties is for mpc."
+        )
+    if parties and len(parties) != PARTIES:
+        raise BadParameter(f"{len(parties)} parties are named.", "Name who asks, who holds the head, and who helps.")
 
 
 def _embedded(view: DualEncoder, rows: Sequence[Example]) -> list[tuple[Example, Tensor | str]]:
