@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+__all__ = ["score"]
+
 ASKER, HOLDER = 0, 1
 """Who has the embeddings, and who the head."""
 
