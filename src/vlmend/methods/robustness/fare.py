@@ -24,14 +24,19 @@ from vlmend.core.mend import Mend
 from vlmend.core.targets import DualWeights, Pixels
 from vlmend.errors import BadData
 from vlmend.methods.tuning import AbstractHardening, PixelLoss
-from vlmend.pictures.galleries import training_pictures
+from vlmend.pictures.galleries import training_objects, training_pictures
 
 __all__ = ["METHOD", "Fare", "distance"]
 
 
 @dataclass(frozen=True)
 class Fare(AbstractHardening):
-    """Unsupervised adversarial fine-tuning of the vision tower."""
+    """Unsupervised adversarial fine-tuning of the vision tower.
+
+    Attributes:
+        views: Training views of each known object in the built-in pictures, beside the others; more of them make a
+            tower more robust.
+    """
 
     name: ClassVar[str] = "fare"
     source: ClassVar[str] = "Schlarmann et al., arXiv 2402.12336, ICML 2024"
@@ -40,10 +45,13 @@ class Fare(AbstractHardening):
     steps: int = 150
     rate: float = 7e-4
     batch: int = 32
+    views: int = 8
 
     def builtin(self) -> Dataset:
-        """Training views of objects, people, words and scenes."""
-        return training_pictures()
+        """Training views of objects, people, words and scenes, and as many views as asked for of each known object."""
+        mixed = training_pictures()
+        more = training_objects(self.views).examples if self.views else ()
+        return replace(mixed, name=f"{mixed.name}-{self.views}", examples=(*mixed.examples, *more))
 
     def sample_data(self) -> Dataset:
         """Seven of them."""

@@ -31,7 +31,11 @@ LEFT_OUT = "food"
 
 @dataclass(frozen=True)
 class Tecoa(AbstractHardening):
-    """Adversarial fine-tuning of the vision tower on the names of pictures."""
+    """Adversarial fine-tuning of the vision tower on the names of pictures.
+
+    Attributes:
+        views: Training views of each known object in the built-in pictures; more of them make a tower more robust.
+    """
 
     name: ClassVar[str] = "tecoa"
     source: ClassVar[str] = "Mao et al., arXiv 2212.07016, ICLR 2023"
@@ -41,10 +45,11 @@ class Tecoa(AbstractHardening):
     rate: float = 7e-4
     batch: int = 32
     epsilon: float = 6 / 255
+    views: int = 8
 
     def builtin(self) -> Dataset:
-        """Two training views of each known object, but for food."""
-        return training_objects(2, without=(LEFT_OUT,))
+        """Training views of each known object, but for food."""
+        return training_objects(self.views, without=(LEFT_OUT,))
 
     def sample_data(self) -> Dataset:
         """Eight training pictures with their names."""
