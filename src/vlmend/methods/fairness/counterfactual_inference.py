@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -138,7 +138,7 @@ def fitted_constant(plain: Float[Tensor, "row answer"], direct: Float[Tensor, "r
 
     grid = [k * WIDEST / GRID for k in range(-GRID, GRID + 1)]
     best, step = min(grid, key=apart), WIDEST / GRID
-    found = minimize_scalar(apart, bounds=(max(best - step, -WIDEST), min(best + step, WIDEST)), method="bounded")
+    found: Any = minimize_scalar(apart, bounds=(max(best - step, -WIDEST), min(best + step, WIDEST)), method="bounded")
     return min((best, float(found.x)), key=apart)
 
 
