@@ -77,6 +77,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
     "demo": (["demo", "--out", "OUT"], "report"),
     "study": (["study", "cmrm", "phantom", "--out", "OUT"], "study"),
     "export": (["export", "hf", "phantom", "--mend", "MEND", "--out", "OUT"], "export"),
+    "score": (["score", "OUT", "--data", "pictures.jsonl"], "score"),
     "phantom build": (["phantom", "build", "phantom-mini"], "phantom"),
 }
 """A call of every verb, and the schema of what it prints. What takes minutes has stand-ins: see `stood_in`."""
@@ -84,7 +85,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
 
 @pytest.fixture
 def stood_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the place of what the demo, a study, an export and a build do: files as they leave them, at once."""
+    """In the place of what the demo, a study, export, score and build do: files as they leave them, at once."""
 
     def demo(out: Path, **_: object) -> Path:
         shutil.copytree(run, out / "base")
@@ -95,14 +96,19 @@ def stood_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return tmp_path / "parts"
 
     class Exporter:
+        works_on = "chat"
+
+        def check_options(self, options: object) -> None: ...
+
         def write(self, view: object, out: Path, options: object) -> dict[str, object]:
             return {"out": out, "mends": ["m"], "layers": [1], "error": 0.0, "always": False}
 
     monkeypatch.setattr("vlmend.demo.demo", demo)
     monkeypatch.setattr("vlmend.studies.cmrm.study.study_cmrm", study)
     monkeypatch.setattr("vlmend.report.study.write_study", lambda folder, out: None)
-    for module in ("mending", "shipping"):
-        monkeypatch.setattr(f"vlmend.cli.{module}.opened_chat", lambda *_: ScriptedTarget(lambda *_: "no"))
+    for module, opened in (("mending", "opened_chat"), ("shipping", "opened")):
+        monkeypatch.setattr(f"vlmend.cli.{module}.{opened}", lambda *_: ScriptedTarget(lambda *_: "no"))
+    monkeypatch.setattr("vlmend.cli.shipping._ask", lambda *_, **__: ({"n": 0, "named": []}, []))
     monkeypatch.setattr("vlmend.registry.exporter", lambda name: Exporter())
     monkeypatch.setattr("vlmend.phantom.shelf.put_together", lambda name: tmp_path)
 

@@ -325,9 +325,9 @@ class AbstractExporter(ABC):
             ModelProblem: The proof failed; nothing is written.
         """
 
-    @abstractmethod
     def told(self, made: Mapping[str, Any]) -> list[str]:
         """What `write` gave, as lines for people."""
+        return [f"{name}: {value}" for name, value in made.items()]
 
     @final
     def check_options(self, options: Mapping[str, Any]) -> None:
