@@ -155,9 +155,10 @@ def _take_part(folder: Path, places: Sequence[str], party: int, count: int) -> N
 
 def _told(found: Answers) -> list[str]:
     values = found.values
+    back = f" and {values['bytes_received'] / 1e3:.0f} kB received" * bool(found.found.received)
     lines = [
-        f"{values['n']} pictures named, {values['seconds']:.2f} s each, {values['bytes_sent'] / 1e3:.0f} kB sent and "
-        f"{values['bytes_received'] / 1e3:.0f} kB received for each, {values['bytes_once'] / 1e6:.1f} MB once",
+        f"{values['n']} pictures named, {values['seconds']:.2f} s each, {values['bytes_sent'] / 1e3:.0f} kB sent{back} "
+        f"for each, {values['bytes_once'] / 1e6:.1f} MB once",
         *(f"left out: {name}: {why}" for name, why in found.left_out),
     ]
     if found.agreement is not None:

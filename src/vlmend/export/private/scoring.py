@@ -44,7 +44,8 @@ class Scored:
     Attributes:
         scores: Of each embedding and class, float32.
         seconds: Of each embedding, from asking to having its scores.
-        sent, received: Bytes of all questions and answers; of parties, what those here sent to others.
+        sent, received: Bytes of all questions and answers; of parties, what those here sent to
+            others, and 0 received where one alone is here and cannot tell.
         once: Bytes that were sent before the first question: keys, or shares of the head.
     """
 

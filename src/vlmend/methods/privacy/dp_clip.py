@@ -129,7 +129,7 @@ class DpClip(AbstractMethod[DualGradients]):
 
         Raises:
             BadData: There are fewer than two such rows.
-            BadParameter: A promise that cannot be kept, or a batch larger than the data.
+            BadParameter: A promise that cannot be kept.
             UsageError: The key cannot be read, or others may read it.
             MissingExtra: opacus is not installed.
         """
