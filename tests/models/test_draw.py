@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.phantom.draw.tiny import TINY
 
 from vlmend.audit.plan import default_suites
@@ -18,7 +21,7 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.targets import DrawTarget, Kind, Target, check_access, levels_of
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem, NeedsAccess, UsageError
 from vlmend.models.checkup.outside import checkup_draw
-from vlmend.models.draw.pipeline import DrawPipeline
+from vlmend.models.draw.pipeline import DenoisingPipeline, DrawPipeline, Settings
 from vlmend.models.loading.draw import load_draw
 from vlmend.models.loading.options import LoadOptions
 from vlmend.models.loading.target import kind_of, memory_of, open_target
@@ -43,7 +46,7 @@ def test_a_pipelines_folder_opens_as_kind_draw(folder: Path) -> None:
     target: Target = open_target(str(folder), check=kinds.append)
     assert kinds == ["draw"]
     assert isinstance(target, DrawTarget)
-    assert levels_of(target) == ("pictures",)
+    assert levels_of(target) == ("pictures", "states")
     assert (kind_of(str(folder)), memory_of(str(folder))) == ("draw", None)
     check_names_of(str(folder))
 
@@ -60,6 +63,30 @@ def test_more_pictures_than_one_batch_come_in_order(drawing: DrawPipeline, monke
     at_once = drawing.draw(["a cat", "a dog", "a cat"], [1, 2, 3])
     monkeypatch.setattr("vlmend.models.draw.pipeline.BATCH", 2)
     assert drawing.draw(["a cat", "a dog", "a cat"], [1, 2, 3]) == at_once
+
+
+def test_the_pull_of_a_prompt_is_that_of_the_slow_way_and_nothing_is_left_on_the_denoiser(
+    drawing: DrawPipeline,
+) -> None:
+    """One step: the noise of the seed, denoised once with the prompt and once with an empty one."""
+    once = replace(drawing, settings=Settings(steps=1))
+    assert isinstance(once, DenoisingPipeline)
+    (picture, pull), (_, other) = once.draw_with_pull(["a cat", "a dog"], [1, 2])
+    assert picture == once.draw(["a cat"], [1])[0]
+    pipe = once.pipeline
+    told, empty = pipe.encode_prompt("a cat", "cpu", 1, True)
+    noise = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        moved = [pipe.unet(noise, pipe.scheduler.timesteps[0], state).sample for state in (told, empty)]
+    assert pull == pytest.approx(float((moved[0] - moved[1]).norm()), rel=1e-4)
+    assert pull != other
+    assert not pipe.unet._forward_hooks
+
+
+def test_without_guidance_there_is_no_pull(drawing: DrawPipeline) -> None:
+    plain = replace(drawing, settings=Settings(steps=1, guidance=1.0))
+    assert isinstance(plain, DenoisingPipeline)
+    assert math.isnan(plain.draw_with_pull(["a cat"], [1])[0][1])
 
 
 def test_a_picture_that_the_pipeline_holds_back_is_none(drawing: DrawPipeline) -> None:

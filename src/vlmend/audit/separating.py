@@ -56,35 +56,48 @@ def cluster_of(row: Example) -> str:
     return row.attributes.get("cluster", row.id)
 
 
-def blind_columns(rows: Sequence[Example], seed: int) -> dict[str, Sequence[float]]:
-    """How much like a member each pair is by words and by pixels alone: columns by `BLIND`."""
+def blind_columns(
+    rows: Sequence[Example], seed: int, known: Sequence[bool] | None = None
+) -> dict[str, Sequence[float]]:
+    """How much like a member each pair is by words and by pixels alone: columns by `BLIND`.
+
+    Args:
+        rows: Pairs.
+        seed: Of the folds.
+        known: Which are members; unless told, those of which the attribute says so.
+    """
     found = blind_scores(
         [words_of(row) for row in rows], [row.image.decode() for row in rows if row.image is not None],
-        [row.attributes["member"] == "yes" for row in rows], [cluster_of(row) for row in rows], seed=seed,
+        [row.attributes["member"] == "yes" for row in rows] if known is None else known,
+        [cluster_of(row) for row in rows], seed=seed,
     )  # fmt: skip
     return {name: [float(value) for value in column] for name, column in found.items()}
 
 
 def separation_rows(
-    suite: AbstractSuite[Sample], scores: Mapping[str, str], samples: Sequence[Sample], seed: int
-) -> list[Measure]:
+    suite: AbstractSuite[Sample], scores: Mapping[str, str], samples: Sequence[Sample], seed: int, *,
+    kinds: tuple[str, str] = (MEMBER["yes"], MEMBER["no"]), void_says: str = VOID, judge: str = JUDGE,
+) -> list[Measure]:  # fmt: skip
     """AUROC, TPR at 1 % FPR and balanced accuracy of the blind baseline and of each score, members against others.
 
     Args:
         suite: Whose rows they are.
         scores: What a score's AUROC says of the model, by the score's name; empty for nothing.
-        samples: Of the groups of `MEMBER`, with blind scores among their values.
+        samples: Of the two groups, with blind scores among their values.
         seed: Of resampling.
+        kinds: The groups: whose scores should be high, and the others.
+        void_says: What the blind baseline's AUROC says where it makes the scores void.
+        judge: Who gave the scores.
     """
-    found = {name: separated(name, samples, (MEMBER["yes"], MEMBER["no"]), seed) for name in (*BLIND, *scores)}
+    found = {name: separated(name, samples, kinds, seed) for name in (*BLIND, *scores)}
     void = any(_told_apart(found[name].auroc) is not False for name in BLIND)
-    says = {name: VOID if _told_apart(found[name].auroc) else "" for name in BLIND} | dict(scores)
+    says = {name: void_says if _told_apart(found[name].auroc) else "" for name in BLIND} | dict(scores)
     return [
         row
         for name in (*BLIND, *scores)
         for row in rows_of(
-            suite, name, found[name], samples, MEMBER["no"], "neither" if name in BLIND else "lower",
-            says=says[name], void=void and name in scores,
+            suite, name, found[name], samples, kinds[1], "neither" if name in BLIND else "lower",
+            says=says[name], void=void and name in scores, judge=judge,
         )
     ]  # fmt: skip
 
@@ -127,7 +140,7 @@ def separated(score: str, samples: Sequence[Sample], kinds: tuple[str, str], see
 
 def rows_of(
     suite: AbstractSuite[Sample], score: str, found: Separation, samples: Sequence[Sample], others: str, better: Better,
-    *, says: str = "", void: bool = False,
+    *, says: str = "", void: bool = False, judge: str = JUDGE,
 ) -> list[Measure]:  # fmt: skip
     """AUROC, TPR at 1 % FPR and balanced accuracy as rows; what is void or not known is shown as unscored.
 
@@ -140,6 +153,7 @@ def rows_of(
         better: Of all three.
         says: What the AUROC says.
         void: Whether the numbers mean nothing.
+        judge: Who gave the scores.
     """
     scored = sum(score in s.values for s in samples)
     false = sum(score in s.values for s in samples if s.group == others)
@@ -155,7 +169,7 @@ def rows_of(
         rows.append(
             Measure(
                 suite.axis, suite.name, name, score, *interval, n, len(samples) - n, better,
-                judge=JUDGE, unit=unit, floor=floor, says=said, ceiling=1.0,
+                judge=judge, unit=unit, floor=floor, says=said, ceiling=1.0,
             )
         )  # fmt: skip
     return rows

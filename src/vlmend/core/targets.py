@@ -23,30 +23,9 @@ from vlmend.core.sites import Site
 from vlmend.errors import NeedsAccess, SampleError, UsageError
 
 __all__ = [
-    "CALLED",
-    "LEVELS",
-    "PROTOCOLS",
-    "Access",
-    "ChatGradients",
-    "ChatLikelihoods",
-    "ChatStates",
-    "ChatTarget",
-    "ChatWeights",
-    "DrawTarget",
-    "DualGradients",
-    "DualStates",
-    "DualTarget",
-    "DualWeights",
-    "Kind",
-    "PairKind",
-    "Pixels",
-    "Target",
-    "check_access",
-    "check_kind",
-    "key_of",
-    "kinds_of",
-    "levels_of",
-    "problem_of",
+    "CALLED", "LEVELS", "PROTOCOLS", "Access", "ChatGradients", "ChatLikelihoods", "ChatStates", "ChatTarget",
+    "ChatWeights", "DrawStates", "DrawTarget", "DualGradients", "DualStates", "DualTarget", "DualWeights", "Kind",
+    "PairKind", "Pixels", "Target", "check_access", "check_kind", "key_of", "kinds_of", "levels_of", "problem_of",
 ]  # fmt: skip
 
 Kind = Literal["chat", "dual", "draw", "data"]
@@ -59,7 +38,7 @@ Access = Literal["replies", "likelihoods", "embeddings", "pictures", "rows", "st
 LEVELS: dict[Kind, tuple[Access, ...]] = {
     "chat": ("replies", "likelihoods", "states", "gradients", "weights"),
     "dual": ("embeddings", "states", "gradients", "weights"),
-    "draw": ("pictures",),
+    "draw": ("pictures", "states"),
     "data": ("rows",),
 }
 """The levels of each kind, from the surface down."""
@@ -319,11 +298,25 @@ class DrawTarget(Target, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawStates(DrawTarget, Protocol):
+    """Level `states`: what the denoiser predicts on the way."""
+
+    def draw_with_pull(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[Image | None, float]]:
+        """What `draw` gives, each with the pull of its prompt.
+
+        The pull is the norm of what the prompt changes in the predicted noise, mean over the steps (Wen et al. 2024,
+        arXiv 2407.21720); NaN where the pipeline does not predict without the prompt beside it.
+        """
+        ...
+
+
 PROTOCOLS: Mapping[tuple[Kind, Access], Any] = {
     ("chat", "replies"): ChatTarget, ("chat", "likelihoods"): ChatLikelihoods, ("chat", "states"): ChatStates,
     ("chat", "gradients"): ChatGradients, ("chat", "weights"): ChatWeights,
     ("dual", "embeddings"): DualTarget, ("dual", "states"): DualStates, ("dual", "gradients"): DualGradients,
     ("dual", "weights"): DualWeights, ("draw", "pictures"): DrawTarget,
+    ("draw", "states"): DrawStates,
 }  # fmt: skip
 """What a target must have for each level; a level without a protocol is given by every target of its kind."""
 

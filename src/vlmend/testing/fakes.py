@@ -152,7 +152,7 @@ def narrowed(target: Target, access: Access) -> Any:
 
 @dataclass(frozen=True)
 class PlainDrawer:
-    """Draws a picture of one colour, by prompt and seed (`DrawTarget`)."""
+    """Draws a picture of one colour, by prompt and seed (`DrawStates`)."""
 
     own: int = 0
     name: str = "plain drawer"
@@ -181,6 +181,11 @@ class PlainDrawer:
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image | None]:
         told = [hashlib.sha256(f"{self.own}:{p}:{s}".encode()).digest() for p, s in zip(prompts, seeds, strict=True)]
         return [Image.from_pixels(PIL.Image.new("RGB", (SIDE, SIDE), (one[0], one[1], one[2]))) for one in told]
+
+    def draw_with_pull(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[Image | None, float]]:
+        """The pictures, each with the length of its prompt for a pull."""
+        drawn = self.draw(prompts, seeds)
+        return [(picture, float(len(prompt))) for picture, prompt in zip(drawn, prompts, strict=True)]
 
 
 @dataclass

@@ -6,12 +6,13 @@ The pipeline is any of diffusers that takes a prompt; loading is in `models/load
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
@@ -20,7 +21,7 @@ from vlmend.core.targets import Kind
 from vlmend.errors import NeedsAccess
 from vlmend.models.identity import config_digest, digest_of, tokenizer_digest
 
-__all__ = ["BATCH", "DrawPipeline", "Settings", "pipeline_of"]
+__all__ = ["BATCH", "DenoisingPipeline", "DrawPipeline", "Settings", "pipeline_of"]
 
 BATCH = 16
 """Pictures that are drawn at once."""
@@ -40,7 +41,6 @@ class Settings:
     guidance: float = 3.0
 
 
-@final
 @dataclass(frozen=True, eq=False)
 class DrawPipeline:
     """A text-to-image pipeline of diffusers.
@@ -112,6 +112,38 @@ class DrawPipeline:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class DenoisingPipeline(DrawPipeline):
+    """One whose denoiser can be listened to: a `unet`, called once a step for the prompts and for none."""
+
+    @torch.no_grad()
+    def draw_with_pull(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[Image | None, float]]:
+        """Pictures, each with the pull of its prompt (`DrawStates`); the pictures are those that `draw` gives."""
+        drawn: list[tuple[Image | None, float]] = []
+        for start in range(0, len(prompts), BATCH):
+            some = slice(start, start + BATCH)
+            drawn += self._heard(list(prompts[some]), seeds[some])
+        return drawn
+
+    def _heard(self, prompts: list[str], seeds: Sequence[int]) -> list[tuple[Image | None, float]]:
+        steps: list[Tensor] = []
+
+        def hear(module: nn.Module, given: Any, made: Any) -> None:
+            del module, given
+            noise: Tensor = made[0]
+            if len(noise) == 2 * len(prompts):  # with and without the prompt, in the one call that guidance needs
+                without, told = noise.float().chunk(2)
+                steps.append((told - without).flatten(1).norm(dim=1).cpu())
+
+        handle = self.pipeline.unet.register_forward_hook(hear)
+        try:
+            pictures = self._batch(prompts, seeds)
+        finally:
+            handle.remove()
+        pulls = torch.stack(steps).mean(0).tolist() if steps else [math.nan] * len(prompts)
+        return list(zip(pictures, pulls, strict=True))
+
+
 def pipeline_of(pipeline: Any, name: str, settings: Settings = Settings()) -> DrawPipeline:
     """A loaded pipeline as a target."""
     parts = {part: held for part, held in pipeline.components.items() if held is not None}
@@ -127,4 +159,5 @@ def pipeline_of(pipeline: Any, name: str, settings: Settings = Settings()) -> Dr
         "tokenizer": digest_of(read),
         "decoding": digest_of([torch.__version__, vars(settings), str(pipeline.device.type), bits]),
     }
-    return DrawPipeline(name, pipeline, identity, settings)
+    kind = DenoisingPipeline if isinstance(modules.get("unet"), nn.Module) else DrawPipeline
+    return kind(name, pipeline, identity, settings)
