@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 
 from vlmend.audit.judging import Bench, Pictures, judges_of
 from vlmend.audit.labels.correcting import put_right
+from vlmend.audit.shown import thumbnail
 from vlmend.audit.suite import IS_GARBLED, Answer, Suite, question_suite
 from vlmend.core.files import write_file
 from vlmend.core.images import Image
@@ -23,9 +23,6 @@ from vlmend.core.verdicts import UNREAD, Judge, Verdict
 from vlmend.errors import SampleError
 
 __all__ = ["Labelled", "fold"]
-
-THUMBNAIL = 128
-"""Longest side of the pictures kept for the pages, in pixels."""
 
 Labelled = dict[str, list[Answer]]
 """Judge id -> the answers of one suite with that judge's labels; the headline judge first."""
@@ -150,7 +147,7 @@ def _write_samples(
         for k, answer in enumerate(next(iter(by.values()))):
             said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
             picture = pictures[name].get(answer.id)
-            shown = {"image": _thumbnail(out / "images", picture), "frames": _frames(picture)}
+            shown = {"image": thumbnail(out / "images", picture), "frames": _frames(picture)}
             lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said} | shown) + "\n")
     write_file(out / "samples.jsonl", "".join(lines))
 
@@ -161,20 +158,3 @@ def _frames(image: Image | None) -> int:
         return 0 if image is None else image.frames
     except SampleError:
         return 0
-
-
-def _thumbnail(folder: Path, image: Image | None) -> str | None:
-    """Keep a small copy of an image under its digest; broken images have none."""
-    if image is None:
-        return None
-    try:
-        file = folder / f"{image.digest[:16]}.webp"
-        if not file.exists():
-            small = image.decode()
-            small.thumbnail((THUMBNAIL, THUMBNAIL))
-            held = io.BytesIO()
-            small.save(held, "WEBP", quality=80, method=0)
-            write_file(file, held.getvalue(), sync=False)
-    except SampleError:
-        return None
-    return file.name

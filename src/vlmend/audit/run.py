@@ -1,9 +1,9 @@
 """`audit()`: suites to a scorecard, in one folder that can be resumed, for subjects of every kind.
 
 A run folder holds `run.json` (what was asked for), `replies.jsonl` (every finished reply), `verdicts.jsonl` (every
-judge's word on them), `measured.jsonl` (the samples of suites that measure by themselves), `samples.jsonl` and
-`images/` (what pages show), `scorecard.json`, `cost.json`, `states.json` for a mended chat model, and `logs/`
-(Inspect's, for `inspect view`). One process at a time may work in it.
+judge's word on them), `measured.jsonl` (the samples of suites that measure by themselves), `samples.jsonl`,
+`shown.json` and `images/` (what pages show), `scorecard.json`, `cost.json`, `states.json` for a mended chat model, and
+`logs/` (Inspect's, for `inspect view`). One process at a time may work in it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from vlmend.audit.notes import kept_note, lent_note, lost_notes, row_notes
 from vlmend.audit.plan import Plan, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
+from vlmend.audit.shown import keep_shown
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
 from vlmend.core.contracts import AbstractSuite, ReferenceSuite, Sample, SampleSuite
@@ -255,12 +256,21 @@ def _measured(
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         if key not in records.rows:
             samples = suite.samples(subject, given, plan.limit, seed=plan.seed)
-            records.write([{"key": key, "suite": suite.name, "samples": [asdict(sample) for sample in samples]}])
+            if shown := [sample for sample in samples if sample.pictures]:
+                keep_shown(out, suite.name, shown, suite.measures(samples, plan.seed))
+            records.write([{"key": key, "suite": suite.name, "samples": [_numbers(sample) for sample in samples]}])
         kept = [Sample(**row) for row in records.rows[key]["samples"]]
         found += suite.measures(kept, plan.seed)
         curves += suite.curves(kept)
     progress("measure", len(suites), len(suites))
     return found, curves
+
+
+def _numbers(sample: Sample) -> dict[str, Any]:
+    """A sample without its pictures, as JSON values."""
+    told = asdict(replace(sample, pictures=()))
+    del told["pictures"]
+    return told
 
 
 def _keep_states(target: ChatTarget, out: Path) -> None:

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from vlmend.core.attacks import AbstractAttack, Budget, Proposal, attributes_of_attack
 from vlmend.core.edits import AnyEdit
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.provenance import versions
@@ -215,6 +216,8 @@ class Sample:
         label: Its label, where it has one.
         reason: Why it could not be measured.
         condition: How it was measured, where that differs.
+        pictures: What a page shows side by side, each under its caption; of the worst samples of a run, and no part of
+            what is measured.
     """
 
     id: str
@@ -225,6 +228,7 @@ class Sample:
     label: str = ""
     reason: str = ""
     condition: str = ""
+    pictures: tuple[tuple[str, Image], ...] = field(default=(), compare=False, repr=False)
 
 
 Subject = TypeVar("Subject", default=Any)

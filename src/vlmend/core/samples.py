@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from vlmend.core.contracts import Sample
 from vlmend.core.files import read_json
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.errors import UsageError
 
-__all__ = ["is_measured", "read_cost", "read_measured", "read_samples"]
+__all__ = ["SHOWN", "is_measured", "read_cost", "read_measured", "read_samples", "read_shown"]
+
+SHOWN = "shown.json"
+"""Which samples of a run stand side by side in pictures."""
 
 
 class _Said(BaseModel):
@@ -54,6 +57,18 @@ class _Measured(BaseModel):
     key: str
     suite: str = ""
     samples: list[Sample]
+
+
+class _Shown(BaseModel):
+    """A sample in `shown.json`; a picture that could not be read has no file."""
+
+    id: str
+    text: str
+    by: str
+    pictures: list[tuple[str, str | None]]
+
+
+_SHOWN = TypeAdapter(dict[str, list[_Shown]])
 
 
 class _Cost(BaseModel):
@@ -99,6 +114,16 @@ def read_measured(run: Path) -> list[dict[str, Any]]:
         UsageError: As for `read_samples`.
     """
     return _read(run / "measured.jsonl", _Measured)
+
+
+def read_shown(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """Of each suite the samples that a page shows in pictures; nothing where the file is not there or is garbled."""
+    held = read_json(run / SHOWN)
+    try:
+        _SHOWN.validate_python(held)
+    except ValidationError:
+        return {}
+    return held  # type: ignore[no-any-return]
 
 
 def is_measured(row: Mapping[str, Any]) -> bool:

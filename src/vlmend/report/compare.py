@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlmend.core.cautions import cautions
 from vlmend.core.files import read_json
 from vlmend.core.measures import Measure, Scorecard, find_measure
 from vlmend.core.metrics.paired import Evidence, Observed, Paired, evidence_of, paired_tests
-from vlmend.core.samples import read_cost, read_measured, read_samples
+from vlmend.core.samples import read_cost, read_measured, read_samples, read_shown
 from vlmend.core.severity import leading
 from vlmend.errors import UsageError
 
 __all__ = [
     "LEVEL",
     "Run",
+    "Shown",
     "changes",
     "comparison",
     "headline",
@@ -53,6 +54,15 @@ TOLD = 3
 """Rows with unscored samples that are named for each run; the others are counted."""
 
 
+class Shown(NamedTuple):
+    """A sample of `shown.json`: the measure by which it was chosen, and its pictures under their captions."""
+
+    id: str
+    text: str
+    by: str
+    pictures: Sequence[tuple[str, Path | None]]
+
+
 @dataclass(frozen=True)
 class Run:
     """One run folder.
@@ -62,6 +72,7 @@ class Run:
         measured: Samples of each suite that measures by itself, from `measured.jsonl`.
         notes: What a reader of this run and those beside it must know.
         cost, states: What `cost.json` and `states.json` hold, if they are there.
+        shown: Of each suite the samples that stand side by side in pictures, each picture a file or None.
     """
 
     name: str
@@ -71,6 +82,7 @@ class Run:
     states: dict[str, Any] | None
     measured: dict[str, list[dict[str, Any]]]
     notes: tuple[str, ...] = ()
+    shown: Mapping[str, Sequence[Shown]] = field(default_factory=dict[str, Sequence[Shown]])
 
     def value(self, suite: str, name: str, group: str) -> Measure | None:
         return find_measure(self.card, suite, name, group)
@@ -115,7 +127,14 @@ def read_run(folder: Path) -> Run:
         read_cost(folder),
         read_json(folder / "states.json"),
         {row.get("suite", row["key"]): row["samples"] for row in read_measured(folder)},
+        shown={suite: [_shown(folder, row) for row in rows] for suite, rows in read_shown(folder).items()},
     )
+
+
+def _shown(folder: Path, row: Mapping[str, Any]) -> Shown:
+    """A row of `shown.json`; files are looked for in the run's own folder only."""
+    pictures = [(told, folder / "images" / Path(name).name if name else None) for told, name in row["pictures"]]
+    return Shown(row["id"], row["text"], row["by"], pictures)
 
 
 def comparison(before: Run, after: Run) -> list[Paired]:

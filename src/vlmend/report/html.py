@@ -13,6 +13,7 @@ from vlmend.core.measures import Measure, behind
 from vlmend.core.severity import leading
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import charts, figures
+from vlmend.report.beside import hidden, side_by_side
 from vlmend.report.compare import Run, comparison, headline, observed, warnings_of
 from vlmend.report.pages import write_page
 
@@ -72,6 +73,8 @@ def _content(runs: Sequence[Run], show_text: bool) -> dict[str, Any]:
         "labels": _labels(verdicts),
         "runs": runs,
         "samples": _samples(base, others) if show_text else [],
+        "beside": side_by_side(runs, users=show_text),
+        "hidden": 0 if show_text else hidden(runs),
     }
 
 

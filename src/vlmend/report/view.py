@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -22,6 +21,7 @@ from vlmend.core.metrics.paired import Paired
 from vlmend.core.verdicts import UNREAD
 from vlmend.errors import SampleError, UsageError
 from vlmend.report import charts
+from vlmend.report.beside import KINDS, data_uri
 from vlmend.report.compare import Run, comparison, read_run
 from vlmend.report.pages import write_page
 
@@ -29,14 +29,6 @@ __all__ = ["find_runs", "view_content", "view_summary", "write_view"]
 
 BASES = 6
 """The first runs, each of which the others can be compared with on the page."""
-
-LARGEST_IMAGE = 64_000
-"""Bytes of an image file that is put on the page as it is; a larger one is made smaller first."""
-
-SIDE = 256
-"""Longest side in pixels of an image that was made smaller."""
-
-KINDS = {".webp": "webp", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
 Key = tuple[str, str, str, int]
 """Suite, id, prompt and occurrence of a sample: what has the same key in two runs is the same question."""
@@ -245,23 +237,12 @@ class _Images:
     def _added(self, image: Image, suffix: str) -> int | None:
         try:
             if image.digest not in self._places:
-                uri = _data_uri(image, KINDS.get(suffix))
+                uri = data_uri(image, KINDS.get(suffix))
                 self._places[image.digest] = len(self.table)
                 self.table.append(uri)
         except SampleError:
             return None
         return self._places[image.digest]
-
-
-def _data_uri(image: Image, kind: str | None) -> str:
-    """The file as it is where it is small, or a smaller copy."""
-    content = image.content
-    if kind is None or len(content) > LARGEST_IMAGE:
-        small, buffer = image.decode(), io.BytesIO()
-        small.thumbnail((SIDE, SIDE))
-        small.save(buffer, "WEBP", quality=80)
-        kind, content = "webp", buffer.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _samples(folders: Sequence[Path], runs: Sequence[Run], text: bool, images: _Images) -> list[dict[str, Any]]:

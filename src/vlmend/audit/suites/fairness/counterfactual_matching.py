@@ -175,7 +175,8 @@ def _sample(rows: Sequence[Example], values: dict[str, float]) -> Sample:
     why = "" if values else "to the encoder both pictures or both captions are the same"
     told = " / ".join(str(row.caption) for row in rows)
     cluster = rows[0].attributes.get("cluster") or _pair(rows[0])
-    return Sample(_pair(rows[0]), _group(rows), cluster, told, values, reason=why)
+    pictures = tuple((str(row.caption), row.image) for row in rows if row.image is not None)
+    return Sample(_pair(rows[0]), _group(rows), cluster, told, values, reason=why, pictures=pictures)
 
 
 SUITE = CounterfactualMatching()

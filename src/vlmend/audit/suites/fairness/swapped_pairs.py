@@ -205,7 +205,10 @@ def _controls(pairs: Sequence[tuple[str, Pair]], told: Mapping[str, tuple[float,
 def _sample(name: str, pair: Pair, values: Mapping[str, float]) -> Sample:
     told = pair[0].attributes
     question = told.get("question") or pair[0].prompt
-    return Sample(name, ALL, told.get("occupation") or told[PAIR], name, values, condition=question)
+    pictures = tuple((row.group, row.image) for row in pair if row.image is not None)
+    return Sample(
+        name, ALL, told.get("occupation") or told[PAIR], name, values, condition=question, pictures=pictures
+    )  # fmt: skip
 
 
 def _builtin(split: Split) -> Dataset:
