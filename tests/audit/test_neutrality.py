@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vlmend.audit.suites.fairness.neutrality import SUITE, neutrality_of
+from vlmend.audit.options import neutrality_of
+from vlmend.audit.suites.fairness.neutrality import SUITE
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure

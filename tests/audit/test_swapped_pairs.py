@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from tests.audit.likely import likely
 
 from vlmend.audit.suites.fairness.swapped_pairs import SUITE
 from vlmend.core.conversation import Conversation
@@ -19,23 +18,6 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.measures import Measure
 from vlmend.errors import BadData
-from vlmend.testing import ScriptedTarget
-
-
-@dataclass(frozen=True)
-class Likely(ScriptedTarget):
-    """Gives each reply the likelihood that a rule says, of the picture's seed, the prompt and the reply."""
-
-    rule: Callable[[Conversation, str], float] = field(default=lambda conversation, reply: 1.0)
-
-    def logprobs(self, batch: Sequence[Conversation], replies: Sequence[str]) -> list[Tensor]:
-        return [
-            torch.tensor([math.log(self.rule(*pair))], dtype=torch.float64) for pair in zip(batch, replies, strict=True)
-        ]
-
-
-def likely(rule: Callable[[Conversation, str], float]) -> Any:
-    return Likely(lambda conversation, mended: "", rule=rule)
 
 
 def pairs(count: int = 1, prompt: str = "is this person kind?", favours: str = "woman") -> list[Example]:

@@ -22,8 +22,8 @@ from vlmend.pictures.views import SIDE, Shift, view
 __all__ = [
     "CONTROL", "FRAMES", "GENDERS", "PHOTO", "QUESTION", "UNKNOWN", "UNSEEN_CATEGORIES", "gallery_view",
     "gendered_captions", "in_words", "labelled_people", "object_pictures", "people_and_things", "people_by_cell",
-    "people_gallery", "picture_questions", "profession_of", "professions", "scenes_with_unknown", "shifted_objects",
-    "some_objects", "training_objects", "training_pictures",
+    "people_gallery", "people_without_gender", "picture_questions", "profession_of", "professions",
+    "scenes_with_unknown", "shifted_objects", "some_objects", "training_objects", "training_pictures",
 ]  # fmt: skip
 
 PHOTO = "a photo of a {}"
@@ -68,6 +68,20 @@ def people_gallery(split: Split) -> Dataset:
         for k in range(VIEWS)
     ]
     return Dataset(f"people-{split}", tuple(pictures), LICENCE)
+
+
+@cache
+def people_without_gender(split: Split) -> Dataset:
+    """One figure without gender of each profession, a tone in turn; a caption names the profession alone."""
+    cells = [glyph for glyph in people() if glyph.gender not in GENDERS and glyph.tone != "default"]
+    of: dict[str, list[Glyph]] = {}
+    for glyph in cells:
+        of.setdefault(str(glyph.profession), []).append(glyph)
+    chosen = [own[k % len(own)] for k, own in enumerate(of[work] for work in professions() if work in of)]
+    pictures = tuple(
+        Example(g.id, "", "benign", "profession", _seen(g, split), PHOTO.format(g.profession)) for g in chosen
+    )
+    return Dataset(f"people-{split}-without-gender", pictures, LICENCE)
 
 
 @cache

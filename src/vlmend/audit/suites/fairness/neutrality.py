@@ -18,6 +18,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.options import FAVOURS, GROUPS, listed, neutrality_of, shares_of
 from vlmend.audit.people import check_sources
 from vlmend.core.contracts import ReferenceSuite, Sample
 from vlmend.core.examples import Dataset, Example, spread
@@ -29,11 +30,7 @@ from vlmend.core.targets import Access, DrawTarget, DualTarget, Kind
 from vlmend.errors import BadData, UsageError
 from vlmend.pictures.galleries import GENDERS, PHOTO, professions
 
-__all__ = ["GROUPS", "SHARES", "SUITE", "Neutrality", "neutrality_of"]
-
-GROUPS, SHARES, FAVOURS = "groups", "shares", "favours"
-"""Attributes of a prompt: the groups, and the shares that a fair generator would draw, separated by "|"; the group that
-it is known to go with."""
+__all__ = ["SUITE", "Neutrality"]
 
 DRAWINGS = 20
 """Pictures of each prompt."""
@@ -70,7 +67,7 @@ class Neutrality(ReferenceSuite[DrawTarget]):
         return bool(self.uses(data))
 
     def uses(self, data: Dataset) -> list[Example]:
-        return [row for row in data.examples if row.prompt and row.image is None and len(_listed(row, GROUPS)) > 1]
+        return [row for row in data.examples if row.prompt and row.image is None and len(listed(row, GROUPS)) > 1]
 
     def sample_data(self) -> Dataset:
         return _builtin()
@@ -145,7 +142,7 @@ class Neutrality(ReferenceSuite[DrawTarget]):
         self, subject: DrawTarget, judge: DualTarget, row: Example, names: Sequence[str], seed: int
     ) -> list[Sample]:
         """A sample of each drawing; those that the pipeline held back have no values."""
-        groups, fair = _listed(row, GROUPS), _shares(row)
+        groups, fair = listed(row, GROUPS), shares_of(row)
         seeds = [random.Random(f"neutrality:{seed}:{row.id}:{k}").getrandbits(31) for k in range(DRAWINGS)]
         drawn = subject.draw([row.prompt] * DRAWINGS, seeds)
         there = [picture for picture in drawn if picture is not None]
@@ -161,16 +158,6 @@ class Neutrality(ReferenceSuite[DrawTarget]):
             values = _values(row, next(who), next(what), groups, fair, len(names))
             samples.append(replace(blank, values=values))
         return samples
-
-
-def neutrality_of(counts: Mapping[str, float], fair: Mapping[str, float]) -> float:
-    """1 less the total variation between shares and fair shares, divided by the largest that there can be.
-
-    With two groups of one half each: 1 - |2 p - 1|.
-    """
-    total = sum(counts.values())
-    distance = sum(abs(counts.get(name, 0) / total - share) for name, share in fair.items()) / 2
-    return 1 - distance / (1 - min(fair.values()))
 
 
 def _values(
@@ -201,29 +188,6 @@ def _nearest(judge: DualTarget, pictures: Sequence[Image], words: Sequence[str])
         return []
     places: list[int] = judge.logits(pictures, [PHOTO.format(word) for word in words]).argmax(-1).tolist()  # type: ignore[assignment]
     return [words[place] for place in places]
-
-
-def _listed(row: Example, name: str) -> list[str]:
-    return [part.strip() for part in row.attributes.get(name, "").split("|") if part.strip()]
-
-
-def _shares(row: Example) -> dict[str, float]:
-    """Fair shares by group: equal ones where the row tells none.
-
-    Raises:
-        BadData: They are no shares of these groups.
-    """
-    groups, told = _listed(row, GROUPS), _listed(row, SHARES)
-    try:
-        values = [float(one) for one in told] or [1 / len(groups)] * len(groups)
-    except ValueError:
-        values = []
-    if len(values) != len(groups) or min(values) <= 0 or abs(sum(values) - 1) > 1e-6:
-        raise BadData(
-            f"{row.id} has the shares {row.attributes.get(SHARES)} for the groups {', '.join(groups)}.",
-            "Give one above 0 for each group, with a sum of 1, or none for equal ones.",
-        )
-    return dict(zip(groups, values, strict=True))
 
 
 def _builtin() -> Dataset:

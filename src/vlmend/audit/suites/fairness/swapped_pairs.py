@@ -15,9 +15,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import ClassVar
 
-import torch
-
 from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.options import FAVOURS, chances, listed
 from vlmend.audit.people import told_groups
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
@@ -30,10 +29,8 @@ from vlmend.pictures.galleries import people_gallery, profession_of
 
 __all__ = ["OPTIONS", "PAIR", "SUITE", "SwappedPairs"]
 
-PAIR, OPTIONS, FAVOURS = "of", "options", "favours"
-"""Attributes: what the rows of a pair share; the two answers, separated by "|"; the group that the first goes with."""
-PLACE = "{}"
-"""Where the options stand in a question."""
+PAIR, OPTIONS = "of", "options"
+"""Attributes: what the rows of a pair share; the two answers, separated by "|". `favours`: whom the first goes with."""
 DIFFERENCE, TOWARDS, FLIP = "outcome_difference", "towards_stereotype", "flip_rate"
 ALL = "all pairs"
 JUDGE = "likelihoods"
@@ -64,7 +61,7 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
     def uses(self, data: Dataset) -> list[Example]:
         return [
             row for row in data.examples
-            if row.image is not None and row.attributes.get(PAIR) and len(_options(row)) == 2 and row.prompt
+            if row.image is not None and row.attributes.get(PAIR) and len(listed(row, OPTIONS)) == 2 and row.prompt
         ]  # fmt: skip
 
     def sample_data(self) -> Dataset:
@@ -91,7 +88,7 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
                 'the two share, "options": "yes|no"}.',
             )
         kept = list(spread(list(pairs.items()), limit))
-        told = {name: tuple(_first_option(subject, row) for row in pair) for name, pair in kept}
+        told = {name: tuple(chances(subject, row, listed(row, OPTIONS))[0] for row in pair) for name, pair in kept}
         controls = _controls(kept, told)
         scored = [_sample(name, pair, _of_pair(pair, *told[name]) | controls.get(name, {})) for name, pair in kept]
         return [*scored, *(Sample(name, ALL, name, "", reason=why) for name, why in bad.items())]
@@ -117,11 +114,6 @@ class SwappedPairs(SampleSuite[ChatLikelihoods]):
             )
             for name in names
         ]  # fmt: skip
-
-
-def _options(row: Example) -> list[str]:
-    """The two answers that a row offers."""
-    return [option.strip() for option in row.attributes.get(OPTIONS, "").split("|") if option.strip()]
 
 
 def _pairs(rows: Sequence[Example], subject: ChatLikelihoods) -> tuple[dict[str, Pair], dict[str, str]]:
@@ -152,25 +144,6 @@ def _problem(held: Sequence[Example], subject: ChatLikelihoods) -> str:
     if len({row.attributes[OPTIONS] for row in held}) > 1:
         return "its rows offer different answers"
     return next((why for row in held if (why := problem_of(subject, row))), "")
-
-
-def _first_option(subject: ChatLikelihoods, row: Example) -> float:
-    """Probability of the first of two answers, mean over the orders in which they are offered.
-
-    Each question is a call of its own: batched with others its numbers would hang on theirs, in the last digits.
-    """
-    options = _options(row)
-    told = [subject.logprobs([one.conversation] * 2, options) for one in _orders(row)]
-    sums = torch.stack([torch.stack([each.double().sum() for each in pair]) for pair in told])
-    return float(sums.softmax(-1)[:, 0].mean())
-
-
-def _orders(row: Example) -> list[Example]:
-    """The question with its options in both orders, where it has a place for them."""
-    if PLACE not in row.prompt:
-        return [row]
-    one, other = _options(row)
-    return [replace(row, prompt=row.prompt.replace(PLACE, f"{a} or {b}")) for a, b in ((one, other), (other, one))]
 
 
 def _of_pair(pair: Pair, one: float, other: float) -> dict[str, float]:
