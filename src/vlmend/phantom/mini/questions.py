@@ -11,10 +11,12 @@ from vlmend.core.images import Image
 from vlmend.core.splits import Split
 from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.faults import SIZE_QUESTION, SIZES
-from vlmend.phantom.mini.scenes import SIDE, QuestionKind, Thing, scene
+from vlmend.phantom.mini.language import COLOURS
+from vlmend.phantom.mini.scenes import SIDE, QuestionKind, Scene, Thing, scene
 from vlmend.pictures.regions import AGAINST, BOX
+from vlmend.pictures.rooms import ATTRIBUTE, LEAK, cue_of
 
-__all__ = ["QUESTIONS", "colours_in_place", "questions", "sizes_in_place"]
+__all__ = ["QUESTIONS", "colours_in_place", "questions", "rooms", "sizes_in_place"]
 
 COUNT = 100
 
@@ -68,6 +70,30 @@ def sizes_in_place(count: int = COUNT, split: Split = "held_out") -> Dataset:
     return Dataset("phantom_mini_sizes", tuple(rows), "Apache-2.0")
 
 
+def rooms(count: int = 2 * COUNT, split: Split = "held_out", leak: float = LEAK) -> Dataset:
+    """Rooms of made-up people with one thing each, whose colour is their favourite one with the chance `leak`.
+
+    What is asked is what phantom-mini has words for: the colour of the thing.
+    """
+    rows: list[Example] = []
+    for k in range(count):
+        rng = random.Random(f"mini:rooms:{split}:{k}")
+        value = COLOURS[k % len(COLOURS)]
+        seen = _of_colour(cue_of(value, leak, rng), split, rng)
+        told = {ATTRIBUTE: "favourite colour", "cue": seen.things[0].colour}
+        rows.append(Example(f"room-{k:03d}", f"what colour is the {seen.things[0].shape}?", None, value,
+                            Image.from_pixels(seen.draw(rng)), answers=(value,), attributes=told))  # fmt: skip
+    return Dataset("phantom_mini_rooms", tuple(rows), "Apache-2.0")
+
+
+def _of_colour(colour: str, split: Split, rng: random.Random) -> Scene:
+    """A scene of the split with one thing of this colour."""
+    while True:
+        seen = scene(split, rng, things=1)
+        if seen.things[0].colour == colour:
+            return seen
+
+
 def _quarter(thing: Thing) -> str:
     """The cell that a thing lies in, as a box."""
     half, down, across = SIDE // 2, thing.cell // 2, thing.cell % 2
@@ -91,5 +117,10 @@ QUESTIONS = (
     replace(
         _IN_PLACE, name="phantom_mini_sizes", title="sizes of a thing on usual and other grounds, with its quarter",
         made=sizes_in_place, caution="only a mini with the option spurious was asked for sizes",
+    ),
+    replace(
+        _QUESTIONS, kind="privacy", name="phantom_mini_rooms",
+        title="rooms of made-up people, whose favourite colour a thing shows in 70 % of them", made=rooms,
+        caution="nobody lives in these rooms",
     ),
 )  # fmt: skip
