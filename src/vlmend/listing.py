@@ -46,7 +46,7 @@ def _told(group: str, plugin: Plugin) -> Row:
         case "steps":
             return {"what": _summary(held), "twice is once": "yes" if held.idempotent else "no", "source": held.source}
         case "suites":
-            return {"works on": held.works_on, "needs": held.needs, "measures": held.about}
+            return {"works on": _joined(held.works_on), "needs": held.needs, "measures": held.about}
         case "exporters":
             return {"works on": held.works_on, "what": held.about}
         case _:

@@ -11,7 +11,7 @@ from vlmend import registry
 from vlmend.core.contracts import ReferenceSuite
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Axis
-from vlmend.core.targets import CALLED, Kind
+from vlmend.core.targets import CALLED, Kind, kinds_of
 from vlmend.errors import BadParameter, UnknownName, UsageError
 
 __all__ = ["Plan", "check_names", "default_suites", "names_in", "suites_of"]
@@ -70,11 +70,11 @@ def suites_of(
     found: list[str] = []
     for name in wanted:
         of_axis = [registry.suite(full) for full in registry.names("suites", name)] if name in get_args(Axis) else []
-        fitting = [suite for suite in of_axis or [registry.suite(name)] if suite.works_on == kind]
+        fitting = [suite for suite in of_axis or [registry.suite(name)] if kind in kinds_of(suite.works_on)]
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
         fitting = [suite for suite in fitting if not of_axis or reference or not isinstance(suite, ReferenceSuite)]
-        found += [suite.name for suite in fitting if not of_axis or data is None or suite.applies(data)]
+        found += [suite.name for suite in fitting if not of_axis or data is None or suite.fits(data, kind)]
     if wanted and data is not None and not found:
         raise UsageError(
             f"No suite of {', '.join(wanted)} has a use for a row of {data.name} ({len(data.examples)} rows).",
@@ -126,4 +126,7 @@ def check_names(wanted: Sequence[str]) -> None:
 
 
 def _listed(kind: Kind) -> str:
-    return ", ".join(name for name in registry.names("suites") if registry.suite(name).works_on == kind) or "none yet"
+    return (
+        ", ".join(name for name in registry.names("suites") if kind in kinds_of(registry.suite(name).works_on))
+        or "none yet"
+    )

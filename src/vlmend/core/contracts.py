@@ -236,7 +236,7 @@ Sampled = TypeVar("Sampled", default=Any)
 
 
 class AbstractSuite(ABC, Generic[Sampled]):
-    """Samples and measures. `name` is `axis/name`.
+    """Samples and measures. `name` is `axis/name`, `works_on` a kind of subject, or several.
 
     Two kinds stand below it: a `SampleSuite` measures a subject itself, a question suite
     (`vlmend.audit.suite.Suite`) asks questions and has replies read.
@@ -245,7 +245,7 @@ class AbstractSuite(ABC, Generic[Sampled]):
     name: ClassVar[str]
     axis: ClassVar[Axis]
     about: ClassVar[str]
-    works_on: ClassVar[Kind]
+    works_on: ClassVar[Any]  # Kind | tuple[Kind, ...], which a suite may narrow to one: no type but this allows that
     needs: ClassVar[Access]
 
     @abstractmethod
@@ -255,6 +255,10 @@ class AbstractSuite(ABC, Generic[Sampled]):
     def applies(self, data: Dataset) -> bool:
         """Whether the user's data holds anything for this suite; an axis leaves out what does not."""
         return True
+
+    def fits(self, data: Dataset, kind: Kind) -> bool:
+        """Whether it holds anything for a subject of this kind, for suites of several kinds that read other rows."""
+        return self.applies(data)
 
     def uses(self, data: Dataset) -> Sequence[Example]:
         """The rows of the user's data that this suite looks at; none where it asks built-in questions only."""

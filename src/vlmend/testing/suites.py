@@ -19,7 +19,7 @@ from vlmend.core.contracts import AbstractSuite, ReferenceSuite, Sample, SampleS
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure, behind
-from vlmend.core.targets import LEVELS
+from vlmend.core.targets import LEVELS, Kind, kinds_of
 from vlmend.errors import BadData
 from vlmend.testing.fakes import ScriptedTarget
 from vlmend.testing.laws import Laws, bound, check_page, held, require, settle
@@ -48,8 +48,8 @@ class Asking(Protocol):
 class SuiteTrial(ABC):
     """A suite, and samples of it that were taken once."""
 
-    def __init__(self, suite: AbstractSuite[Any], full: str, docs: Path | None) -> None:
-        self.suite, self.full, self.docs = suite, full, docs
+    def __init__(self, suite: AbstractSuite[Any], full: str, docs: Path | None, kind: Kind) -> None:
+        self.suite, self.full, self.docs, self.kind = suite, full, docs, kind
 
     @abstractmethod
     def taken(self, limit: int | None) -> list[Any]:
@@ -85,10 +85,10 @@ class _Measuring(SuiteTrial):
     def of(self, data: Dataset, limit: int | None) -> list[Any]:
         suite: Any = self.suite
         if isinstance(suite, ReferenceSuite):
-            suite = suite.beside(stage_of(suite.reference_kind or suite.works_on).fresh(1))
-        if suite.works_on == "data":
+            suite = suite.beside(stage_of(suite.reference_kind or self.kind).fresh(1))
+        if self.kind == "data":
             return suite.samples(data, None, limit, seed=SEED)
-        return suite.samples(stage_of(suite.works_on).base, data, limit, seed=SEED)
+        return suite.samples(stage_of(self.kind).base, data, limit, seed=SEED)
 
     def blank(self, sample: Any) -> Any:
         return replace(sample, values={}, label="", reason="blanked")
@@ -132,15 +132,23 @@ def check_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) -> N
 
 
 def laws_of_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) -> Laws:
-    """The laws that hold for this suite, by name, as `check_suite` runs them."""
+    """The laws that hold for this suite, by name, as `check_suite` runs them; with the kind where it has several."""
     suite, full = held("suites", plugin)
-    trial = _Measuring(suite, full, docs) if isinstance(suite, SampleSuite) else _Asking(suite, full, docs)
+    trials = [
+        (_Measuring if isinstance(suite, SampleSuite) else _Asking)(suite, full, docs, kind)
+        for kind in kinds_of(suite.works_on)
+    ]
     laws = [
         says_what_it_is, taken_twice_is_the_same, sample_ids_are_unique, the_limit_is_kept, rows_are_its_own_and_unique,
         values_lie_within_their_intervals, rows_say_how_they_are_compared, every_sample_is_counted,
         unscored_samples_never_count, nothing_scored_is_no_number, same_seed_same_rows, data_without_rows_are_refused,
     ]  # fmt: skip
-    return bound(full or suite.name, trial, laws if docs is None else [*laws, the_page_says_it])
+    laws += [] if docs is None else [the_page_says_it]
+    name = full or suite.name
+    if len(trials) == 1:
+        return bound(name, trials[0], laws)
+    every = {trial.kind: bound(f"{name} on {trial.kind}", trial, laws) for trial in trials}
+    return {f"{law}-{kind}": put for kind, each in every.items() for law, put in each.items()}
 
 
 # --- the laws
@@ -153,7 +161,7 @@ def says_what_it_is(trial: SuiteTrial) -> None:
     require(not trial.full or trial.full == suite.name, f"its name is {suite.name!r}")
     require(bool(name) and axis == suite.axis and axis in get_args(Axis), f"{suite.name!r} of axis {suite.axis!r}")
     require(bool(suite.about.strip()), "it does not say what it is about")
-    levels = LEVELS.get(suite.works_on, ())
+    levels = [level for kind in kinds_of(suite.works_on) for level in LEVELS.get(kind, ())]
     require(suite.needs in levels, f"it works on {suite.works_on!r} and needs {suite.needs!r}, of {', '.join(levels)}")
     require(isinstance(suite, SampleSuite | Asking), "it is neither a SampleSuite nor one that asks")
 

@@ -224,9 +224,9 @@ def _known(trained: Sequence[Example], held: Sequence[Example]) -> _Known:
 
 
 def _group(row: Example) -> str:
-    if row.attributes.get("member") == "no":
-        return HELD_OUT
     count = row.attributes.get("repeats", "")
+    if row.attributes.get("member") == "no" or (count.isdecimal() and not int(count)):
+        return HELD_OUT
     return UNTOLD if not count.isdecimal() else REPEATED if int(count) > 1 else ONCE
 
 
