@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -94,7 +94,7 @@ def pair_loss(learner: DualWeights, pixels: Pixels, texts: Sequence[str], scale:
 
 def shared(loss: Tensor, parameters: Sequence[nn.Parameter], held: Inside) -> Shared:
     """The gradient of a loss in these parameters, all of which a client shares."""
-    found: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, allow_unused=True)
+    found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, parameters, allow_unused=True))
     of = {id(one): value for one, value in zip(parameters, found, strict=True) if value is not None}
     size = float(sum((value.double() ** 2).sum() for value in of.values())) ** 0.5
     patches = of[id(held.patches)].flatten(1).double()
