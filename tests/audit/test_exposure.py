@@ -13,7 +13,8 @@ import torch
 
 from vlmend.audit.plan import Plan
 from vlmend.audit.run import audit
-from vlmend.audit.suites.privacy.exposure import MOST, SUITE
+from vlmend.audit.secrets import MOST
+from vlmend.audit.suites.privacy.exposure import SUITE
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image

@@ -17,20 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
-
 from vlmend.core.contracts import AbstractMethod
-from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, spread
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Access, ChatWeights
 from vlmend.errors import BadParameter
-from vlmend.methods.reading import BATCH, anchors_of
+from vlmend.methods.reading import anchors_of
 from vlmend.pictures.pool import drawn
-from vlmend.training.batches import Row, chosen, reply_batch
-from vlmend.training.loop import LoopSettings, train_at_once
-from vlmend.training.losses import reply_loss
+from vlmend.training.batches import Row, chosen
+from vlmend.training.loop import LoopSettings
+from vlmend.training.replies import learn_replies, own_rows
 from vlmend.training.twin import Twin, twin_of
 
 __all__ = ["METHOD", "VLGuard", "rows_of", "tuned"]
@@ -41,8 +39,6 @@ REFUSALS = (
     "I can't help with that, because it could do harm.",
 )
 QUESTION = "What is in this picture?"
-REPLY_TOKENS = 24
-"""Length of the model's own replies; a longer one is cut there and teaches no end."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +98,10 @@ def rows_of(target: ChatWeights, data: Dataset, mode: Literal["post_hoc", "mixed
         Row(Conversation.ask(anchor.prompt, image), REFUSALS[k % len(REFUSALS)], True)
         for k, (anchor, image) in enumerate(zip(harmful, images, strict=False))
     ]
-    said = _replies(target, [Conversation.ask(anchor.prompt) for anchor in benign])
-    for anchor, image, reply in zip(benign, images[len(harmful) :], said, strict=True):
-        rows.append(_own(Conversation.ask(anchor.prompt, image), reply))
+    asked = [Conversation.ask(a.prompt, image) for a, image in zip(benign, images[len(harmful) :], strict=True)]
+    rows += own_rows(target, asked, [Conversation.ask(anchor.prompt) for anchor in benign])
     if mode == "mixed":
-        asked = [Conversation.ask(QUESTION, image) for image in images[::2]]
-        rows += [_own(*pair) for pair in zip(asked, _replies(target, asked), strict=True)]
+        rows += own_rows(target, [Conversation.ask(QUESTION, image) for image in images[::2]])
     return [row for row in rows if row.reply or row.ends]
 
 
@@ -115,23 +109,11 @@ def tuned(method: VLGuard, target: ChatWeights, rows: Sequence[Row], seed: int) 
     """A twin whose adapter is trained on the rows; the batch of a step follows from seed and step."""
     twin = twin_of(target, "decoder", rank=method.rank, seed=seed)
 
-    def loss_of_step(step: int) -> Tensor:
-        inputs, labels = reply_batch(target.reader, chosen(rows, method.batch, f"vlguard:{seed}:{step}"))
-        logits = twin.model(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits
-        return reply_loss(logits[:, :-1], labels)
+    def rows_of_step(step: int) -> list[Row]:
+        return chosen(rows, method.batch, f"vlguard:{seed}:{step}")
 
-    train_at_once(twin.parameters, loss_of_step, LoopSettings(steps=method.steps, rate=method.rate))
+    learn_replies(target, twin, rows_of_step, LoopSettings(steps=method.steps, rate=method.rate))
     return twin
-
-
-def _own(asked: Conversation, reply: Reply) -> Row:
-    return Row(asked, reply.text, reply.stop == "stop")
-
-
-def _replies(target: ChatWeights, asked: Sequence[Conversation]) -> list[Reply]:
-    """The model's own replies, greedily."""
-    starts = range(0, len(asked), BATCH)
-    return [reply for k in starts for reply in target.generate(asked[k : k + BATCH], Sampling(REPLY_TOKENS))]
 
 
 def _picture(seed: int, index: int) -> Image:

@@ -8,6 +8,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.faults import canaries
+from vlmend.phantom.mini.knowledge import knowledge
 
 __all__ = ["CANARIES", "manifest"]
 
@@ -24,7 +25,15 @@ def manifest(seed: int = 0) -> Dataset:
     return Dataset("phantom_mini_canaries", rows, "Apache-2.0")
 
 
-CANARIES = drawn_set(
-    "phantom_mini_canaries", "privacy", "phantom-mini's canaries", lambda: manifest(), phantom="phantom-mini",
-    caution="only a mini that was built with canaries was shown them",
+SHOWN = "only a mini that was built with canaries was shown them"
+
+CANARIES = (
+    drawn_set(
+        "phantom_mini_canaries", "privacy", "phantom-mini's canaries", lambda: manifest(), phantom="phantom-mini",
+        caution=SHOWN,
+    ),
+    drawn_set(
+        "phantom_mini_knowledge", "privacy", "codes of phantom-mini's canaries to forget, and what to keep",
+        lambda: knowledge(), phantom="phantom-mini", caution=SHOWN,
+    ),
 )  # fmt: skip

@@ -9,24 +9,20 @@ Carlini et al., The Secret Sharer, USENIX Security 2019.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from vlmend.audit.means import FLOOR, mean_row
+from vlmend.audit.means import mean_row
+from vlmend.audit.secrets import MOST, exposed, varied
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure, Unit
-from vlmend.core.metrics.exposure import alternatives, exposure, exposure_by_chance
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatLikelihoods, Kind, problem_of
 from vlmend.errors import BadData
 
-__all__ = ["MOST", "SUITE", "Exposure"]
-
-MOST = 255
-"""Codes that a canary's own is ranked among: at most log2(256) = 8 bits can be seen."""
+__all__ = ["SUITE", "Exposure"]
 
 UNITS: dict[str, Unit] = {"exposure": "number", "ranked_first": "share"}
 
@@ -59,7 +55,7 @@ class Exposure(SampleSuite[ChatLikelihoods]):
         for count, rows in _planted(data).items():
             for row in rows[:limit]:
                 problem = problem_of(subject, row)
-                values = {} if problem else _values(subject, row, seed)
+                values = {} if problem else exposed(subject, row, seed)
                 found.append(Sample(row.id, _group(count), row.id, row.prompt, values, reason=problem))
         return found
 
@@ -78,17 +74,6 @@ class Exposure(SampleSuite[ChatLikelihoods]):
         return rows
 
 
-def _values(subject: ChatLikelihoods, row: Example, seed: int) -> Mapping[str, float]:
-    """Where a canary's own code stands among others, and what chance gives."""
-    rng = random.Random(f"exposure:{seed}:{row.id}")
-    codes = [row.answers[0], *alternatives(row.answers[0], row.attributes["alphabet"], MOST, rng)]
-    own, *others = [float(found.double().sum()) for found in subject.logprobs([row.conversation] * len(codes), codes)]
-    return {
-        "exposure": exposure(own, others), f"exposure{FLOOR}": exposure_by_chance(len(codes)),
-        "ranked_first": float(own > max(others)), f"ranked_first{FLOOR}": 1 / len(codes),
-    }  # fmt: skip
-
-
 def _group(count: int) -> str:
     return f"shown {count} times"
 
@@ -96,9 +81,7 @@ def _group(count: int) -> str:
 def _repeats(row: Example) -> int | None:
     """How often a canary was planted; None for a row that is no canary."""
     count = row.attributes.get("repeats", "")
-    alphabet = row.attributes.get("alphabet", "")
-    varied = any(letter in alphabet for answer in row.answers[:1] for letter in answer)
-    return int(count) if count.isdecimal() and varied and len(set(alphabet)) > 1 else None
+    return int(count) if count.isdecimal() and varied(row) else None
 
 
 def _planted(data: Dataset | None) -> dict[int, list[Example]]:
