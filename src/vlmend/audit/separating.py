@@ -14,12 +14,13 @@ from vlmend.audit.means import JUDGE
 from vlmend.core.contracts import AbstractSuite, Sample
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Better, Measure, Unit
-from vlmend.core.metrics.membership import Separation, separation, tpr_by_chance
+from vlmend.core.metrics.membership import ByCluster, Separation, separation, set_separation, tpr_by_chance
 from vlmend.core.metrics.stats import Interval, difference
 
 __all__ = [
     "BLIND",
     "MEMBER",
+    "SET",
     "blind_columns",
     "cluster_of",
     "excess_row",
@@ -27,6 +28,7 @@ __all__ = [
     "rows_of",
     "separated",
     "separation_rows",
+    "set_rows",
     "words_of",
 ]
 
@@ -34,6 +36,9 @@ MEMBER = {"yes": "member", "no": "non_member"}
 """Values of the attribute `member`, and the groups of samples that they make."""
 
 BLIND = ("blind_words", "blind_pixels")
+
+SET = 20
+"""Pairs of a set, where sets are told apart rather than pairs."""
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
@@ -102,6 +107,41 @@ def separation_rows(
     ]  # fmt: skip
 
 
+def set_rows(
+    suite: AbstractSuite[Sample], scores: Mapping[str, str], samples: Sequence[Sample], seed: int, *, judge: str = JUDGE
+) -> list[Measure]:
+    """AUROC of whole sets of pairs by their mean score, for the blind baseline and for each score.
+
+    A set is all members or all non-members; what is a hint in one pair adds up. Void where the blind baseline's lies
+    above chance, as `separation_rows`.
+
+    Args:
+        suite: Whose rows they are.
+        scores: What the AUROC says of the model, by the score's name; empty for nothing.
+        samples: Of the groups of `MEMBER`, with blind scores among their values.
+        seed: Of sets and resampling.
+        judge: Who gave the scores.
+    """
+    found: dict[str, Interval] = {}
+    for name in (*BLIND, *scores):
+        members, others = (_by_cluster(name, samples, group) for group in MEMBER.values())
+        found[name] = set_separation(members, others, SET, seed=seed)
+    void = any(_told_apart(found[name]) is not False for name in BLIND)
+    rows: list[Measure] = []
+    for name, interval in found.items():
+        n = sum(name in sample.values for sample in samples)
+        known = not (void and name in scores) and not math.isnan(interval.value)
+        told, n, floor = (interval, n, 0.5) if known else (NOTHING, 0, math.nan)
+        rows.append(
+            Measure(
+                suite.axis, suite.name, f"auroc_of_sets_of_{SET}", name, *told, n, len(samples) - n,
+                "neither" if name in BLIND else "lower", judge=judge, floor=floor, unit="number",
+                says=scores.get(name, "") if known else "", ceiling=1.0,
+            )
+        )  # fmt: skip
+    return rows
+
+
 def excess_row(
     suite: AbstractSuite[Sample], name: str, means: Sequence[Measure], pool: Sequence[Sample], unit: Unit, says: str
 ) -> Measure:
@@ -131,11 +171,16 @@ def _interval(row: Measure) -> Interval:
 
 def separated(score: str, samples: Sequence[Sample], kinds: tuple[str, str], seed: int) -> Separation:
     """How well a score tells samples of the first group from those of the second."""
-    found: dict[str, defaultdict[str, list[float]]] = {group: defaultdict(list) for group in kinds}
+    return separation(*(_by_cluster(score, samples, group) for group in kinds), seed=seed)
+
+
+def _by_cluster(score: str, samples: Sequence[Sample], group: str) -> ByCluster:
+    """A score of the samples of a group, by cluster."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
     for sample in samples:
-        if score in sample.values and sample.group in found:
-            found[sample.group][sample.cluster].append(sample.values[score])
-    return separation(*(found[group] for group in kinds), seed=seed)
+        if score in sample.values and sample.group == group:
+            found[sample.cluster].append(sample.values[score])
+    return found
 
 
 def rows_of(

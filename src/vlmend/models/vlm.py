@@ -23,7 +23,7 @@ from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.anatomy.compiled import check_compiled
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.decoding.engine import decode_rows, decode_whole
-from vlmend.models.decoding.forced import reply_logprobs
+from vlmend.models.decoding.forced import reply_entropies, reply_logprobs
 from vlmend.models.decoding.gradients import fitting_with_gradients, pixels_of, reply_loss
 from vlmend.models.decoding.image_features import Seen
 from vlmend.models.decoding.outcomes import answered, problem_of
@@ -265,6 +265,12 @@ class VLM:
         out.
         """
         return reply_logprobs(self, batch, replies)
+
+    def entropies(
+        self, batch: Sequence[Conversation], replies: Sequence[str], alpha: float
+    ) -> list[Float[Tensor, " _"]]:
+        """Rényi entropy, in nats, of the distribution behind each token of each reply; the edits as in `logprobs`."""
+        return reply_entropies(self, batch, replies, alpha)
 
     def pixels(self, images: Sequence[Image]) -> Pixels:
         """Images in [0, 1], after the processor's resizing and before its normalisation (`decoding.gradients`).

@@ -18,7 +18,8 @@ from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.splits import word_fraction
 
 __all__ = [
-    "ENOUGH", "FALSE_ALARMS", "ByCluster", "Separation", "right_by_halves", "separation", "tpr_at", "tpr_by_chance",
+    "ENOUGH", "FALSE_ALARMS", "ByCluster", "Separation", "right_by_halves", "separation", "set_separation", "tpr_at",
+    "tpr_by_chance",
 ]  # fmt: skip
 
 FALSE_ALARMS = 0.01
@@ -59,6 +60,43 @@ def separation(members: ByCluster, others: ByCluster, *, seed: int, draws: int =
     value = _numbers(*(rows for rows, _ in kinds))
     drawn = np.array([_numbers(*(_resample(rows, owner, rng) for rows, owner in kinds)) for _ in range(draws)])
     return Separation(*(_interval(*found, few) for found in zip(value, drawn.T, strict=True)))
+
+
+def set_separation(
+    members: ByCluster, others: ByCluster, size: int, *, seed: int, sets: int = 1000, draws: int = 200
+) -> Interval:
+    """AUROC of the mean score of a set of members against that of a set of non-members, with its interval.
+
+    Sets are drawn with replacement from the means of clusters, so that those of one set are independent of each other;
+    the interval resamples the clusters. A set of one is the attack on single samples.
+
+    Args:
+        members, others: Scores by cluster.
+        size: Clusters of a set.
+        seed: Of all draws.
+        sets: Of each kind.
+        draws: Resamples.
+
+    Returns:
+        NaN throughout where a kind has fewer than two clusters, or fewer than a set.
+    """
+    few = min(len(members), len(others))
+    if few < max(2, size):
+        return Interval(math.nan, math.nan, math.nan)
+    own, other = (np.array([np.mean(of) for of in kind.values()], np.float64) for kind in (members, others))
+    rng = np.random.default_rng(seed)
+
+    def found(first: Array, second: Array) -> float:
+        if size == 1:
+            return auroc(first, second)
+        means: list[Array] = [kind[rng.integers(len(kind), size=(sets, size))].mean(axis=1) for kind in (first, second)]
+        return auroc(*means)
+
+    value = found(own, other)
+    again = [[kind[rng.integers(len(kind), size=len(kind))] for kind in (own, other)] for _ in range(draws)]
+    drawn = np.array([found(*pair) for pair in again])
+    interval = _interval(value, drawn, few)
+    return Interval(value, min(interval.low, value), max(interval.high, value))
 
 
 def tpr_at(members: Sequence[float] | Array, others: Sequence[float] | Array) -> float:

@@ -6,7 +6,7 @@ are those of decoding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.metrics.entropy import renyi
 from vlmend.errors import BadParameter
 from vlmend.models.decoding.alternatives import alternative_logprobs, worth_sharing
 from vlmend.models.decoding.engine import lengths_of
@@ -23,7 +24,7 @@ from vlmend.models.decoding.prefill import View
 from vlmend.models.reading.reader import Reader
 from vlmend.models.reading.states import Rows, precise
 
-__all__ = ["forced_logits", "reply_logprobs", "reply_tokens"]
+__all__ = ["forced_logits", "reply_entropies", "reply_logprobs", "reply_tokens"]
 
 
 def reply_tokens(reader: Reader, replies: Sequence[str]) -> list[Int[Tensor, " _"]]:
@@ -49,11 +50,29 @@ def reply_logprobs(view: View, batch: Sequence[Conversation], replies: Sequence[
     return [found[k] for k in range(len(batch))]
 
 
+def reply_entropies(
+    view: View, batch: Sequence[Conversation], replies: Sequence[str], alpha: float
+) -> list[Float[Tensor, " _"]]:
+    """Rényi entropy of the distribution from which each token of each reply is drawn, in nats, in batches that fit.
+
+    Raises:
+        BadParameter: Not as many replies as requests, or alpha is not above 0.
+    """
+    if len(batch) != len(replies):
+        raise BadParameter(f"There are {len(batch)} requests and {len(replies)} replies.", "Pass one reply for each.")
+    tokens = reply_tokens(view.reader, replies)
+    lengths = lengths_of(view, view.rewritten(batch)) if batch else []
+    every = range(len(batch))
+    found = _in_one_call(view, batch, lengths, tokens, every, lambda logits, _: renyi(logits, alpha))
+    return [found[k] for k in every]
+
+
 def _in_one_call(
     view: View, batch: Sequence[Conversation], lengths: Sequence[int], tokens: Sequence[Int[Tensor, " _"]],
-    chosen: Sequence[int],
+    chosen: Sequence[int], read: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> dict[int, Float[Tensor, " _"]]:  # fmt: skip
-    """Of the chosen replies by place, each read in one call with its prompt."""
+    """Of the chosen replies by place, each read in one call with its prompt: log-probabilities unless told."""
+    take = logprobs_of if read is None else read
     waiting = [Waiting(k, lengths[k] + len(tokens[k])) for k in chosen]
     waiting.sort(key=lambda one: one.length)
     found: dict[int, Tensor] = {}
@@ -62,7 +81,7 @@ def _in_one_call(
         chunk = waiting[:1] if view.anatomy.alone else in_budget(waiting, 0, room)
         rows = [one.index for one in chunk]
         logits = forced_logits(view, [batch[k] for k in rows], [tokens[k] for k in rows])
-        found |= {k: logprobs_of(each, tokens[k]).float().cpu() for k, each in zip(rows, logits, strict=True)}
+        found |= {k: take(each, tokens[k]).float().cpu() for k, each in zip(rows, logits, strict=True)}
         waiting = waiting[len(chunk) :]
     return found
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.audit.separating import MEMBER, blind_columns, cluster_of, pairs_of, separation_rows, words_of
+from vlmend.audit.separating import MEMBER, blind_columns, cluster_of, pairs_of, separation_rows, set_rows, words_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
@@ -32,7 +32,7 @@ SCORES = {"cosine": "gives away what it was trained on with an AUROC of {value} 
 
 
 class Membership(SampleSuite[DualTarget]):
-    """AUROC, TPR at 1 % FPR and balanced accuracy of two scores and of the blind baseline."""
+    """AUROC, TPR at 1 % FPR and balanced accuracy of two scores and of the blind baseline; AUROC of whole sets."""
 
     name: ClassVar[str] = "privacy/membership"
     axis: ClassVar[Axis] = "privacy"
@@ -69,7 +69,10 @@ class Membership(SampleSuite[DualTarget]):
         ]  # fmt: skip
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
-        return separation_rows(self, SCORES, samples, seed)
+        return [
+            *separation_rows(self, SCORES, samples, seed),
+            *set_rows(self, dict.fromkeys(SCORES, ""), samples, seed),
+        ]
 
 
 def _scores(subject: DualTarget, rows: Sequence[Example]) -> dict[str, Float[Tensor, " pair"]]:
