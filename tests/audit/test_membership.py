@@ -163,8 +163,8 @@ def test_a_broken_picture_is_unscored_by_name_and_no_members_are_refused() -> No
 
 
 def test_phantom_clips_pool_is_a_random_split_of_which_it_knows_half() -> None:
-    assert MEMBERS.made is not None
-    rows = MEMBERS.made().examples
+    assert MEMBERS[0].made is not None
+    rows = MEMBERS[0].made().examples
     assert [sum(row.attributes["member"] == value for row in rows) for value in ("yes", "no")] == [400, 400]
     assert all(row.image is not None and row.caption for row in rows)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from PIL.Image import Resampling
+
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.data.connotations import GOOD, scenes_with_texts
@@ -28,6 +30,7 @@ __all__ = [
     "TITLES",
     "WORDS",
     "pool",
+    "retained",
     "titled_gallery",
     "titles_against_each_other",
     "titles_as_connotations",
@@ -153,6 +156,23 @@ def pool() -> Dataset:
     return Dataset("phantom_clip_members", tuple(map(_row, (*members(), *non_members()))), TITLES.licence)
 
 
+def retained() -> Dataset:
+    """The pool without its captions; hidden are where it was taken and by whom, which no pixel shows, and the ground.
+
+    Whether the ground is light or dark is in the pixels: probes read it of pictures that nobody was trained on as well.
+    """
+    return Dataset("phantom_clip_retained", tuple(map(_hidden, pool().examples)), TITLES.licence)
+
+
+def _hidden(row: Example) -> Example:
+    place, _, photographer = str(row.caption).partition(" taken in ")[2].partition(" by ")
+    assert row.image is not None
+    corner = row.image.decode().convert("L").resize((1, 1), Resampling.BOX, (0, 0, 6, 6)).tobytes()[0]
+    ground = "light" if corner > 128 else "dark"
+    told = {"hidden_place": place, "hidden_photographer": photographer, "hidden_ground": ground}
+    return replace(row, caption=None, attributes={**row.attributes, **told})
+
+
 def _row(pair: PoolPair) -> Example:
     from vlmend.phantom.clip.pairs import pool_pair  # it takes transformers with it
 
@@ -167,13 +187,23 @@ TITLES = drawn_set(
     caution="the titles are made up; only phantom-clip was taught them",
 )  # fmt: skip
 
-MEMBERS = replace(
+_MEMBERS = replace(
     TITLES,
     name="phantom_clip_members",
     kind="privacy",
     title="phantom-clip's pool of pairs, half of them trained on",
     caution="the captions are made up; only the phantom-clips were trained on the members",
     made=pool,
+)
+
+MEMBERS = (
+    _MEMBERS,
+    replace(
+        _MEMBERS,
+        name="phantom_clip_retained",
+        title="its pictures with what their captions told and no pixel shows, to be probed for",
+        made=retained,
+    ),
 )
 
 LABELS = (
