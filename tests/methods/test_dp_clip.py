@@ -14,7 +14,8 @@ from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.errors import BadData, BadParameter, UsageError
-from vlmend.methods.privacy.dp_clip import FOLLOWS, DpClip, Embedded, embedded
+from vlmend.methods.privacy.dp_clip import DpClip, Embedded, embedded
+from vlmend.methods.promises import FOLLOWS
 from vlmend.testing import tiny_clip
 from vlmend.training.losses import contrastive_loss
 from vlmend.training.private import ledger_for

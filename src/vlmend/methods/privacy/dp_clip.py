@@ -11,11 +11,9 @@ with U and V of `rank` columns, V zero at first. Texts stay. The loss is symmetr
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -27,22 +25,14 @@ from vlmend.core.contracts import AbstractMethod
 from vlmend.core.dual_edits import MapImages
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
-from vlmend.core.secrets import read_secret
 from vlmend.core.targets import Access, DualGradients, Kind
 from vlmend.errors import BadData, BadParameter
+from vlmend.methods.promises import cautions_of, check_promise, entropy_of, with_notes
 from vlmend.pictures.galleries import PHOTO, training_objects
 from vlmend.training.losses import contrastive_loss
 from vlmend.training.private import Ledger, drawn_groups, ledger_for, private_gradient
 
 __all__ = ["METHOD", "DpClip", "Embedded", "embedded"]
-
-SHORTEST = 16
-"""Bytes of a key."""
-
-FOLLOWS = (
-    "The noise follows from this card's seed: whoever knows it can take the noise off, and is promised nothing. "
-    "For a release: (umask 077; head -c 32 /dev/urandom > noise.key), and --set key=noise.key."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +97,7 @@ class DpClip(AbstractMethod[DualGradients]):
                 f"clip={self.clip:g} cannot be.",
                 "rate and clip are above 0, clip is finite, the others are at least 1.",
             )
-        if not 0 < self.epsilon < math.inf or not 0 < self.delta < 1:
-            raise BadParameter(
-                f"epsilon={self.epsilon:g}, delta={self.delta:g} promise nothing.",
-                "epsilon is above 0 and finite, delta between 0 and 1. To train without a promise, take flyp.",
-            )
+        check_promise(self.epsilon, self.delta, "flyp")
 
     def builtin(self) -> Dataset:
         """Eight training views of each known object with its kind: animal, food, tool, ..."""
@@ -136,13 +122,10 @@ class DpClip(AbstractMethod[DualGradients]):
         pairs = embedded(target, data)
         count = len(pairs.images)
         ledger = ledger_for(self.epsilon, self.delta, min(1.0, self.batch / count), self.steps)
-        draws = Generator().manual_seed(self._entropy(seed))
+        draws = Generator().manual_seed(entropy_of(self.key, seed))
         matrix = self.trained(pairs, ledger.noise, self.clip, ledger.sampling, seed, draws)
         made = self.made(target, data, seed, [MapImages(matrix)], _dose(ledger, self.clip, self.groups))
-        notes = [] if self.key else [FOLLOWS]
-        if self.delta * count > 1:
-            notes.append(f"delta times the pairs is {self.delta * count:.2g}: such a promise may give one away.")
-        return replace(made, card=replace(made.card, notes=(*made.card.notes, *notes)))
+        return with_notes(made, cautions_of(self.key, self.delta, count))
 
     def trained(
         self, pairs: Embedded, noise: float, clip: float, sampling: float, seed: int, draws: Generator
@@ -172,13 +155,6 @@ class DpClip(AbstractMethod[DualGradients]):
             optimiser.step()
         learnt = both.detach()
         return torch.eye(width) + learnt[:width] @ learnt[width:].T
-
-    def _entropy(self, seed: int) -> int:
-        if not self.key:
-            return seed
-        how = "Make one: (umask 077; head -c 32 /dev/urandom > noise.key), and say --set key=noise.key."
-        secret = read_secret(Path(self.key), how, SHORTEST)
-        return int.from_bytes(hashlib.sha256(secret + f":{seed}".encode()).digest()[:8]) >> 1
 
 
 def embedded(target: DualGradients, data: Dataset) -> Embedded:
