@@ -50,6 +50,8 @@ def test_two_patches_are_solved_by_hand() -> None:
     assert rebuilt(seen, pixels, 1, likely, 0.0).flatten().tolist() == pytest.approx([0.2, 0.8])
     # A pull as strong as the largest eigenvalue, 4: 0.5 + 1 (0.2 - 0.5) / (1 + 4), 0.5 + 4 (0.8 - 0.5) / (4 + 4)
     assert rebuilt(seen, pixels, 1, likely, 1.0).flatten().tolist() == pytest.approx([0.44, 0.65])
+    nothing = Shared(0 * seen.patches, 0 * places, None, 0.0)
+    assert torch.equal(rebuilt(nothing, pixels, 1, likely, 0.0), likely.double())
 
 
 def test_the_sum_of_two_through_one_layer_has_rank_two_and_gives_their_mixture() -> None:

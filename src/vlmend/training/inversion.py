@@ -35,6 +35,10 @@ SURE = 3.0
 """Deviations of noise by which a row of the token embedding must be longer than pure noise to count as a word."""
 
 
+NOTHING = 1e-200
+"""Stands for the pull where the gradient is 0 throughout, so that the mean picture comes out."""
+
+
 @dataclass(frozen=True, eq=False)
 class Inside:
     """The parameters of a dual encoder that give pairs away.
@@ -138,7 +142,8 @@ def rebuilt(seen: Shared, pixels: Pixels, side: int, likely: Picture, ridge: flo
     middle = _cut(black + likely.double() * span, side)
     places = seen.places[-len(middle) :]
     inner = places @ places.T
-    pull = max(ridge, 1e-14) * torch.linalg.eigvalsh(inner)[-1] * torch.eye(len(inner), dtype=inner.dtype)
+    weight = max(ridge, 1e-14) * float(torch.linalg.eigvalsh(inner)[-1])
+    pull = max(weight, NOTHING) * torch.eye(len(inner), dtype=inner.dtype)
     found = middle + torch.linalg.solve(inner + pull, places @ (seen.patches - places.T @ middle))
     return ((_joined(found, likely.shape, side) - black) / span).clamp(0, 1)
 
