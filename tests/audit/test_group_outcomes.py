@@ -62,6 +62,14 @@ def rows_of(kind: str) -> dict[tuple[str, str], Measure]:
     return measured(*world(planted[kind]))
 
 
+def test_the_probe_finds_the_noisier_group_and_nothing_in_a_fair_world() -> None:
+    noisy, fair = rows_of("noisy"), rows_of("fair")
+    assert noisy["probe_auc", "name: अ"].high < noisy["probe_auc", "name: woman"].low
+    assert noisy["probe_auc_spread", "name"].low > noisy["probe_auc_spread", "name"].floor
+    assert fair["probe_odds_difference", "name"].low < fair["probe_odds_difference", "name"].floor
+    assert not noisy["probe_odds_difference", "name"].says.startswith("says")
+
+
 def test_a_group_that_is_drawn_to_yes_is_found() -> None:
     rows = rows_of("drawn to yes")
     for name in (PARITY, ODDS):

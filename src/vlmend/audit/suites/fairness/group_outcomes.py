@@ -1,8 +1,9 @@
 """fairness/group_outcomes: is a yes or no decision as right for people of one group as of another?
 
 Zero-shot: a picture's score is its largest cosine with a text for yes less that with a text for no, and above 0 the
-decision is yes. By each attribute of the rows that tells a group: AUC of each group, equity-scaled AUC, spread of AUC,
-demographic parity difference and equalised odds difference, each with what chance gives.
+decision is yes. Beside it a linear probe on the pictures' embeddings, fitted on other people. By each attribute of the
+rows that tells a group: AUC of each group, equity-scaled AUC, spread of AUC, demographic parity difference and
+equalised odds difference, each with what chance gives.
 Source: Luo et al., CVPR 2024 (Harvard-FairVLMed); Hardt, Price, Srebro, NeurIPS 2016 (equalised odds).
 """
 
@@ -13,11 +14,14 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from vlmend.audit.gaps import LEAST
 from vlmend.audit.means import JUDGE, mean_row
 from vlmend.audit.outcome_tables import outcome_frame
 from vlmend.audit.people import check_clusters, check_sources, cluster_of, group_names, group_of, marked
+from vlmend.audit.probes import out_of_fold
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image
@@ -39,7 +43,10 @@ RATES: dict[str, tuple[Better, Unit]] = {
     "false_positive_rate": ("lower", "share"),
 }
 
-SCORE, TRUE = "score", "answer is yes"
+SCORE, TRUE, YES_SAID = "score", "answer is yes", "selection_rate"
+
+PROBE = "probe_"
+"""How the names of the probe's measures begin."""
 
 ALL, UNKNOWN = "all", "cannot be read"
 
@@ -52,7 +59,7 @@ SAYS = {
 
 
 class GroupOutcomes(SampleSuite[DualTarget]):
-    """AUC, ES-AUC, demographic parity and equalised odds of a zero-shot yes or no, by every attribute of the rows."""
+    """AUC, ES-AUC, parity and odds of a yes or no, zero-shot and by a linear probe, by every attribute of the rows."""
 
     name: ClassVar[str] = "fairness/group_outcomes"
     axis: ClassVar[Axis] = "fairness"
@@ -86,26 +93,31 @@ class GroupOutcomes(SampleSuite[DualTarget]):
         rows = [row for answer in (YES, NO) for row in spread(_of(pictures, answer), limit)]
         bad = {row.id: why for row in rows if (why := problem_of(subject, row))}
         good = [row for row in rows if row.id not in bad]
-        scores = _scores(subject, good, texts)
-        found = [one for row, score in zip(good, scores, strict=True) for one in _samples(row, score, names)]
+        images = subject.embed_images([row.image for row in good if row.image is not None]).double()
+        scores = _scores(subject, images, texts)
+        truth, clusters = [_outcome(row) == YES for row in good], [cluster_of(row) for row in good]
+        probed = out_of_fold(images.numpy(force=True), truth, clusters, seed=seed) or [None] * len(good)
+        every = zip(good, scores, probed, strict=True)
+        found = [one for row, score, probe in every for one in _samples(row, score, probe, names)]
         return [*found, *(Sample(name, UNKNOWN, name, "", reason=why) for name, why in bad.items())]
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         found: list[Measure] = []
-        for name in dict.fromkeys(sample.condition for sample in samples if sample.condition):
-            found += self._attribute([one for one in samples if one.condition == name], name, seed)
-        found += self._aucs([one for one in samples if not one.condition and one.group == ALL], ALL, seed)
+        for by in ("", PROBE) if any(PROBE + SCORE in sample.values for sample in samples) else ("",):
+            for name in dict.fromkeys(sample.condition for sample in samples if sample.condition):
+                found += self._attribute([one for one in samples if one.condition == name], name, by, seed)
+            found += self._aucs([one for one in samples if not one.condition and one.group == ALL], ALL, by, seed)
         for group in dict.fromkeys(sample.group for sample in samples):
             for rate, (better, unit) in RATES.items():
                 found.append(mean_row(self.axis, self.name, rate, group, samples, better, unit, seed))
         return found
 
-    def _attribute(self, samples: Sequence[Sample], name: str, seed: int) -> Iterator[Measure]:
-        """AUC of each group, then the measures over those that are large enough."""
+    def _attribute(self, samples: Sequence[Sample], name: str, by: str, seed: int) -> Iterator[Measure]:
+        """AUC of each group, then the measures over those that are large enough; `by` zero-shot or the probe."""
         for group in dict.fromkeys(sample.group for sample in samples):
-            yield from self._aucs([one for one in samples if one.group == group], group, seed)
+            yield from self._aucs([one for one in samples if one.group == group], group, by, seed)
         ranked = _ranked(samples)
-        decided = _decided(ranked)
+        decided = _decided(ranked, by)
         if len(decided.names) < 2:
             return
         value, frame = outcomes(decided), outcome_frame(decided)
@@ -119,24 +131,24 @@ class GroupOutcomes(SampleSuite[DualTarget]):
         }
         for kind, (own, again, floor, better) in rows.items():
             interval = limits(own, again, decided, spread=True)
-            yield self._row(kind, name, interval, len(ranked), len(samples) - len(ranked), better, floors[floor])
+            yield self._row(by + kind, name, interval, len(ranked), len(samples) - len(ranked), better, floors[floor])
 
-    def _aucs(self, samples: Sequence[Sample], group: str, seed: int) -> Iterator[Measure]:
+    def _aucs(self, samples: Sequence[Sample], group: str, by: str, seed: int) -> Iterator[Measure]:
         """The AUC of one group, where it holds pictures of both answers."""
         scored = [sample for sample in samples if sample.values]
-        decided = _decided([*scored])
+        decided = _decided([*scored], by)
         if len(set(decided.truth)) < 2:
             return
         one = Decided(decided.scores, decided.truth, decided.yes, [group] * len(scored), decided.clusters)
         value = float(outcomes(one).auc[0])
         drawn = resampled_outcomes(one, seed=seed, draws=DRAWS).auc
         interval = limits(value, drawn, one, spread=False)
-        yield self._row(AUC, group, interval, len(scored), len(samples) - len(scored), "higher", 0.5)
+        yield self._row(by + AUC, group, interval, len(scored), len(samples) - len(scored), "higher", 0.5)
 
     def _row(
         self, name: str, group: str, interval: Interval, n: int, unscored: int, better: Better, floor: float
     ) -> Measure:
-        unit: Unit = "share" if name in (PARITY, ODDS) else "number"
+        unit: Unit = "share" if name.removeprefix(PROBE) in (PARITY, ODDS) else "number"
         return Measure(
             self.axis, self.name, name, group, *interval, n, unscored, better, judge=JUDGE, unit=unit, floor=floor,
             says=SAYS.get(name, ""),
@@ -174,9 +186,8 @@ def _check(data: Dataset, pictures: Sequence[Example], texts: Sequence[Example],
         check_clusters(data, pictures, name)
 
 
-def _scores(subject: DualTarget, pictures: Sequence[Example], texts: Sequence[Example]) -> list[float]:
+def _scores(subject: DualTarget, images: Float[Tensor, "picture width"], texts: Sequence[Example]) -> list[float]:
     """Largest cosine with a text for yes less largest with one for no."""
-    images = subject.embed_images([row.image for row in pictures if row.image is not None]).double()
     yes, no = (
         (images @ subject.embed_texts([row.prompt for row in _of(texts, answer)]).double().T).amax(1)
         for answer in (YES, NO)
@@ -184,11 +195,13 @@ def _scores(subject: DualTarget, pictures: Sequence[Example], texts: Sequence[Ex
     return (yes - no).tolist()
 
 
-def _samples(row: Example, score: float, names: Sequence[str]) -> Iterator[Sample]:
+def _samples(row: Example, score: float, probe: float | None, names: Sequence[str]) -> Iterator[Sample]:
     """The picture once for all, and once for each attribute that tells its group."""
     true = _outcome(row) == YES
     rate = "true_positive_rate" if true else "false_positive_rate"
-    values = {SCORE: score, TRUE: float(true), "selection_rate": float(score > 0), rate: float(score > 0)}
+    values = {SCORE: score, TRUE: float(true), YES_SAID: float(score > 0), rate: float(score > 0)}
+    if probe is not None:
+        values |= {PROBE + SCORE: probe, PROBE + YES_SAID: float(probe > 0)}
     yield Sample(row.id, ALL, cluster_of(row), row.caption or "", values)
     for name in names:
         if group := group_of(row, name):
@@ -202,10 +215,10 @@ def _ranked(samples: Sequence[Sample]) -> list[Sample]:
     return [one for one in samples if one.values and min(held[one.group, 1.0], held[one.group, 0.0]) >= LEAST]
 
 
-def _decided(samples: Sequence[Sample]) -> Decided:
+def _decided(samples: Sequence[Sample], by: str) -> Decided:
     return Decided(
-        [one.values[SCORE] for one in samples], [one.values[TRUE] == 1 for one in samples],
-        [one.values["selection_rate"] == 1 for one in samples], [one.group for one in samples],
+        [one.values[by + SCORE] for one in samples], [one.values[TRUE] == 1 for one in samples],
+        [one.values[by + YES_SAID] == 1 for one in samples], [one.group for one in samples],
         [one.cluster for one in samples],
     )  # fmt: skip
 
