@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.fairness import PAGE, RUNS, page_of, table
+from tools.fairness import ABOUT, PAGE, RUNS, STUDY, page_of, table
 from tools.measuring import PAGES
-from tools.remedies import content
 
 from vlmend.phantom.clip.told import titled_people, told_titles
 from vlmend.phantom.clip.truth import titles
@@ -43,7 +42,7 @@ def test_a_table_has_each_base_above_the_runs_on_it() -> None:
 
 def test_of_several_seeds_a_unit_counts_with_its_mean_and_is_paired_with_that_of_the_base() -> None:
     """Units 0.5 and 0.7 become 0.2 on the mean of two seeds: 0.4 less; the second remedy changes nothing."""
-    some, other = content(RUNS_BY_HAND)["remedies"]
+    some, other = STUDY.content(RUNS_BY_HAND)["remedies"]
     assert (some["name"], some["seeds"], other["name"]) == ("some", 2, "other (told titles)")
     assert some["cells"]["bias"].value == pytest.approx(0.2)
     assert some["tests"]["bias"].difference.value == pytest.approx(-0.4)
@@ -54,7 +53,7 @@ def test_of_several_seeds_a_unit_counts_with_its_mean_and_is_paired_with_that_of
 
 
 def test_the_page_of_the_study_names_every_remedy(tmp_path: Path) -> None:
-    write_remedies(content(RUNS_BY_HAND), tmp_path / "page.html")
+    write_remedies(STUDY.content(RUNS_BY_HAND), tmp_path / "page.html", ABOUT)
     page = (tmp_path / "page.html").read_text()
     assert "some, 2 seeds" in page
     assert "other (told titles)" in page
@@ -73,7 +72,7 @@ def test_every_page_shows_the_committed_runs() -> None:
 def test_the_committed_study_tells_the_committed_runs() -> None:
     """`python -m tools.fairness study` writes it anew; the drawing has ids of its own, so values are compared."""
     page = PAGE.read_text()
-    for remedy in content(json.loads(RUNS.read_text()))["remedies"]:
+    for remedy in STUDY.content(json.loads(RUNS.read_text()))["remedies"]:
         assert remedy["name"] in page
         assert f">{remedy['cells']['bias'].said()}" in page
 

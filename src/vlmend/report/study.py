@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +51,7 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
 
 
-def write_remedies(content: dict[str, Any], out: Path) -> None:
+def write_remedies(content: dict[str, Any], out: Path, about: Mapping[str, str]) -> None:
     """Write the page of remedies beside each other, each with its paired tests against the model as it is.
 
     Args:
@@ -58,11 +59,14 @@ def write_remedies(content: dict[str, Any], out: Path) -> None:
             by measure, of remedies with `tests` (`Paired`) and the cells of a `twin`; `figure` as series of measures
             whose groups are the remedies; `published` rows.
         out: The page.
+        about: What the page says of itself: `title`, `made_by`, `heading`, `note`, and `published` where rows are.
 
     Raises:
         RunProblem: The page cannot be written.
     """
-    write_page("remedies.html.jinja", {"study": content, "drawn": charts.intervals(content["figure"])}, out)
+    write_page(
+        "remedies.html.jinja", {"study": content, "about": about, "drawn": charts.intervals(content["figure"])}, out
+    )
 
 
 def write_transfer(content: dict[str, Any], out: Path) -> None:
