@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -189,12 +190,25 @@ def configured(kind: Any, group: str, parameters: Mapping[str, Any]) -> Any:
             f"{kind.name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known) or 'none'}."
         )
     try:
-        return TypeAdapter(kind).validate_python(dict(parameters))
+        return TypeAdapter(kind).validate_python({name: _number(kind, name, own) for name, own in parameters.items()})
     except ValidationError as problem:
         what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem.errors())
         raise BadParameter(
             f"{kind.name} cannot take these parameters ({what}).", f"See docs/{group}/{kind.name}.md."
         ) from problem
+
+
+def _number(kind: Any, name: str, value: Any) -> Any:
+    """A fraction such as 8/255 as a number, where the parameter is one; anything else as it is."""
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    hint = get_type_hints(kind)[name]
+    if float not in (hint, *get_args(hint)):
+        return value
+    try:
+        return float(Fraction(value.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        return value  # what is wrong with it is told where it is checked
 
 
 def _made(group: str, name: str, parameters: Mapping[str, Any]) -> Any:

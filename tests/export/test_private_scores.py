@@ -7,6 +7,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -38,7 +39,8 @@ from vlmend.pictures.galleries import PHOTO
 from vlmend.testing import tiny_clip
 
 pytest.importorskip("tenseal")
-pytest.importorskip("mpyc")
+if find_spec("mpyc") is None:  # importing it reads the arguments of pytest
+    pytest.skip("needs mpyc", allow_module_level=True)
 
 NAMES = ("cat", "dog", "house")
 ROWS = Dataset("rows", tuple(Example(name, image=noise_image(16, k), answers=(name,)) for k, name in enumerate(NAMES)))
