@@ -113,7 +113,7 @@ def set_rows(
     """AUROC of whole sets of pairs by their mean score, for the blind baseline and for each score.
 
     A set is all members or all non-members; what is a hint in one pair adds up. Void where the blind baseline's lies
-    above chance, as `separation_rows`.
+    above chance, of sets or of single pairs.
 
     Args:
         suite: Whose rows they are.
@@ -126,7 +126,9 @@ def set_rows(
     for name in (*BLIND, *scores):
         members, others = (_by_cluster(name, samples, group) for group in MEMBER.values())
         found[name] = set_separation(members, others, SET, seed=seed)
-    void = any(_told_apart(found[name]) is not False for name in BLIND)
+    kinds = (MEMBER["yes"], MEMBER["no"])
+    blind = [found[name] for name in BLIND] + [separated(name, samples, kinds, seed).auroc for name in BLIND]
+    void = any(_told_apart(one) is not False for one in blind)
     rows: list[Measure] = []
     for name, interval in found.items():
         n = sum(name in sample.values for sample in samples)
