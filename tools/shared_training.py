@@ -183,7 +183,7 @@ def _federated(base: DualEncoder, runs: Path, seeds: Sequence[int]) -> None:
 
 def _adversarial(base: DualEncoder, runs: Path, seeds: Sequence[int]) -> None:
     for seed in seeds:
-        data = dealt(seed)
+        data = dealt(seed)  # pairs of nobody are left out by the method
         for told in ADVERSARIAL:
             method, began = AdversarialPrivacy(**{**MEMORY, **told}), time.process_time()
             view = base.with_mend(method.fit(base, data, seed=seed))

@@ -90,6 +90,8 @@ def test_what_is_kept_aside_is_told_and_never_learnt() -> None:
     assert card.dose == {"members": 6.0, "reference": 2.0}
     assert any("kept aside" in note for note in card.notes)
     assert not method.fit(target, DATA, seed=0).card.notes
+    unseen = Example("u", image=noise_image(16, 99), answers=("ant",), attributes={"member": "no"})
+    assert method.parted(Dataset("more", (*DATA.examples, unseen)), 0)[:2] == method.parted(DATA, 0)[:2]
     members, aside, _ = method.parted(unnamed, 0)
     assert not set(members.images) & set(aside.images)
 

@@ -42,7 +42,8 @@ TELLTALES = 3
 CLIMBS = 2
 """Steps of the adversary on pixels, each of 2.5 epsilon over their number."""
 
-REFERENCE = "reference"
+REFERENCE, UNSEEN = "reference", "no"
+"""Values of the attribute `member`: kept aside, and of no use here since an audit needs pairs that nobody learnt."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class AdversarialPrivacy(AbstractContrastive):
     def learn(self, target: DualWeights, data: Dataset, *, seed: int) -> Mend:
         """Train a twin on the members: rows with an image and a caption, or else an answer.
 
-        Rows whose attribute `member` is `reference` are kept aside; where there are none, a drawn share is.
+        Rows whose attribute `member` is `reference` are kept aside; where there are none, a drawn share is. Those that
+        say `no` are left out: they are what an audit compares members with.
 
         Raises:
             BadData: There are fewer than two members or two reference pairs.
@@ -129,7 +131,8 @@ class AdversarialPrivacy(AbstractContrastive):
         Raises:
             BadData: There are fewer than two of either.
         """
-        rows = [row for row in data.examples if row.image is not None and _text(row)]
+        pairs = [row for row in data.examples if row.image is not None and _text(row)]
+        rows = [row for row in pairs if row.attributes.get("member") != UNSEEN]
         aside = [row for row in rows if row.attributes.get("member") == REFERENCE]
         if drawn := not aside:
             aside = random.Random(f"{self.name}:{seed}").sample(rows, round(self.aside * len(rows)))
