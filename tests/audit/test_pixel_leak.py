@@ -43,7 +43,7 @@ class Linear(ScriptedTarget):
         return 10 + (WEIGHTS * pixels.values).flatten(1).sum(1)
 
     def logprobs(self, batch: Sequence[Conversation], replies: Sequence[str]) -> list[Tensor]:
-        self.looks.append("words")
+        self.looks.extend(["words"] * len(batch))
         return [torch.tensor([-10.0 + one.prompt.split().count("please")]) for one in batch]
 
 
@@ -61,7 +61,7 @@ def row(name: str, image: Image = GREY) -> Example:
 def test_pixels_reach_the_best_that_a_linear_model_has() -> None:
     """The loss falls by epsilon times the sum of |weights|, to the last step of 8 bits, in as many looks as allowed."""
     target = linear()
-    found, (first, least) = moved(target, row("a"), "b")
+    ((found, (first, least)),) = moved(target, [row("a")])
     assert first - least == pytest.approx(EPSILON * float(WEIGHTS.abs().sum()), rel=1e-4)
     assert target.looks == ["pixels"] * LOOKS
     assert found.image is not None
@@ -70,16 +70,14 @@ def test_pixels_reach_the_best_that_a_linear_model_has() -> None:
 
 
 def test_without_room_to_move_the_picture_is_its_own() -> None:
-    found, (first, least) = moved(linear(), row("a"), "b", epsilon=0.0)
+    ((found, (first, least)),) = moved(linear(), [row("a")], epsilon=0.0)
     assert first == least
     assert found.image is not None
     assert np.array_equal(np.asarray(found.image.decode()), np.asarray(GREY.decode()))
 
 
 def test_more_room_never_gains_less() -> None:
-    gains = [
-        first - least for _, (first, least) in (moved(linear(), row("a"), "b", epsilon=k / 255) for k in (2, 4, 8))
-    ]
+    gains = [a - b for k in (2, 4, 8) for _, (a, b) in moved(linear(), [row("a")], epsilon=k / 255)]
     assert gains == sorted(gains)
     assert gains[0] > 0
 
@@ -90,7 +88,7 @@ def test_words_are_tried_as_often_as_pixels_and_only_better_ones_stay() -> None:
     assert target.looks == ["words"] * LOOKS
     added = found.prompt.removeprefix("code of a? ").split()
     assert set(added) == {"please"}
-    assert first - least == len(added) > 3
+    assert first - least == len(added) > 2
 
 
 def by_picture(pictures: dict[str, str]) -> Any:

@@ -20,6 +20,7 @@ from typing import ClassVar
 import PIL.Image
 import torch
 
+from vlmend.attacks.climbing import wide
 from vlmend.attacks.tasks import ChatTask, loss_and_gradient
 from vlmend.attacks.wording import SYNONYMS
 from vlmend.audit.means import FLOOR, mean_row
@@ -31,7 +32,7 @@ from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.measures import Axis, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatGradients, Kind, problem_of
-from vlmend.errors import BadData
+from vlmend.errors import BadData, ModelProblem
 
 __all__ = ["ARMS", "EPSILON", "LOOKS", "SUITE", "PixelLeak", "moved", "worded"]
 
@@ -42,8 +43,8 @@ ARMS = (NONE, BLANK, OTHER, OWN, PIXELS, WORDS, FALSE)
 EPSILON = 8 / 255
 LOOKS = 40
 """Looks at the loss of an arm that optimises: steps of pixels, or tries of words."""
-ADDED = 8
-"""Words behind the question."""
+ADDED, AT_ONCE = 8, 4
+"""Words behind the question, and questions that are tried at once."""
 TOKENS = 32
 
 LEAKED, GAIN, ADVANTAGE = "leaked", "gain", "pixels_over_words"
@@ -119,9 +120,8 @@ def _told(
 ) -> Mapping[str, dict[str, float]]:
     """Of one row what each arm gives."""
     (own,) = ChatTask(subject).seen([row])
-    pixels, (start, end) = moved(subject, own, row.answers[0])
+    (pixels, (start, end)), (false, (first, last)) = _together(subject, [own, replace(own, answers=other.answers)])
     words, (_, least) = worded(subject, own, _vocabulary(rows), random.Random(f"pixel_leak:{seed}:{row.id}"))
-    false, (first, last) = moved(subject, own, other.answers[0])
     asked = {
         NONE: replace(row, image=None), BLANK: replace(row, image=blank_image(subject.image_side)),
         OTHER: replace(row, image=other.image), OWN: own, PIXELS: pixels, WORDS: words, FALSE: false,
@@ -139,36 +139,44 @@ def _told(
 
 
 def moved(
-    subject: ChatGradients, row: Example, answer: str, epsilon: float = EPSILON, looks: int = LOOKS
-) -> tuple[Example, tuple[float, float]]:
-    """The row with pixels moved until an answer is as likely as can be, and the loss before and after.
+    subject: ChatGradients, rows: Sequence[Example], epsilon: float = EPSILON, looks: int = LOOKS
+) -> list[tuple[Example, tuple[float, float]]]:
+    """The rows with pixels moved until their answers are as likely as can be, and the loss before and after.
 
     Args:
         subject: What is asked.
-        row: With an image at the model's own resolution (`ChatTask.seen`).
-        answer: What is to be said.
+        rows: With images at the model's own resolution (`ChatTask.seen`); the first answer of each is what is to be
+            said.
         epsilon: Largest change of a pixel, from black 0 to white 1.
         looks: Steps of the sign of the gradient, each of a tenth of epsilon.
 
     Returns:
-        The row with the best of the pictures met, in 8 bits; mean negative log-likelihood of the answer's tokens, in
+        Each row with the best of the pictures met, in 8 bits; mean negative log-likelihood of the answer's tokens, in
         nats, on the first picture and on the best.
     """
-    task, aimed = ChatTask(subject), replace(row, answers=(answer,))
-    pixels = task.pixels([row])
+    task = ChatTask(subject)
+    pixels = task.pixels(rows)
     low, high = (pixels.values - epsilon).clamp_min(0), (pixels.values + epsilon).clamp_max(1)
     values = best = pixels.values
-    first = least = float("inf")
+    first = least = torch.full((len(rows),), torch.inf)
     for look in range(looks):
-        loss, gradient = loss_and_gradient(task, [aimed], pixels, values)
-        now = float(loss)
+        loss, gradient = loss_and_gradient(task, rows, pixels, values)
+        now = loss.cpu()
         first = now if look == 0 else first
-        if now < least:
-            least, best = now, values
+        best = torch.where(wide(now < least).to(values.device), values, best)
+        least = torch.minimum(least, now)
         values = torch.minimum(torch.maximum(values - epsilon / 10 * gradient.sign(), low), high)
-    levels = (best * 255).round().clamp(0, 255).to(torch.uint8)
-    picture = PIL.Image.fromarray(levels[0].permute(1, 2, 0).cpu().numpy())
-    return replace(row, image=Image.from_pixels(picture)), (first, least)
+    levels = (best * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    shown = [replace(row, image=Image.from_pixels(PIL.Image.fromarray(levels[k]))) for k, row in enumerate(rows)]
+    return list(zip(shown, zip(first.tolist(), least.tolist(), strict=True), strict=True))
+
+
+def _together(subject: ChatGradients, rows: Sequence[Example]) -> list[tuple[Example, tuple[float, float]]]:
+    """All rows in one batch, or one by one where rows of this model cannot share a batch."""
+    try:
+        return moved(subject, rows)
+    except ModelProblem:
+        return [one for row in rows for one in moved(subject, [row])]
 
 
 def worded(
@@ -181,30 +189,37 @@ def worded(
         row: With its question and its answer.
         vocabulary: Words that may be added.
         rng: Of what is tried.
-        looks: Changes of one word that are tried, the question as it is among them.
+        looks: Questions whose loss is looked at, the question as it is among them; the best of every few that differ
+            from the best so far in one word is the next to start from.
 
     Returns:
         The row with the best question met; the loss on the question as it is and on the best.
     """
     added: list[str] = []
-    kept = row
-    first = least = _loss(subject, row)
-    for _ in range(looks - 1):
-        tried = list(added)
-        if len(tried) < ADDED and (not tried or rng.random() < 0.5):
-            tried.insert(rng.randrange(len(tried) + 1), rng.choice(vocabulary))
-        else:
-            tried[rng.randrange(len(tried))] = rng.choice(vocabulary)
-        one = replace(row, prompt=" ".join([row.prompt, *tried]))
-        loss = _loss(subject, one)
+    (first,) = _losses(subject, [row])
+    least = first
+    for done in range(1, looks, AT_ONCE):
+        tried = [_one_word(added, vocabulary, rng) for _ in range(min(AT_ONCE, looks - done))]
+        losses = _losses(subject, [replace(row, prompt=" ".join([row.prompt, *words])) for words in tried])
+        loss, place = min((loss, k) for k, loss in enumerate(losses))
         if loss < least:
-            added, kept, least = tried, one, loss
-    return kept, (first, least)
+            added, least = tried[place], loss
+    return replace(row, prompt=" ".join([row.prompt, *added])), (first, least)
 
 
-def _loss(subject: ChatGradients, row: Example) -> float:
-    (told,) = subject.logprobs([row.conversation], [row.answers[0]])
-    return -float(told.double().mean())
+def _one_word(added: Sequence[str], vocabulary: Sequence[str], rng: random.Random) -> list[str]:
+    """One word more, or another in the place of one."""
+    tried, word = list(added), rng.choice(vocabulary)
+    if len(tried) < ADDED and (not tried or rng.random() < 0.5):
+        tried.insert(rng.randrange(len(tried) + 1), word)
+    else:
+        tried[rng.randrange(len(tried))] = word
+    return tried
+
+
+def _losses(subject: ChatGradients, rows: Sequence[Example]) -> list[float]:
+    told = subject.logprobs([row.conversation for row in rows], [row.answers[0] for row in rows])
+    return [-float(one.double().mean()) for one in told]
 
 
 def _vocabulary(rows: Sequence[Example]) -> list[str]:
