@@ -126,6 +126,7 @@ def test_entropies_of_a_model_are_those_of_its_logits_one_by_one() -> None:
     model = tiny_vlm()
     asked, replies = [Conversation.ask("what?"), Conversation.ask("who is it?")], ["abc", "no"]
     found = model.entropies(asked, replies, 0.5)
+    assert not any(one.requires_grad for one in found)
     tokens = reply_tokens(model.reader, replies)
     for k, each in enumerate(found):
         (logits,) = forced_logits(model, asked[k : k + 1], tokens[k : k + 1])

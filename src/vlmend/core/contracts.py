@@ -247,6 +247,7 @@ class AbstractSuite(ABC, Generic[Sampled]):
     about: ClassVar[str]
     works_on: ClassVar[Any]  # Kind | tuple[Kind, ...], which a suite may narrow to one: no type but this allows that
     needs: ClassVar[Access]
+    quick: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def measures(self, samples: Sequence[Sampled], seed: int) -> list[Measure]:

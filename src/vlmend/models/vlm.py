@@ -266,6 +266,7 @@ class VLM:
         """
         return reply_logprobs(self, batch, replies)
 
+    @torch.inference_mode()
     def entropies(
         self, batch: Sequence[Conversation], replies: Sequence[str], alpha: float
     ) -> list[Float[Tensor, " _"]]:

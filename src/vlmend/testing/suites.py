@@ -49,7 +49,8 @@ class SuiteTrial(ABC):
     """A suite, and samples of it that were taken once."""
 
     def __init__(self, suite: AbstractSuite[Any], full: str, docs: Path | None, kind: Kind) -> None:
-        self.suite, self.full, self.docs, self.kind = suite, full, docs, kind
+        short: Any = replace(suite, **suite.quick) if suite.quick else suite  # type: ignore[type-var]
+        self.suite, self.full, self.docs, self.kind = short, full, docs, kind
 
     @abstractmethod
     def taken(self, limit: int | None) -> list[Any]:

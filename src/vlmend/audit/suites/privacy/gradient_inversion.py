@@ -145,14 +145,22 @@ class Room:
         return RIDGES[int(np.argmax(found))]
 
 
+@dataclass(frozen=True)
 class GradientInversion(SampleSuite[DualWeights]):
-    """PSNR of rebuilt pictures, whether they pick out theirs, and words, by what the client shares."""
+    """PSNR of rebuilt pictures, whether they pick out theirs, and words, by what the client shares.
+
+    Attributes:
+        steps: Of matching.
+    """
 
     name: ClassVar[str] = "privacy/gradient_inversion"
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "weights"
     about: ClassVar[str] = "pictures and words rebuilt from a gradient that is shared of them (dual encoders)"
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 2}
+
+    steps: int = STEPS
 
     def applies(self, data: Dataset) -> bool:
         return len(pairs_of(data)) >= 4
@@ -173,7 +181,7 @@ class GradientInversion(SampleSuite[DualWeights]):
         made: dict[str, tuple[Sequence[Tensor | None], Sequence[Mapping[str, float]], str]] = {
             MEAN: ([room.mean] * len(victims), (), ""),
             ANOTHER: ([room.pictures[k % len(public)] for k in range(len(victims))], (), ""),
-            ADAPTERS: _by_matching(subject, room, victims),
+            ADAPTERS: _by_matching(subject, room, victims, self.steps),
         } | {arm.name: _by_closed_form(room, arm, victims) for arm in ARMS}
         found = [_sample(row, name, {}, why) for row, why in bad for name in names]
         for name in names:
@@ -210,7 +218,7 @@ def _by_closed_form(
 
 
 def _by_matching(
-    subject: DualWeights, room: Room, victims: Sequence[Example]
+    subject: DualWeights, room: Room, victims: Sequence[Example], steps: int
 ) -> tuple[Sequence[Tensor | None], Sequence[Mapping[str, float]], str]:
     """Pictures of a batch of the first victims, filled with public pairs; the attacker knows the texts."""
     try:
@@ -223,7 +231,7 @@ def _by_matching(
     loss = pair_loss(learner, pixels, texts, room.scale)
     given = torch.autograd.grad(loss, twin.parameters, allow_unused=True)
     start = replace(pixels, values=room.mean.expand_as(pixels.values))
-    return list(matched(learner, twin.parameters, given, start, texts, room.scale, steps=STEPS)), (), ""
+    return list(matched(learner, twin.parameters, given, start, texts, room.scale, steps=steps)), (), ""
 
 
 def _values(room: Room, picture: Tensor, true: Tensor, place: int) -> dict[str, float]:

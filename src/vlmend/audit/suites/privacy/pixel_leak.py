@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import PIL.Image
 import torch
@@ -52,14 +52,22 @@ JUDGE = "words of the answer"
 SAYS = {OWN: "tells {value} of what is protected when its picture is shown"}
 
 
+@dataclass(frozen=True)
 class PixelLeak(SampleSuite[ChatGradients]):
-    """Protected answers told by arm, what optimising gains in likelihood, and pixels against words at equal budgets."""
+    """Protected answers told by arm, what optimising gains in likelihood, and pixels against words at equal budgets.
+
+    Attributes:
+        looks: At the loss, of each arm that optimises.
+    """
 
     name: ClassVar[str] = "privacy/pixel_leak"
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "gradients"
     about: ClassVar[str] = "whether pictures, and pixels that are optimised, get protected answers out (chat models)"
+    quick: ClassVar[Mapping[str, Any]] = {"looks": 3}
+
+    looks: int = LOOKS
 
     def applies(self, data: Dataset) -> bool:
         return len(self.uses(data)) > 1
@@ -92,7 +100,7 @@ class PixelLeak(SampleSuite[ChatGradients]):
         for place, row in enumerate(rows[:limit]):
             other = next(one for one in [*rows[place + 1 :], *rows] if one.answers[0] != row.answers[0])
             why = problem_of(subject, row) or problem_of(subject, other)
-            told = {} if why else _told(subject, row, other, rows, seed)
+            told = {} if why else _told(subject, row, other, rows, seed, self.looks)
             found += [Sample(f"{row.id}/{arm}", arm, cluster_of(row), row.prompt, told.get(arm, {}), reason=why)
                       for arm in ARMS]  # fmt: skip
         return found
@@ -116,12 +124,14 @@ class PixelLeak(SampleSuite[ChatGradients]):
 
 
 def _told(
-    subject: ChatGradients, row: Example, other: Example, rows: Sequence[Example], seed: int
+    subject: ChatGradients, row: Example, other: Example, rows: Sequence[Example], seed: int, looks: int
 ) -> Mapping[str, dict[str, float]]:
     """Of one row what each arm gives."""
     (own,) = ChatTask(subject).seen([row])
-    (pixels, (start, end)), (false, (first, last)) = _together(subject, [own, replace(own, answers=other.answers)])
-    words, (_, least) = worded(subject, own, _vocabulary(rows), random.Random(f"pixel_leak:{seed}:{row.id}"))
+    (pixels, (start, end)), (false, (first, last)) = _together(
+        subject, [own, replace(own, answers=other.answers)], looks
+    )
+    words, (_, least) = worded(subject, own, _vocabulary(rows), random.Random(f"pixel_leak:{seed}:{row.id}"), looks)
     asked = {
         NONE: replace(row, image=None), BLANK: replace(row, image=blank_image(subject.image_side)),
         OTHER: replace(row, image=other.image), OWN: own, PIXELS: pixels, WORDS: words, FALSE: false,
@@ -171,12 +181,12 @@ def moved(
     return list(zip(shown, zip(first.tolist(), least.tolist(), strict=True), strict=True))
 
 
-def _together(subject: ChatGradients, rows: Sequence[Example]) -> list[tuple[Example, tuple[float, float]]]:
+def _together(subject: ChatGradients, rows: Sequence[Example], looks: int) -> list[tuple[Example, tuple[float, float]]]:
     """All rows in one batch, or one by one where rows of this model cannot share a batch."""
     try:
-        return moved(subject, rows)
+        return moved(subject, rows, looks=looks)
     except ModelProblem:
-        return [one for row in rows for one in moved(subject, [row])]
+        return [one for row in rows for one in moved(subject, [row], looks=looks)]
 
 
 def worded(
