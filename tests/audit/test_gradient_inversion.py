@@ -134,7 +134,7 @@ def test_phantom_clip_gives_a_pair_away_whole_and_noise_and_sums_take_that_back(
     assert found["one_pair"] > found["sum_of_2"] + 20
     assert found["sum_of_8"] < floor + 1.5
     assert found["noise_0.001"] < floor + 1.5
-    assert mean_of(samples, "adapters_of_8") == pytest.approx(floor)
+    assert mean_of(samples, "adapters_of_8") < floor + 1.5
     for name in ("picked_out", "words_found", "words_right"):
         assert mean_of(samples, "one_pair", name) == 1.0
     assert mean_of(samples, "sum_of_8", "words_right") < 0.3
