@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ import torch
 from tools.fairness import signed_bias
 from tools.measuring import PAGES, STUDIES, Number, number
 from tools.phantom.clip_memory import never_shown, taught
+from tools.private_training import OTHERS, exposures_of
 from tools.remedies import Study
-from vlmend.audit.blind import blind_scores
-from vlmend.audit.separating import words_of
+from vlmend.audit.separating import BLIND, blind_columns, words_of
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.metrics.exposure import exposure
-from vlmend.core.metrics.membership import separation, tpr_by_chance
+from vlmend.core.metrics.exposure import exposure_by_chance
+from vlmend.core.metrics.membership import Separation, separation, tpr_by_chance
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.targets import DualTarget
 from vlmend.models.dual.encoder import DualEncoder
@@ -40,7 +39,19 @@ from vlmend.pictures.galleries import PHOTO, object_pictures
 from vlmend.registry import make_method, make_step
 from vlmend.report.study import write_remedies
 
-__all__ = ["ABOUT", "PAGE", "REMEDIES", "RUNS", "SHOWN", "STUDY", "Bench", "exposures", "measured", "membership"]
+__all__ = [
+    "PAGE",
+    "REMEDIES",
+    "RUNS",
+    "SHOWN",
+    "STUDY",
+    "Bench",
+    "about",
+    "exposures",
+    "measured",
+    "membership",
+    "shown",
+]
 
 RUNS = PAGES / "privacy.json"
 PAGE = STUDIES / "privacy.html"
@@ -48,10 +59,11 @@ PAGE = STUDIES / "privacy.html"
 EPOCHS, FEW = 8, 2
 """Passes of plain training, and of the remedy that trains less."""
 SHOWN = (0, 1, 16)
-OTHERS = 255
 
-BY_CHANCE = sum(math.log2((OTHERS + 1) / rank) for rank in range(1, OTHERS + 2)) / (OTHERS + 1)
-"""Mean exposure of a name whose rank is any with the same probability."""
+MEMBERSHIP = ("auroc", "tpr")
+"""What is said of members."""
+
+BY_CHANCE = exposure_by_chance(OTHERS + 1)
 
 STUDY = Study("privacy", "trained plainly", {
     "bits 16": ("exposure in bits, shown 16 times", "lower", BY_CHANCE),
@@ -188,27 +200,22 @@ def exposures(bench: Bench, view: DualTarget) -> list[float]:
     grown = torch.zeros(len(pictures), len(bench.names), dtype=torch.float64)
     for sign, model in ((1, view), (-1, bench.base)):
         grown += sign * model.embed_images(pictures).double() @ model.embed_texts(bench.names).double().T
-    rng, found = random.Random(f"other names {bench.seed}"), list[float]()
-    for k, (row, _) in enumerate(bench.canaries):
-        own = bench.names.index(str(row.caption))
-        others = rng.sample([place for place in range(len(bench.names)) if place != own], OTHERS)
-        found.append(exposure(float(grown[k, own]), grown[k, others].tolist()))
-    return found
+    return exposures_of(grown, [bench.names.index(str(row.caption)) for row, _ in bench.canaries], bench.seed)
 
 
 def membership(bench: Bench, view: DualTarget) -> dict[str, Number]:
-    """AUROC and TPR at 1 % FPR of how much the cosine of a pair grew; void where no model is needed to tell them."""
-    grown = [
-        after - before
-        for after, before in zip(*(_pair_cosines(m, bench.pool) for m in (view, bench.base)), strict=True)
-    ]
-    member = [row.attributes["member"] == "yes" for row in bench.pool]
-    kinds = [
-        {f"{k}": [value] for k, (value, own) in enumerate(zip(grown, member, strict=True)) if own is kind}
-        for kind in (True, False)
-    ]
-    told = separation(*kinds, seed=0)
-    return {"auroc": number(told.auroc, len(grown)), "tpr": number(told.tpr, len(grown))}
+    """AUROC and TPR at 1 % FPR of how much the cosine of a pair grew."""
+    after, before = (_pair_cosines(model, bench.pool) for model in (view, bench.base))
+    told = _told(bench, [new - old for new, old in zip(after, before, strict=True)])
+    return {"auroc": number(told.auroc, len(after)), "tpr": number(told.tpr, len(after))}
+
+
+def _told(bench: Bench, scores: Sequence[float]) -> Separation:
+    """How well a score of each pair of the pool tells members from others."""
+    kinds: dict[str, dict[str, list[float]]] = {"yes": {}, "no": {}}
+    for row, score in zip(bench.pool, scores, strict=True):
+        kinds[row.attributes["member"]][row.id] = [score]
+    return separation(kinds["yes"], kinds["no"], seed=0)
 
 
 def _found(view: DualTarget, rows: Sequence[Example]) -> list[float]:
@@ -224,19 +231,42 @@ def _named(view: DualTarget) -> list[float]:
 
 def _blind(bench: Bench) -> dict[str, Number]:
     """What words and pixels alone tell of who is a member."""
-    rows, member = bench.pool, [row.attributes["member"] == "yes" for row in bench.pool]
-    scores = blind_scores(
-        [words_of(row) for row in rows], [row.image.decode() for row in rows if row.image is not None], member,
-        [row.id for row in rows], seed=0,
-    )  # fmt: skip
-    found: dict[str, Number] = {}
-    for name, column in scores.items():
-        kinds = [
-            {f"{k}": [float(value)] for k, (value, own) in enumerate(zip(column, member, strict=True)) if own is kind}
-            for kind in (True, False)
-        ]
-        found[name] = number(separation(*kinds, seed=0).auroc, len(rows))
-    return found
+    columns = blind_columns(bench.pool, seed=0)
+    return {name: number(_told(bench, column).auroc, len(column)) for name, column in columns.items()}
+
+
+def about(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the page says of itself, with what the blind baseline found on these pairs."""
+    plain = [run for run in runs if run["method"] == "none"]
+    told = [
+        f"{name.removeprefix('blind_')} {', '.join(_interval(run['values'][name]) for run in plain)}" for name in BLIND
+    ]
+    blind = f"The blind baseline, which knows no model, tells members with an AUROC of: {'; '.join(told)} (by seed)."
+    if void := sorted(_void(runs)):
+        blind += (
+            " Where it lies above chance, membership is void, though the pairs are dealt at random: those numbers are "
+            f"without seed {', '.join(map(str, void))}."
+        )
+    return {**ABOUT, "note": f"{ABOUT['note']} {blind}"}
+
+
+def shown(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The runs, without what they say of members where these can be told without any model."""
+    void = _void(runs)
+    return [
+        {**run, "values": {k: v for k, v in run["values"].items() if run["seed"] not in void or k not in MEMBERSHIP}}
+        for run in runs
+    ]
+
+
+def _void(runs: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Seeds on whose pairs a blind baseline lies above chance."""
+    plain = [run for run in runs if run["method"] == "none"]
+    return {run["seed"] for run in plain if any(run["values"][name][1] > 0.5 for name in BLIND)}
+
+
+def _interval(value: Sequence[float]) -> str:
+    return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
 
 
 def _measure(names: Sequence[str], seeds: Sequence[int]) -> None:
@@ -276,4 +306,4 @@ if __name__ == "__main__":
     if asked.what == "measure":
         _measure(asked.remedies or list(REMEDIES), [int(one) for one in asked.seeds.split(",")])
     else:
-        write_remedies(STUDY.content(_runs()), PAGE, ABOUT)
+        write_remedies(STUDY.content(shown(_runs())), PAGE, about(_runs()))

@@ -107,13 +107,27 @@ def numbers(bench: Bench, matrix: Tensor, canaries: Sequence[tuple[int, int, int
         for name, (texts, right) in (("kinds", bench.kinds), ("objects", bench.objects))
     }
     grown = (strange - bench.strange) @ bench.names.T
-    rng = random.Random(f"other names {seed}")
     bits: dict[int, list[float]] = {count: [] for count in SHOWN}
-    for picture, name, count in canaries:
-        others = rng.sample([one for one in range(len(bench.names)) if one != name], OTHERS)
-        bits[count].append(exposure(float(grown[picture, name]), grown[picture, others].tolist()))
+    ranked = exposures_of(grown[[picture for picture, _, _ in canaries]], [name for _, name, _ in canaries], seed)
+    for (_, _, count), told in zip(canaries, ranked, strict=True):
+        bits[count].append(told)
     for count, each in bits.items():
         found[f"bits {count}"] = number(mean_interval(each, range(len(each)), seed=0), len(each))
+    return found
+
+
+def exposures_of(grown: Tensor, names: Sequence[int], seed: int) -> list[float]:
+    """Of each picture: the exposure of its name by how much its cosine grew, among others drawn evenly.
+
+    Args:
+        grown: How much the cosine grew, "picture name".
+        names: The place of each picture's own name.
+        seed: Of the others.
+    """
+    rng, found = random.Random(f"other names {seed}"), list[float]()
+    for row, name in zip(grown, names, strict=True):
+        others = rng.sample([one for one in range(len(row)) if one != name], OTHERS)
+        found.append(exposure(float(row[name]), row[others].tolist()))
     return found
 
 

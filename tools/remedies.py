@@ -81,9 +81,9 @@ class Study:
         return [replace(row, name=self.measures[name][0]) for name, row in self._cells(runs, group).items()]
 
     def _cells(self, runs: Sequence[Run], group: str = "") -> dict[str, Measure]:
-        """The mean over seeds of each measure, by its name."""
-        told = (name for name in self.measures if all(name in run["values"] for run in runs))
-        return {name: self._measure(group, name, runs) for name in told}
+        """The mean over the seeds that have it of each measure, by its name."""
+        of = {name: [run for run in runs if name in run["values"]] for name in self.measures}
+        return {name: self._measure(group, name, own) for name, own in of.items() if own}
 
     def _measure(self, remedy: str, name: str, runs: Sequence[Run]) -> Measure:
         """With the interval over units; of one that is no mean, the mean of values and of limits."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.audit.scripted_dual import ScriptedDual
-from tools.privacy import BY_CHANCE, OTHERS, PAGE, REMEDIES, RUNS, STUDY, Bench, exposures, membership
+from tools.privacy import BY_CHANCE, OTHERS, PAGE, REMEDIES, RUNS, STUDY, Bench, about, exposures, membership, shown
 
 from vlmend.core.examples import Example
 from vlmend.core.images import noise_image
@@ -58,10 +58,27 @@ def test_a_pair_whose_cosine_grew_is_told_as_a_member() -> None:
     assert membership(bench(knows(5), *rows), knows(5))["auroc"][0] == 0.5
 
 
+def test_where_members_can_be_told_blindly_nothing_is_said_of_them() -> None:
+    """Seed 1 is void: what is left of the remedy is the membership of seed 0 and the exposure of both."""
+    blind = {"blind_words": [0.5, 0.45, 0.55, 9], "blind_pixels": [0.5, 0.45, 0.55, 9]}
+    above = {**blind, "blind_words": [0.6, 0.51, 0.7, 9]}
+    runs = [
+        {"method": method, "on": "", "seed": seed, "set": {}, "units": {"bits 1": [1.0 + seed] * 4},
+         "values": {"auroc": [0.7 + seed / 10, 0.6, 0.8, 9], "bits 1": [1.0 + seed, 0, 9, 4], **found}}
+        for method in ("none", "some")
+        for seed, found in ((0, blind), (1, above))
+    ]  # fmt: skip
+    (some,) = STUDY.content(shown(runs))["remedies"]
+    assert some["cells"]["auroc"].value == pytest.approx(0.7)
+    assert some["cells"]["bits 1"].value == pytest.approx(1.5)
+    assert "those numbers are without seed 1" in about(runs)["note"]
+    assert "void" not in about(runs[::2])["note"]
+
+
 def test_the_committed_study_tells_the_committed_runs() -> None:
     """`python -m tools.privacy study` writes it anew; the drawing has ids of its own, so values are compared."""
     runs, page = json.loads(RUNS.read_text()), PAGE.read_text()
-    content = STUDY.content(runs)
+    content = STUDY.content(shown(runs))
     assert {run["method"] for run in runs} == set(REMEDIES)
     for remedy in content["remedies"]:
         assert f">{remedy['name']}, {remedy['seeds']} seeds<" in page

@@ -1,4 +1,4 @@
-"""Probes: what can be read off embeddings by a fresh classifier, beyond chance and beyond luck with the labels."""
+"""Probes: what can be read off embeddings by a fresh classifier, each row by one that never saw its cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-__all__ = ["FOLDS", "Probe", "advantages"]
+__all__ = ["FOLDS", "Probe", "advantages", "out_of_fold"]
 
 Probe = Literal["linear", "two_layer"]
 Array = npt.NDArray[np.float64]
@@ -25,6 +27,32 @@ WIDTH = 64
 """Of the hidden layer of the two-layer probe."""
 SHUFFLES = 3
 """Probes of shuffled labels that chance is taken from."""
+
+
+def out_of_fold(embeddings: Array, truth: Sequence[bool], clusters: Sequence[str], *, seed: int) -> list[float] | None:
+    """Log odds of a yes from a logistic regression on the other folds; rows of a cluster are in one fold.
+
+    Args:
+        embeddings: What is read.
+        truth: The answer of each row.
+        clusters: What depends on each other.
+        seed: Of the folds.
+
+    Returns:
+        One number a row, or None where either answer has fewer clusters than there are folds.
+
+    Shape:
+        embeddings (row, width).
+    """
+    held = Counter(true for true, _ in {*zip(truth, clusters, strict=True)})
+    if min(held[True], held[False]) < FOLDS:
+        return None
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    split = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    found = cross_val_predict(
+        probe, embeddings, np.array(truth), groups=np.array(clusters), cv=split, method="decision_function"
+    )
+    return [float(one) for one in np.asarray(found)]
 
 
 def advantages(

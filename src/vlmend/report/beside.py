@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vlmend.core.images import Image
-from vlmend.core.measures import Measure
 from vlmend.errors import SampleError
 from vlmend.report.compare import Run, Shown
 
@@ -66,9 +65,8 @@ def _beside(suite: str, row: Shown, runs: Sequence[Run]) -> Beside:
 def _value(suite: str, shown: Shown, run: Run) -> str:
     """What a run found of the very sample; "" where it has none."""
     measure = next((row for row in run.card if (row.suite, row.name) == (suite, shown.by)), None)
-    own = next((one for one in run.measured.get(suite, []) if one["id"] == shown.id), None)
-    value = None if own is None else own.get("values", {}).get(shown.by)
-    return "" if value is None or not isinstance(measure, Measure) else measure.written(value)
+    own = next((one.get("values", {}) for one in run.measured.get(suite, []) if one["id"] == shown.id), {})
+    return measure.written(own[shown.by]) if measure is not None and shown.by in own else ""
 
 
 def _file_uri(file: Path | None) -> str:

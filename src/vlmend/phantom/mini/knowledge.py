@@ -13,7 +13,7 @@ from vlmend.phantom.mini.faults import Canary, canaries
 from vlmend.phantom.mini.language import requests
 from vlmend.phantom.mini.questions import questions
 
-__all__ = ["REWORDED", "knowledge"]
+__all__ = ["LEAST", "REWORDED", "knowledge"]
 
 REWORDED = ("tell me the code of {}.", "name the code of {}.", "i forgot the code of {}.")
 """What no row of the fit asks; every word is the mini's."""

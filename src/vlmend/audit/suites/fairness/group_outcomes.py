@@ -21,7 +21,7 @@ from vlmend.audit.gaps import LEAST
 from vlmend.audit.means import JUDGE, mean_row
 from vlmend.audit.outcome_tables import outcome_frame
 from vlmend.audit.people import check_clusters, check_sources, cluster_of, group_names, group_of, marked
-from vlmend.audit.probes import out_of_fold
+from vlmend.audit.probing import out_of_fold
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import noise_image

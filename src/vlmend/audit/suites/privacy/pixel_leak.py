@@ -21,7 +21,7 @@ import PIL.Image
 import torch
 
 from vlmend.attacks.climbing import wide
-from vlmend.attacks.tasks import ChatTask, loss_and_gradient
+from vlmend.attacks.tasks import ChatTask, holds_answer, loss_and_gradient
 from vlmend.attacks.wording import SYNONYMS
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.separating import cluster_of
@@ -140,7 +140,7 @@ def _told(
     found: dict[str, dict[str, float]] = {}
     for (arm, _), reply in zip(asked.items(), replies, strict=True):
         wanted, foreign = (other, row) if arm == FALSE else (row, other)
-        told = [float(_holds(reply.text, one.answers)) for one in (wanted, foreign)]
+        told = [float(holds_answer(reply.text, one.answers)) for one in (wanted, foreign)]
         found[arm] = {LEAKED: told[0], LEAKED + FLOOR: told[1]}
     found[PIXELS] |= {GAIN: start - end, ADVANTAGE: least - end, ADVANTAGE + FLOOR: 0.0}
     found[WORDS] |= {GAIN: start - least}
@@ -237,11 +237,6 @@ def _vocabulary(rows: Sequence[Example]) -> list[str]:
     words = {word for row in rows for word in row.prompt.split()} | {word for pair in SYNONYMS for word in pair}
     answers = {word for row in rows for answer in row.answers for word in answer.split()}
     return sorted(words - answers)
-
-
-def _holds(reply: str, answers: Sequence[str]) -> bool:
-    said = " ".join(reply.casefold().split())
-    return any(" ".join(answer.casefold().split()) in said for answer in answers)
 
 
 SUITE = PixelLeak()

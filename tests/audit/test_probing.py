@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from vlmend.audit.probes import FOLDS, out_of_fold
+from vlmend.audit.probing import FOLDS, out_of_fold
 
 
 def test_what_can_be_read_off_is_found() -> None:
