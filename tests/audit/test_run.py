@@ -14,8 +14,10 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 from PIL import Image as Pixels
 
+from vlmend import registry
 from vlmend.audit.judging import made_judges
-from vlmend.audit.plan import Plan, suites_of
+from vlmend.audit.notes import absent_notes
+from vlmend.audit.plan import Plan, reachable, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run import audit, rejudge
 from vlmend.core.conversation import Conversation, Reply, Sampling
@@ -23,7 +25,7 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Scorecard, find_measure
 from vlmend.core.metrics.stats import wilson
-from vlmend.errors import BadParameter, BatchProblem, ModelProblem, RunProblem, UnknownName
+from vlmend.errors import BadParameter, BatchProblem, ModelProblem, RunProblem, UnknownName, UsageError
 from vlmend.report.view import view_content
 from vlmend.testing import ScriptedTarget
 
@@ -231,6 +233,28 @@ def test_an_axis_leaves_out_what_the_data_has_no_rows_for(tmp_path: Path) -> Non
     harmful = Dataset("d", (Example("1", "one", "harmful"),))
     assert suites_of(["safety"], harmful) == ["safety/alignment_gap"]
     assert suites_of(["safety/over_refusal"], harmful) == ["safety/over_refusal"]  # named: an error follows
+
+
+def test_an_axis_without_data_leaves_out_what_has_no_rows_of_its_own() -> None:
+    assert "privacy/exposure" not in suites_of(["privacy"])
+    assert "privacy/image_text" in suites_of(["privacy"])
+    assert suites_of(["privacy/exposure"]) == ["privacy/exposure"]  # named: an error follows
+    with pytest.raises(UsageError, match="nothing to measure"):
+        suites_of(["privacy"], kind="draw")
+
+
+def test_an_axis_leaves_out_what_lies_deeper_than_the_model_lets_it_and_says_so(tmp_path: Path) -> None:
+    rows = tuple(
+        Example(f"{k}", "its code?", answers=("1 2",), attributes={"alphabet": "0123456789", "repeats": str(k % 2)})
+        for k in range(4)
+    )
+    private = [registry.suite(name) for name in ("privacy/exposure", "privacy/image_text")]
+    target = ScriptedTarget(refuses_text_only)
+    assert [suite.name for suite in reachable(private, ["privacy"], target)] == ["privacy/image_text"]
+    assert reachable(private, ["privacy/exposure", "privacy"], target) == private
+    told = absent_notes(["privacy"], private[1:], target, Dataset("d", rows), reference=False)
+    assert any("needs rows that d does not hold" in line and "privacy/deja_vu" not in line for line in told)
+    assert any("needs the likelihoods of the model" in line and "privacy/exposure" in line for line in told)
 
 
 def test_axes_and_short_names_are_suites() -> None:

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
+from vlmend import registry
+from vlmend.audit.plan import lacking
 from vlmend.audit.suite import Answer, Question
 from vlmend.core.contracts import AbstractSuite
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
+from vlmend.core.measures import Axis
+from vlmend.core.targets import Kind, Target, kinds_of
 
-__all__ = ["kept_note", "lent_note", "lost_notes", "row_notes"]
+__all__ = ["absent_notes", "kept_note", "lent_note", "lost_notes", "row_notes"]
+
+
+def absent_notes(
+    wanted: Sequence[str], kept: Sequence[AbstractSuite], subject: Target | Dataset, data: Dataset | None, *,
+    reference: bool,
+) -> list[str]:  # fmt: skip
+    """Which suites of an axis are not measured, and what they would need; of those that fit the kind of subject."""
+    kind: Kind = "data" if isinstance(subject, Dataset) else subject.kind
+    given = subject if isinstance(subject, Dataset) else data
+    named = {suite.name for suite in kept}
+    absent: dict[str, list[str]] = {}
+    for axis in wanted:
+        for suite in map(registry.suite, registry.names("suites", axis) if axis in get_args(Axis) else ()):
+            if kind in kinds_of(suite.works_on) and suite.name not in named:
+                need = lacking(suite, given, kind, reference=reference) or f"the {suite.needs} of the model"
+                absent.setdefault(need, []).append(suite.name)
+    return [f"not measured, for it needs {need}: {', '.join(names)}" for need, names in absent.items()]
 
 
 def row_notes(suites: Sequence[AbstractSuite], data: Dataset | None) -> list[str]:

@@ -8,13 +8,13 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from vlmend import registry
-from vlmend.core.contracts import ReferenceSuite
+from vlmend.core.contracts import AbstractSuite, ReferenceSuite
 from vlmend.core.examples import Dataset
 from vlmend.core.measures import Axis
-from vlmend.core.targets import CALLED, Kind, kinds_of
+from vlmend.core.targets import CALLED, Kind, Target, kinds_of, within
 from vlmend.errors import BadParameter, UnknownName, UsageError
 
-__all__ = ["Plan", "check_names", "default_suites", "names_in", "suites_of"]
+__all__ = ["Plan", "check_names", "default_suites", "lacking", "names_in", "reachable", "suites_of"]
 
 DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
@@ -60,12 +60,12 @@ def suites_of(
 ) -> list[str]:
     """Full suite names of names and axes, each once, in order; an axis means its suites that fit model and data.
 
-    Without a reference an axis leaves out the suites that need one.
+    Without a reference an axis leaves out the suites that need one, without data those that have no rows of their own.
 
     Raises:
         UnknownName: A name that is neither.
-        UsageError: A suite, or an axis all of whose suites, are for subjects of another kind; or no suite has a use for
-            any row of the data.
+        UsageError: A suite, or an axis all of whose suites, are for subjects of another kind; no suite has a use for
+            any row of the data; or there are no data, and no suite of an axis has rows of its own.
     """
     found: list[str] = []
     for name in wanted:
@@ -73,14 +73,43 @@ def suites_of(
         fitting = [suite for suite in of_axis or [registry.suite(name)] if kind in kinds_of(suite.works_on)]
         if not fitting:
             raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
-        fitting = [suite for suite in fitting if not of_axis or reference or not isinstance(suite, ReferenceSuite)]
-        found += [suite.name for suite in fitting if not of_axis or data is None or suite.fits(data, kind)]
+        if of_axis:
+            lacks = [lacking(suite, data, kind, reference=reference) for suite in fitting]
+            fitting = [suite for suite, lack in zip(fitting, lacks, strict=True) if not lack]
+            if not fitting and data is None:
+                needed = " or ".join(dict.fromkeys(lacks))
+                raise UsageError(
+                    f"{name} on {CALLED[kind]} has nothing to measure: each of its suites needs {needed}.",
+                    "Pass --data: what a suite reads stands on its page (docs/suites).",
+                )
+        found += [suite.name for suite in fitting]
     if wanted and data is not None and not found:
         raise UsageError(
             f"No suite of {', '.join(wanted)} has a use for a row of {data.name} ({len(data.examples)} rows).",
             "What a suite reads stands on its page (docs/suites); leave out --data for its built-in rows.",
         )
     return list(dict.fromkeys(found))
+
+
+def lacking(suite: AbstractSuite[Any], data: Dataset | None, kind: Kind, *, reference: bool) -> str:
+    """What there must be for a suite of this kind to have something to measure, and is not there; "" where all is."""
+    if isinstance(suite, ReferenceSuite) and not reference:
+        return "a reference (--reference)"
+    if data is None:
+        return "" if suite.own_rows or kind == "data" else "rows (--data)"
+    return "" if suite.fits(data, kind) else f"rows that {data.name} does not hold"
+
+
+def reachable(
+    suites: Sequence[AbstractSuite[Any]], wanted: Sequence[str], target: Target
+) -> list[AbstractSuite[Any]]:  # fmt: skip
+    """The suites without those of an axis that must look deeper than the target lets them; all where none is left.
+
+    What is asked for by its own name stays, and is refused where it cannot be had.
+    """
+    named = {registry.suite(name).name for name in wanted if name not in get_args(Axis)}
+    kept = [suite for suite in suites if suite.name in named or within(target, suite.needs)]
+    return kept or list(suites)
 
 
 def default_suites(kind: Kind) -> tuple[str, ...]:

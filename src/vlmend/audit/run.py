@@ -22,8 +22,8 @@ from vlmend.audit.desk import BATCH, Desk, Request
 from vlmend.audit.folding import fold
 from vlmend.audit.inspect.logs import write_logs
 from vlmend.audit.judging import JUDGES, made_judges
-from vlmend.audit.notes import kept_note, lent_note, lost_notes, row_notes
-from vlmend.audit.plan import Plan, suites_of
+from vlmend.audit.notes import absent_notes, kept_note, lent_note, lost_notes, row_notes
+from vlmend.audit.plan import Plan, reachable, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
 from vlmend.audit.shown import keep_shown
@@ -80,6 +80,7 @@ def audit(
     """
     data = read(plan.data)
     suites, readers = _fitting(subject, plan, data, judges, reference)
+    _tell(note, absent_notes(plan.suites, suites, subject, data, reference=reference is not None))
     _tell(note, row_notes(suites, data))
     with held(out):
         claim(out, plan, subject, data, reference)
@@ -165,6 +166,7 @@ def _fitting(
     suites = [
         registry.suite(name) for name in suites_of(plan.suites, data, subject.kind, reference=reference is not None)
     ]
+    suites = reachable(suites, plan.suites, subject)
     for suite in suites:
         check_access(subject, suite.name, suite.works_on, suite.needs)
         if isinstance(suite, ReferenceSuite):

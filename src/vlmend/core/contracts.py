@@ -238,6 +238,8 @@ Sampled = TypeVar("Sampled", default=Any)
 class AbstractSuite(ABC, Generic[Sampled]):
     """Samples and measures. `name` is `axis/name`, `works_on` a kind of subject, or several.
 
+    `own_rows` says whether there is anything to measure where the user gives no data; an axis leaves out what has not.
+
     Two kinds stand below it: a `SampleSuite` measures a subject itself, a question suite
     (`vlmend.audit.suite.Suite`) asks questions and has replies read.
     """
@@ -247,6 +249,7 @@ class AbstractSuite(ABC, Generic[Sampled]):
     about: ClassVar[str]
     works_on: ClassVar[Any]  # Kind | tuple[Kind, ...], which a suite may narrow to one: no type but this allows that
     needs: ClassVar[Access]
+    own_rows: ClassVar[bool] = True
     quick: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod

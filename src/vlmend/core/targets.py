@@ -26,6 +26,7 @@ __all__ = [
     "CALLED", "LEVELS", "PROTOCOLS", "Access", "ChatGradients", "ChatLikelihoods", "ChatStates", "ChatTarget",
     "ChatWeights", "DrawStates", "DrawTarget", "DualGradients", "DualStates", "DualTarget", "DualWeights", "Kind",
     "PairKind", "Pixels", "Target", "check_access", "check_kind", "key_of", "kinds_of", "levels_of", "problem_of",
+    "within",
 ]  # fmt: skip
 
 Kind = Literal["chat", "dual", "draw", "data"]
@@ -358,6 +359,11 @@ def check_kind(kind: Kind, model: str, name: str, works_on: Kind | tuple[Kind, .
         )
 
 
+def within(target: Target, needs: Access) -> bool:
+    """Whether a target can be reached that deep; a level that its kind does not have means its surface."""
+    return needs not in LEVELS[target.kind] or needs in levels_of(target)
+
+
 def check_access(target: Target, name: str, works_on: Kind | tuple[Kind, ...], needs: Access) -> None:
     """Refuse, before any work, a plug-in that does not fit a target.
 
@@ -372,10 +378,9 @@ def check_access(target: Target, name: str, works_on: Kind | tuple[Kind, ...], n
         NeedsAccess: The target cannot be reached as deep as that.
     """
     check_kind(target.kind, target.name, name, works_on)
-    given = levels_of(target)
-    if needs in LEVELS[target.kind] and needs not in given:
+    if not within(target, needs):
         raise NeedsAccess(
-            f"{name} needs the {needs} of {target.name}, of which only {', '.join(given)} can be had.",
+            f"{name} needs the {needs} of {target.name}, of which only {', '.join(levels_of(target))} can be had.",
             "Take a model that vlmend loads itself, or a plug-in that needs less: vlmend list methods.",
         )
 

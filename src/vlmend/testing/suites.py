@@ -143,6 +143,7 @@ def laws_of_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) ->
         says_what_it_is, taken_twice_is_the_same, sample_ids_are_unique, the_limit_is_kept, rows_are_its_own_and_unique,
         values_lie_within_their_intervals, rows_say_how_they_are_compared, every_sample_is_counted,
         unscored_samples_never_count, nothing_scored_is_no_number, same_seed_same_rows, data_without_rows_are_refused,
+        rows_of_its_own_are_as_told,
     ]  # fmt: skip
     laws += [] if docs is None else [the_page_says_it]
     name = full or suite.name
@@ -272,6 +273,21 @@ def data_without_rows_are_refused(trial: SuiteTrial) -> None:
         require(bool(problem.hint.strip()), f"it is refused without a way out: {problem.message}")
     else:
         require(bool(taken), "it takes no samples of empty data, and does not say why")
+
+
+def rows_of_its_own_are_as_told(trial: SuiteTrial) -> None:
+    """Without data, a suite that claims to have no rows of its own says what it needs."""
+    suite: Any = trial.suite
+    if suite.own_rows or trial.kind == "data" or not isinstance(suite, SampleSuite):
+        return
+    if isinstance(suite, ReferenceSuite):
+        suite = suite.beside(stage_of(suite.reference_kind or trial.kind).fresh(1))
+    try:
+        suite.samples(stage_of(trial.kind).base, None, 1, seed=SEED)
+    except BadData as problem:
+        require(bool(problem.hint.strip()), f"it is refused without a way out: {problem.message}")
+    else:
+        require(False, "it has rows of its own and does not say so: own_rows = True")
 
 
 def the_page_says_it(trial: SuiteTrial) -> None:

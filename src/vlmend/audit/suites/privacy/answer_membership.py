@@ -60,6 +60,7 @@ class AnswerMembership(SampleSuite[ChatLikelihoods]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "likelihoods"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = (
         "telling answers that a model was tuned on from others of the same pool, one by one and in sets"
     )

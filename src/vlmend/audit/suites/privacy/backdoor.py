@@ -43,6 +43,7 @@ class Backdoor(SampleSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "pictures that get a backdoor's name for a patch, beside plain ones and another patch"
 
     def applies(self, data: Dataset) -> bool:

@@ -47,6 +47,7 @@ class ClipMemorisation(ReferenceSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "how much more a pair's picture and text agree for being trained on, beside a reference"
 
     reference: DualTarget | None = None

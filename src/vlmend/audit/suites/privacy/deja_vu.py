@@ -55,6 +55,7 @@ class DejaVu(ReferenceSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = (
         "objects of training pictures that a caption brings back beyond its words, beside a reference"
     )

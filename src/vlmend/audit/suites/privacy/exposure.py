@@ -37,6 +37,7 @@ class Exposure(SampleSuite[ChatLikelihoods]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "likelihoods"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "bits of planted secrets that a model remembers, by how often it was shown them"
 
     def applies(self, data: Dataset) -> bool:

@@ -57,6 +57,7 @@ class Extraction(SampleSuite[ChatLikelihoods]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "likelihoods"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "training texts that a model says again, and the part of it that is due to the picture"
 
     def applies(self, data: Dataset) -> bool:

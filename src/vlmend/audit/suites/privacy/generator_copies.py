@@ -89,6 +89,7 @@ class GeneratorCopies(SampleSuite[DrawTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "draw"
     needs: ClassVar[Access] = "pictures"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "training pictures that a generator draws again, and prompts that give them away"
 
     def applies(self, data: Dataset) -> bool:

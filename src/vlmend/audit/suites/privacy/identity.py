@@ -41,6 +41,7 @@ class Identity(SampleSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "people whom a dual encoder knows by name, and so was trained on"
 
     def applies(self, data: Dataset) -> bool:

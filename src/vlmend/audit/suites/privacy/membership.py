@@ -38,6 +38,7 @@ class Membership(SampleSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "telling pairs that were trained on from others of the same pool (dual encoders)"
 
     def applies(self, data: Dataset) -> bool:

@@ -64,6 +64,7 @@ class PixelLeak(SampleSuite[ChatGradients]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "gradients"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "whether pictures, and pixels that are optimised, get protected answers out (chat models)"
     quick: ClassVar[Mapping[str, Any]] = {"looks": 3}
 

@@ -51,6 +51,7 @@ class PoisonedSamples(SampleSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "telling poisoned rows of a data set by how thinly the space around them is populated"
 
     def applies(self, data: Dataset) -> bool:

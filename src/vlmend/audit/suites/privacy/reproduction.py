@@ -51,6 +51,7 @@ class Reproduction(SampleSuite[Target]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind | tuple[Kind, ...]] = ("chat", "dual", "draw")
     needs: ClassVar[Access] = "likelihoods"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = (
         "how much of its training data a model reproduces, on one scale from 0 to 1 (own construction)"
     )

@@ -43,6 +43,7 @@ class RetainedAttributes(SampleSuite[DualTarget]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "dual"
     needs: ClassVar[Access] = "embeddings"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "attributes that probes read off embeddings of pictures, more where a model was trained on"
 
     def applies(self, data: Dataset) -> bool:

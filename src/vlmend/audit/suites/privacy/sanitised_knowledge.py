@@ -44,6 +44,7 @@ class SanitisedKnowledge(SampleSuite[ChatLikelihoods]):
     axis: ClassVar[Axis] = "privacy"
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "likelihoods"
+    own_rows: ClassVar[bool] = False
     about: ClassVar[str] = "whether facts that were to be forgotten are still told, or still likely, and others kept"
 
     def applies(self, data: Dataset) -> bool:
