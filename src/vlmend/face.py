@@ -16,7 +16,7 @@ from vlmend.attacks.running import Attacked, attackable, run_attack
 from vlmend.audit.explaining.maps import as_map_method
 from vlmend.audit.explaining.run import Explained
 from vlmend.audit.judging import JUDGES
-from vlmend.audit.plan import Plan, check_names, default_suites, names_in, suites_of
+from vlmend.audit.plan import Plan, check_names, default_suites, names_in, of_kind
 from vlmend.audit.preflight import SUBJECT
 from vlmend.audit.run import audit as run_audit
 from vlmend.core.attacks import AbstractAttack, Budget
@@ -324,7 +324,7 @@ def _subject(
         return target
     if isinstance(target, str) and target.startswith(SUBJECT):
         return read_data(target.removeprefix(SUBJECT))
-    return _opened(target, options, api_base, progress, lambda kind: suites_of(plan.suites, None, kind))
+    return _opened(target, options, api_base, progress, lambda kind: [of_kind(name, kind) for name in plan.suites])
 
 
 def _fitting(name: str, works_on: Kind | tuple[Kind, ...], target: Target | str) -> Callable[[Kind], None]:

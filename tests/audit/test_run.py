@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 from PIL import Image as Pixels
 
-from vlmend import registry
+from vlmend import face, registry
 from vlmend.audit.judging import made_judges
 from vlmend.audit.notes import absent_notes
 from vlmend.audit.plan import Plan, reachable, suites_of
@@ -241,6 +241,18 @@ def test_an_axis_without_data_leaves_out_what_has_no_rows_of_its_own() -> None:
     assert suites_of(["privacy/exposure"]) == ["privacy/exposure"]  # named: an error follows
     with pytest.raises(UsageError, match="nothing to measure"):
         suites_of(["privacy"], kind="draw")
+
+
+def test_an_axis_that_needs_data_is_not_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def opened(name: str, *, check: Callable[[str], object], **others: object) -> None:
+        check("draw")
+        raise InterruptedError
+
+    monkeypatch.setattr(face, "open_target", opened)
+    with pytest.raises(InterruptedError):
+        face.audit("phantom-draw", suites="privacy", data=Dataset("d", ()), out=tmp_path / "run")
 
 
 def test_an_axis_leaves_out_what_lies_deeper_than_the_model_lets_it_and_says_so(tmp_path: Path) -> None:

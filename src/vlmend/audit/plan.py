@@ -14,7 +14,7 @@ from vlmend.core.measures import Axis
 from vlmend.core.targets import CALLED, Kind, Target, kinds_of, within
 from vlmend.errors import BadParameter, UnknownName, UsageError
 
-__all__ = ["Plan", "check_names", "default_suites", "lacking", "names_in", "reachable", "suites_of"]
+__all__ = ["Plan", "check_names", "default_suites", "lacking", "names_in", "of_kind", "reachable", "suites_of"]
 
 DEFAULT_SUITES: dict[Kind, str] = {"chat": "safety,utility", "dual": "fairness,robustness", "data": "fairness"}
 """What is asked of a model of each kind unless the user names suites."""
@@ -69,11 +69,8 @@ def suites_of(
     """
     found: list[str] = []
     for name in wanted:
-        of_axis = [registry.suite(full) for full in registry.names("suites", name)] if name in get_args(Axis) else []
-        fitting = [suite for suite in of_axis or [registry.suite(name)] if kind in kinds_of(suite.works_on)]
-        if not fitting:
-            raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
-        if of_axis:
+        fitting = of_kind(name, kind)
+        if name in get_args(Axis):
             lacks = [lacking(suite, data, kind, reference=reference) for suite in fitting]
             fitting = [suite for suite, lack in zip(fitting, lacks, strict=True) if not lack]
             if not fitting and data is None:
@@ -89,6 +86,20 @@ def suites_of(
             "What a suite reads stands on its page (docs/suites); leave out --data for its built-in rows.",
         )
     return list(dict.fromkeys(found))
+
+
+def of_kind(name: str, kind: Kind) -> list[AbstractSuite[Any]]:
+    """The suite of that name, or the suites of that axis that are for such subjects.
+
+    Raises:
+        UnknownName: A name that is neither.
+        UsageError: There is none.
+    """
+    every = registry.names("suites", name) if name in get_args(Axis) else [name]
+    fitting = [suite for suite in map(registry.suite, every) if kind in kinds_of(suite.works_on)]
+    if not fitting:
+        raise UsageError(f"{name} cannot be measured on {CALLED[kind]}.", f"Such a subject has: {_listed(kind)}.")
+    return fitting
 
 
 def lacking(suite: AbstractSuite[Any], data: Dataset | None, kind: Kind, *, reference: bool) -> str:
