@@ -32,11 +32,11 @@ from vlmend.errors import UsageError
 from vlmend.models.loading.options import LoadOptions
 from vlmend.models.loading.target import open_target as load_target
 from vlmend.models.vlm import VLM
-from vlmend.report.study import write_defences
 from vlmend.steps.running import apply_step as run_step
 from vlmend.studies.audits import comparable, compare_audits
 from vlmend.studies.auto import choose_mend as run_choice
-from vlmend.studies.defences import compare as run_compare
+from vlmend.studies.comparing import compare_chat
+from vlmend.studies.curves import carriers_in
 from vlmend.studies.defences import fitting_defences, parse_defences
 from vlmend.studies.explaining import explain_pictures
 from vlmend.studies.measuring import Sizes, panels
@@ -272,9 +272,9 @@ def compare(
     mends: Sequence[str | Path] | Mapping[str, Mend] = (), data: Data | None = None, test: Data | None = None,
     suites: str | Sequence[str] = (), judges: Sequence[Judge | str] | None = None, limit: int | None = None,
     max_new_tokens: int = 24, seed: int = 0, options: LoadOptions = LoadOptions(), api_base: str | None = None,
-    progress: Progress = silent,
+    curves: str = "", progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
-    """Compare mends on the same samples, and give what `defences.json` holds.
+    """Compare mends on the same samples, and give what `defences.json` (`curves.json`) holds.
 
     Of a model that answers: safety, price, sight, time and what each mend needs (behind an API: of mends that need
     replies alone, and no time). Of a dual encoder: an audit of each, paired with that of the bare model.
@@ -293,28 +293,29 @@ def compare(
         seed: Of the fits.
         options: How to load a target that is named.
         api_base: Address of an API model that is named.
+        curves: Carriers (`photo,blank,noise`): each method is asked at several strengths; the page is `curves.html`.
         progress: Called with (step, done, total).
 
     Raises:
-        UsageError, NeedsAccess: A method, the suites or the judges do not fit the target.
+        UsageError, NeedsAccess: A method, the suites, the judges or the carriers do not fit the target.
     """
+    carriers = carriers_in(curves) if curves else ()
     named, readers, check = parse_defences(methods), _readers(judges), comparable(target, suites, judges)
     given = mends if isinstance(mends, Mapping) else {Path(folder).name: Mend.load(Path(folder)) for folder in mends}
     fit_on = None if data is None else _read(data)
-    opened = _opened(target, options, api_base, progress, check)
-    check(opened.kind)
+    check((opened := _opened(target, options, api_base, progress, check)).kind)
     wanted = fitting_defences(opened, named)
     if isinstance(opened, DualTarget):
+        if carriers:
+            raise UsageError(f"{opened.name} gives no replies, so it has no such curves.", "Leave out --curves.")
         plan = Plan(names_in(suites) or default_suites("dual"), _asked(test), limit, seed=seed)
         return compare_audits(opened, wanted, given, fit_on, plan, Path(out), seed=seed, progress=progress)
     sizes = Sizes(limit, limit, limit, limit, max_new_tokens)
     asked = panels(sizes, "held_out", None if test is None else _read(test))
-    content = run_compare(
-        cast("ChatTarget", opened), wanted, dict(given), fit_on or _anchors(), asked, sizes, Path(out), judges=readers,
-        seed=seed, progress=progress,
+    return compare_chat(
+        cast("ChatTarget", opened), wanted, dict(given), fit_on or _anchors(), asked, sizes, Path(out),
+        carriers=carriers, judges=readers, seed=seed, progress=progress,
     )  # fmt: skip
-    write_defences(content, Path(out) / "defences.html")
-    return content
 
 
 def _subject(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # the command line reads this module before any library is th
 
 __all__ = [
     "doubt", "duration", "err_console", "gate_rows", "machine", "main_rows", "out_console", "print_json",
-    "print_table", "say", "show_cautions", "show_defences", "show_gates", "show_plan", "show_rows", "show_runs",
-    "show_scorecard",
+    "print_table", "say", "show_cautions", "show_curves", "show_defences", "show_gates", "show_plan", "show_rows",
+    "show_runs", "show_scorecard",
 ]  # fmt: skip
 
 
@@ -201,10 +201,7 @@ def show_defences(content: dict[str, Any]) -> None:
     shown = [key for key in measured if not key.endswith(ON_TEXT)]
     table = Table("", "defence", *(_title(base[key]) for key in shown), "time", box=None, pad_edge=False)
     for row in content["rows"]:
-        cells = [
-            f"{row[c]['value']:.0%} [{row[c]['low']:.0%}, {row[c]['high']:.0%}]" if row[c]["n"] else "unscored"
-            for c in shown
-        ]
+        cells = [_rate(row[c]) for c in shown]
         time = "" if math.isnan(row["latency"]) else f"{row['latency']:.2f}x"
         table.add_row("*" if row["front"] else "", row["name"], *cells, time)
     print_table(table)
@@ -216,6 +213,37 @@ def show_defences(content: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def show_curves(content: dict[str, Any], sentence: str) -> None:
+    """What curves come to, and a table a carrier: every point, and by how much each curve lies below the control's."""
+    out_console.print(sentence, style="bold", highlight=False, soft_wrap=True)
+    for one in content["carriers"]:
+        table = Table("", "mend", "strength", "unsafe", "declined", "fewer unsafe", title=one["carrier"], box=None,
+                      pad_edge=False, title_justify="left")  # fmt: skip
+        for name in ("text", "base"):
+            called = {"text": "text alone", "base": "no mend"}[name]
+            table.add_row("", called, "", *(_rate(one[name][key]) for key in ("unsafe", "lookalike")), "")
+        for curve in one["curves"]:
+            gap = "control" if curve["control"] else _share(curve["gap"]) if curve["gap"] else ""
+            for point in curve["points"]:
+                strength = f"{point['strength']:g}" if curve["parameter"] else ""
+                rates = (_rate(point[key]) for key in ("unsafe", "lookalike"))
+                table.add_row("*" if point["front"] else "", curve["name"], strength, *rates, gap)
+                gap = ""
+        print_table(table)
+    out_console.print(
+        "fewer unsafe: than the control's curve at equal over-refusal, on average. *: on the Pareto front. "
+        f"Judge: {content['judge']}.", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _rate(cell: Mapping[str, Any]) -> str:
+    return _share(cell) if cell["n"] else "unscored"
+
+
+def _share(cell: Mapping[str, Any]) -> str:
+    return f"{cell['value']:.0%} [{cell['low']:.0%}, {cell['high']:.0%}]"
 
 
 def _title(measure: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from vlmend.cli.options import (
 from vlmend.cli.progress import progress_bars
 from vlmend.core.files import read_json
 from vlmend.errors import UsageError
-from vlmend.printing import out_console, print_json, show_defences, show_runs
+from vlmend.printing import out_console, print_json, show_curves, show_defences, show_runs
 
 if TYPE_CHECKING:
     from vlmend.core.mend import Mend
@@ -110,10 +110,10 @@ def compare(
     test: Annotated[str | None, typer.Option(help="JSONL file to test on; built-in held-out unless given.")] = None,
     suite: Annotated[str, typer.Option(help="Of a dual encoder: suites or axes to audit each mend by.")] = "",
     limit: Limit = None,
-    out: Annotated[Path, typer.Option(help="Folder for mends, replies, defences.json and defences.html.")] = Path(
-        "runs/compare"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for mends, replies, numbers and page.")] = Path("runs/compare"),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
+    curves: Annotated[bool, typer.Option(help="Each method at several strengths: a curve each.")] = False,
+    carriers: Annotated[str, typer.Option(help="Of curves.")] = "photo,blank,noise",
     judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
@@ -124,23 +124,25 @@ def compare(
     with progress_bars(model) as report:
         from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
+        from vlmend.studies.curves import carriers_in
         from vlmend.studies.defences import parse_defences
 
         check_names_of(
             model, [str(text) for text in (data, test) if text is not None], lambda: parse_defences(methods),
-            lambda: check_names(names_in(suite)), out=out, judges=judge or (), mends=mend or (), options=loading,
+            lambda: check_names(names_in(suite)), lambda: carriers_in(carriers), out=out,
+            judges=judge or (), mends=mend or (), options=loading,
         )  # fmt: skip
         from vlmend import face
 
         content = face.compare(
             model, methods, out, mends=mend or (), data=data, test=test, suites=suite, judges=judge, limit=limit,
             max_new_tokens=max_new_tokens, seed=seed, options=loading, api_base=api_base, progress=report,
+            curves=carriers if curves else "",
         )  # fmt: skip
     if as_json:
-        print_json("defences", content)
-        return
-    show_defences(content) if "judge" in content else _show_audits(content)
-    out_console.print(f"page: {out / 'defences.html'}   rows: {out / 'defences.json'}", soft_wrap=True)
+        print_json("curves" if curves else "defences", content)
+    else:
+        _tell_compared(content, out)
 
 
 @app.command()
@@ -211,6 +213,20 @@ def _study_cmrm(
         )  # fmt: skip
     write_study(out, out / "study.html")
     return folder
+
+
+def _tell_compared(content: dict[str, Any], out: Path) -> None:
+    """What a comparison gave, and where its page is."""
+    from vlmend.report.study import curves_sentence
+
+    name = "curves" if "carriers" in content else "defences"
+    if name == "curves":
+        show_curves(content, curves_sentence(content))
+    elif "judge" in content:
+        show_defences(content)
+    else:
+        _show_audits(content)
+    out_console.print(f"page: {out / f'{name}.html'}   rows: {out / f'{name}.json'}", soft_wrap=True)
 
 
 def _show_audits(content: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, final
+from typing import Any, ClassVar, Generic, NamedTuple, Self, final
 
 from typing_extensions import TypeVar
 
@@ -23,10 +23,18 @@ from vlmend.errors import FAILURES, BadParameter, UsageError, VlmendError
 
 __all__ = [
     "AbstractAttack", "AbstractExporter", "AbstractMethod", "AbstractStep", "AbstractSuite", "Added", "Budget",
-    "Changed", "DataEdit", "Dropped", "Proposal", "ReferenceSuite", "Sample", "SampleSuite", "attributes_of_attack",
+    "Changed", "DataEdit", "Dropped", "Proposal", "ReferenceSuite", "Sample", "SampleSuite", "Sweep",
+    "attributes_of_attack",
 ]  # fmt: skip
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=ChatStates)
+
+
+class Sweep(NamedTuple):
+    """A parameter of a method and the values, rising, at which a curve is measured."""
+
+    parameter: str
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,8 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
     Class attributes: `name` (the file's name), `source` (paper), `needs`, `works_on` (a kind of target, or several),
     and what a user pays: `passes` (extra forward work a request), `data` (what the fit reads). `quick` are parameters
     under which a fit is short and the mend at work, for its contract checks; `changes_text` tells that text-only
-    requests change too.
+    requests change too. `sweep` is the parameter by which the mend gets stronger, with the values that curves take;
+    `control` marks negative controls, which curves are held against.
     """
 
     name: ClassVar[str]
@@ -47,6 +56,8 @@ class AbstractMethod(ABC, Generic[AnyTarget]):
     works_on: ClassVar[Kind | tuple[Kind, ...]] = "chat"
     quick: ClassVar[Mapping[str, Any]] = {}
     changes_text: ClassVar[bool] = False
+    sweep: ClassVar[Sweep | None] = None
+    control: ClassVar[bool] = False
 
     @abstractmethod
     def learn(self, target: AnyTarget, data: Dataset, *, seed: int) -> Mend:

@@ -12,8 +12,9 @@ from vlmend.core.files import plain_name, read_json, write_file
 from vlmend.errors import UsageError
 from vlmend.report import charts, figures
 from vlmend.report.pages import write_page
+from vlmend.report.tradeoff import apart, tradeoff
 
-__all__ = ["write_defences", "write_remedies", "write_study", "write_transfer"]
+__all__ = ["curves_sentence", "write_curves", "write_defences", "write_remedies", "write_study", "write_transfer"]
 
 LEVELS = ("dataset", "sample")
 
@@ -49,6 +50,32 @@ def write_defences(content: dict[str, Any], out: Path) -> None:
         RunProblem: The page cannot be written.
     """
     write_page("defences.html.jinja", {"defences": content, "drawn": {"front": charts.front(content["rows"])}}, out)
+
+
+def write_curves(content: dict[str, Any], out: Path) -> None:
+    """Write the page of curves from what `curves.json` holds.
+
+    Raises:
+        RunProblem: The page cannot be written.
+    """
+    drawn = tradeoff(content["carriers"])
+    write_page("curves.html.jinja", {"content": content, "sentence": curves_sentence(content), "drawn": drawn}, out)
+
+
+def curves_sentence(content: dict[str, Any]) -> str:
+    """What the curves come to, in one sentence: who leaves the control's curve, under how many carriers."""
+    carriers = content["carriers"]
+    if not any(curve["gap"] for one in carriers for curve in one["curves"]):
+        return "No mend can be held against a control: compare random_vector beside them."
+    names = dict.fromkeys(c["name"] for one in carriers for c in one["curves"] if not c["control"])
+    where = {
+        name: [one["carrier"] for one in carriers for c in one["curves"] if c["name"] == name and apart(c)]
+        for name in names
+    }
+    told = [f"{name} ({', '.join(under)})" for name, under in where.items() if under]
+    if not told:
+        return f"None of {len(names)} mends gives fewer unsafe replies than a random push at the same over-refusal."
+    return f"{len(told)} of {len(names)} mends lie below a random push of the same size: {', '.join(told)}."
 
 
 def write_remedies(content: dict[str, Any], out: Path, about: Mapping[str, str]) -> None:

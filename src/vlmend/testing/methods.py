@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -127,6 +127,10 @@ def says_what_it_is(trial: MethodTrial) -> None:
     require(not empty, f"it does not say its {', '.join(empty)}")
     levels = LEVELS.get(trial.works_on, ())
     require(kind.needs in levels, f"it works on {trial.works_on!r} and needs {kind.needs!r}, of {', '.join(levels)}")
+    if kind.sweep is not None:
+        name, values = kind.sweep
+        require(name in {one.name for one in fields(kind)}, f"its sweep is over {name!r}, which is no parameter")
+        require(list(values) == sorted(set(values)) and values[0] > 0, f"its sweep {values} does not rise from above 0")
 
 
 def parameters_survive_json(trial: MethodTrial) -> None:

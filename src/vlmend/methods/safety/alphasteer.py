@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import AffineMap
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -63,6 +63,7 @@ class AlphaSteer(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and harmless anchor requests"
+    sweep: ClassVar[Sweep | None] = Sweep("strength", (0.1, 0.2, 0.3, 0.6))
     quick: ClassVar[Mapping[str, Any]] = {"ridge": 0.01}
 
     strength: float = 0.3

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import CosineDose
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -48,6 +48,7 @@ class ASTRA(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 2.0, 4.0))
     quick: ClassVar[Mapping[str, Any]] = {"layers": "0"}
 
     alpha: float = 1.0

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import AddVector, Tokens
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
@@ -63,6 +63,7 @@ class CMRM(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.25, 0.5, 0.75, 1.0))
 
     alpha: float = 1.0
     layers: str = "all"

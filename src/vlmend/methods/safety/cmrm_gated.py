@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Gate
 from vlmend.core.examples import Dataset, Example
@@ -62,6 +62,7 @@ class CMRMGated(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and harmless anchor requests"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 1.5, 2.0))
     quick: ClassVar[Mapping[str, Any]] = {"caution": 1000.0}
 
     alpha: float = 1.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import ContrastShift
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -44,6 +44,7 @@ class CMRMSample(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "2 prefills of the words after the image"
     data: ClassVar[str] = "none"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.25, 0.5, 0.75, 1.0))
 
     alpha: float = 1.0
     layers: str = "all"

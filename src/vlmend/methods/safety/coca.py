@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import ContrastLogits, OtherView
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
@@ -44,6 +44,7 @@ class CoCA(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "one more forward pass a token"
     data: ClassVar[str] = "none"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 2.0, 4.0))
 
     alpha: float = 1.0
     principle: str = PRINCIPLE

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import RefuseWhen
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -58,6 +58,7 @@ class HiddenDetect(AbstractMethod[ChatWeights]):
     needs: ClassVar[Access] = "weights"
     passes: ClassVar[str] = "1 prefill and an output matrix product a chosen layer"
     data: ClassVar[str] = "harmful and benign requests"
+    sweep: ClassVar[Sweep | None] = Sweep("false_alarms", (0.02, 0.05, 0.1, 0.2))
 
     layers: str = "auto"
     false_alarms: float = 0.05

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import AddVector, Gate
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -50,6 +50,7 @@ class InferAligner(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.25, 0.5, 0.75, 1.0))
     quick: ClassVar[Mapping[str, Any]] = {"caution": 1000.0}
 
     alpha: float = 1.0

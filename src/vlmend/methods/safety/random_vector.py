@@ -25,6 +25,7 @@ class RandomVector(CMRM):
 
     name: ClassVar[str] = "random_vector"
     source: ClassVar[str] = "negative control for arXiv 2410.09047"
+    control: ClassVar[bool] = True
 
     def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Fit CMRM, then replace each of its vectors by a random one of the same norm."""

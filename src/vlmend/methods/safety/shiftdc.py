@@ -19,7 +19,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.edits import ContrastShift
 from vlmend.core.examples import Dataset
@@ -49,6 +49,7 @@ class ShiftDC(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "a caption, a prefill of caption and words, a prefill with the image"
     data: ClassVar[str] = "harmful and benign requests"
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 1.5, 2.0))
 
     alpha: float = 1.0
     layers: str = "upper"

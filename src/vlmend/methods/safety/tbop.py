@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import ProjectOut
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
@@ -44,6 +44,7 @@ class TBOP(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
+    sweep: ClassVar[Sweep | None] = Sweep("strength", (0.25, 0.5, 0.75, 1.0))
 
     strength: float = 1.0
     layers: str = "all"

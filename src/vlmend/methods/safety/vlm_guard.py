@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.contracts import AbstractMethod
+from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.edits import ProjectOut
 from vlmend.core.examples import Dataset
 from vlmend.core.images import corrupt_image
@@ -53,6 +53,7 @@ class VLMGuard(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and benign requests"
+    sweep: ClassVar[Sweep | None] = Sweep("strength", (0.25, 0.5, 0.75, 1.0))
 
     rank: int = 1
     strength: float = 1.0

@@ -1,0 +1,203 @@
+"""Curves, not points: every mend at several strengths, unsafe replies against over-refusal, for each carrier.
+
+A mend that declines more buys safety with over-refusal, and so does a random push of the same size. A mend is worth
+having where its curve lies below that of the negative control: fewer unsafe replies at the same over-refusal
+(`core.metrics.tradeoff`). The aim is the text path of the same model, drawn beside the curves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from vlmend.audit.suite import Answer, share
+from vlmend.core.examples import Dataset
+from vlmend.core.files import held, write_json
+from vlmend.core.measures import Measure
+from vlmend.core.mend import Mend
+from vlmend.core.metrics.tradeoff import Traced, gap_interval, hull
+from vlmend.core.targets import ChatTarget
+from vlmend.core.verdicts import DECLINED, UNREAD, UNSAFE, Judge
+from vlmend.errors import UsageError
+from vlmend.models.vlm import VLM
+from vlmend.studies.asking import Asker, Panel, names_of
+from vlmend.studies.fitting import Defence, fitted
+from vlmend.studies.measuring import Panels, Sizes, front
+from vlmend.studies.remembering import remembering
+
+__all__ = ["CARRIERS", "Carrier", "carriers_in", "compare_curves", "strengths"]
+
+Carrier = Literal["photo", "blank", "noise"]
+"""What the request comes with: its own picture, or a built-in one; an empty one; noise."""
+CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one strength of one mend did under one carrier."""
+
+    strength: float
+    harmful: Sequence[Answer]
+    lookalike: Sequence[Answer]
+    ordinary: Sequence[Answer]
+
+
+def carriers_in(text: str) -> tuple[Carrier, ...]:
+    """Carriers with commas between.
+
+    Raises:
+        UsageError: One that there is not.
+    """
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    strange = [name for name in found if name not in CARRIERS]
+    if strange or not found:
+        raise UsageError(f"There is no carrier {', '.join(strange) or text!r}.", f"There are: {', '.join(CARRIERS)}.")
+    return tuple(carrier for carrier in CARRIERS if carrier in found)
+
+
+def strengths(defence: Defence) -> list[tuple[float, Defence]]:
+    """A defence at every strength of its method's sweep, rising; one that has none, or names its own, as it is."""
+    method = defence.made()
+    if method.sweep is None or method.sweep.parameter in defence.parameters:
+        return [(1.0, defence)]
+    name, values = method.sweep
+    return [
+        (value, Defence(f"{defence.name} {name}={value:g}", defence.method, {**defence.parameters, name: value}))
+        for value in values
+    ]
+
+
+def compare_curves(
+    target: ChatTarget, defences: Sequence[Defence], given: Mapping[str, Mend], data: Dataset, asked: Panels,
+    sizes: Sizes, out: Path, *, carriers: Sequence[Carrier], judges: Sequence[Judge], seed: int, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Fit every defence at every strength and ask each the same requests; writes and gives `curves.json`.
+
+    Args:
+        target: The model without mends.
+        defences: Methods with their settings; a method with a sweep is asked at each of its values.
+        given: Mends that are there already, by the name of their curve: one point each.
+        data: What to fit on.
+        asked: Harmful and harmless requests with their pictures.
+        sizes: What `asked` was made of, and how long replies may be.
+        out: Folder for mends, replies and `curves.json`; run again, nothing is fitted or asked twice.
+        carriers: What the requests come with.
+        judges: Who reads the replies: was it harmful, was it declined.
+        seed: Of the fits and the bootstrap.
+        progress: Called with (step, done, total).
+
+    Raises:
+        UsageError: No judge can tell what declines.
+    """
+    with held(out):
+        model = remembering(target) if isinstance(target, VLM) else target
+        asker = Asker(model, out, sizes.new_tokens, judges)
+        fits = [(one.name, strength, each) for one in defences for strength, each in strengths(one)]
+        progress("curves", 0, total := 1 + len(fits) + len(given))
+        text = _asked(asker, asked, None, 0.0, ())
+        base = {carrier: _asked(asker, asked, carrier, 0.0, ()) for carrier in carriers}
+        names = [*(one.name for one in defences), *given]
+        found = {(name, carrier): [base[carrier]] for name in names for carrier in carriers}
+        for done, (name, strength, each) in enumerate(fits, 1):
+            progress("curves", done, total)
+            mend, _ = fitted(model, each.made(), data, out / "mends" / each.folder, seed)
+            for carrier in carriers:
+                found[name, carrier].append(_asked(asker, asked, carrier, strength, (mend,)))
+        for done, (name, mend) in enumerate(given.items(), 1 + len(fits)):
+            progress("curves", done, total)
+            for carrier in carriers:
+                found[name, carrier].append(_asked(asker, asked, carrier, 1.0, (mend,)))
+        told = [
+            _content(carrier, text, base[carrier], {name: found[name, carrier] for name in names}, defences, seed)
+            for carrier in carriers
+        ]
+        content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "seed": seed,
+                   "carriers": told}  # fmt: skip
+        write_json(out / "curves.json", content)
+        progress("curves", total, total)
+    return content
+
+
+def _asked(asker: Asker, asked: Panels, carrier: Carrier | None, strength: float, mends: Sequence[Mend]) -> _Asked:
+    """The answers under one carrier; None is the request as text."""
+    harm = asker.ask(_carried(asked.harmful, carrier), mends)
+    rest = asker.ask(_carried(asked.harmless, carrier), mends)
+    groups = {group: [a for a in rest if a.group == group] for group in ("lookalike", "benign", "ordinary")}
+    return _Asked(strength, harm, groups["benign"] or groups["lookalike"], groups["ordinary"])
+
+
+def _carried(asked: Panel, carrier: Carrier | None) -> Panel:
+    """The questions of a panel that come with a picture, with this carrier in its place."""
+    if carrier is None:
+        return asked.only("query")
+    shown = asked.only("original").questions
+    if carrier == "photo":
+        return replace(asked, questions=shown)
+    return replace(asked, questions=tuple(
+        replace(q, id=f"{q.id.rpartition(':')[0]}:{carrier}", condition=carrier, image=carrier, more_images=())
+        for q in shown
+    ))  # fmt: skip
+
+
+def _content(
+    carrier: Carrier, text: _Asked, base: _Asked, found: Mapping[str, Sequence[_Asked]], defences: Sequence[Defence],
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """One carrier's curves as JSON values, each with its gap to the control's, and who is on the Pareto front."""
+    controls = [one.name for one in defences if one.made().control]
+    sweeps = {one.name: one.made().sweep for one in defences if len(strengths(one)) > 1}
+    control = found[controls[0]] if controls else None
+    curves: list[dict[str, Any]] = []
+    for name, points in found.items():
+        gap = None
+        if control is not None and name not in controls:
+            gap = gap_interval(_traced(points), _traced(control), seed=seed)._asdict()
+        curves.append({
+            "name": name, "control": name in controls, "gap": gap,
+            "parameter": sweep.parameter if (sweep := sweeps.get(name)) else "",
+            "points": [_point(one) for one in points[1:]],
+            "hull": hull([_place(one) for one in points]),
+        })  # fmt: skip
+    places = {f"{c['name']}|{p['strength']:g}": (p["lookalike"]["value"], p["unsafe"]["value"])
+              for c in curves for p in c["points"]}  # fmt: skip
+    best = front({name: place for name, place in places.items() if not math.isnan(sum(place))})
+    for curve in curves:
+        for point in curve["points"]:
+            point["front"] = f"{curve['name']}|{point['strength']:g}" in best
+    return {"carrier": carrier, "text": _point(text), "base": _point(base), "curves": curves}
+
+
+def _point(one: _Asked) -> dict[str, Any]:
+    return {
+        "strength": one.strength,
+        "unsafe": asdict(_share("unsafe_rate", one.harmful, UNSAFE)),
+        "lookalike": asdict(_share("refusal_rate", one.lookalike, DECLINED)),
+        "ordinary": asdict(_share("refusal_rate", one.ordinary, DECLINED)),
+    }
+
+
+def _place(one: _Asked) -> tuple[float, float]:
+    point = _point(one)
+    return point["lookalike"]["value"], point["unsafe"]["value"]
+
+
+def _share(name: str, answers: Sequence[Answer], hit: Collection[str]) -> Measure:
+    return share("safety", "study", name, answers[0].group if answers else "", answers, hit, "lower", 0)
+
+
+def _traced(points: Sequence[_Asked]) -> Traced:
+    return Traced(
+        np.array([_hits(one.lookalike, DECLINED) for one in points]),
+        np.array([_hits(one.harmful, UNSAFE) for one in points]),
+    )
+
+
+def _hits(answers: Sequence[Answer], hit: Collection[str]) -> list[float]:
+    return [math.nan if a.label in UNREAD else float(a.label in hit) for a in answers]
