@@ -27,7 +27,9 @@ from vlmend.core.edits import (
     FilterImage,
     Gate,
     LoadAdapter,
+    MahalanobisGate,
     ModuleEdit,
+    NeighbourGate,
     OtherView,
     ProjectOut,
     RefuseWhen,
@@ -45,10 +47,12 @@ from vlmend.testing import tiny_clip, tiny_vlm
 SITE, WIDTH, TOKENS = Site("language", 2), 32, 3
 ASKED = [Conversation.ask("a"), Conversation.ask("what is it", noise_image(16, 1))]
 GATE = Gate(Site("language", 1), torch.ones(WIDTH), 0.5)
+APART = MahalanobisGate(SITE, torch.ones(3, WIDTH), torch.zeros(3), torch.eye(3), torch.ones(3), torch.eye(3), 0.5)
+NEAR = NeighbourGate(SITE, torch.ones(3, WIDTH), torch.eye(3), torch.eye(3)[:2], 2, 0.5)
 HEAD = "lm_head"
 CHAT: list[AnyEdit] = [
-    AddVector(SITE, torch.ones(WIDTH), gate=GATE), ProjectOut(SITE, torch.eye(WIDTH)[:2]),
-    CosineDose(SITE, torch.eye(WIDTH)[0], torch.zeros(WIDTH)),
+    AddVector(SITE, torch.ones(WIDTH), gate=GATE), ProjectOut(SITE, torch.eye(WIDTH)[:2], gate=APART),
+    CosineDose(SITE, torch.eye(WIDTH)[0], torch.zeros(WIDTH), gate=NEAR),
     AffineMap(SITE, torch.ones(1, WIDTH), torch.ones(WIDTH, 1), torch.zeros(WIDTH), 0.3, "last_prompt", "prompt"),
     ModuleEdit(SITE, torch.ones(4, WIDTH), torch.zeros(4), torch.ones(WIDTH, 4), torch.zeros(WIDTH)),
     ContrastShift((0, 2), blank_image(16), onto=torch.eye(WIDTH)[:4], mode="full", cap=0.1),

@@ -14,7 +14,8 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods.safety.alphasteer import AlphaSteer, occupied, ridge_weight
+from vlmend.methods.nullspace import occupied, ridge_weight
+from vlmend.methods.safety.alphasteer import AlphaSteer
 from vlmend.models.vlm import VLM
 from vlmend.testing import ScriptedTarget
 

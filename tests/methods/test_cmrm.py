@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import cosine_similarity
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import blank_image, corrupt_image
+from vlmend.core.mend import Mend
 from vlmend.core.shifts import capped, layers_of, steps_of
 from vlmend.core.sites import Site
 from vlmend.errors import BadData, BadParameter
@@ -129,6 +131,79 @@ def test_modes_on_a_stream_that_carries_the_shift_on(mode: str, alpha: float, wa
     target = Carrying(lambda c, mended: "", layers=2, width=1)
     mend = CMRM(alpha=alpha, mode=mode).fit(target, DATA, seed=0)  # type: ignore[arg-type]
     assert [edit.vector.item() for edit in mend.edits] == wanted
+
+
+class Amplifying(ScriptedTarget):
+    """Three blocks, one dimension: block 1 doubles what comes, block 2 trebles it; an image adds 4, then 1, then 2."""
+
+    def hidden(self, batch: Sequence[Conversation], sites: Sequence[Site]) -> Mapping[Site, Tensor]:
+        edits = {edit.site.layer: edit.vector for mend in self.mends for edit in mend.edits}  # type: ignore[union-attr]
+        rows: dict[Site, list[Tensor]] = {site: [] for site in sites}
+        for c in batch:
+            state = torch.tensor([10.0])
+            for layer, (gain, added) in enumerate(zip((1.0, 2.0, 3.0), (4.0, 1.0, 2.0), strict=True)):
+                state = gain * state + c.has_image * (added + edits.get(layer, torch.zeros(1)))
+                for site in (site for site in sites if site.layer == layer):
+                    rows[site].append(state)
+        return {site: torch.stack(found) for site, found in rows.items()}
+
+
+AMPLIFYING = Amplifying(lambda c, mended: "", layers=3, width=1)
+
+
+def moves(target: ScriptedTarget | VLM, method: CMRM, anchors: Sequence[Example]) -> Tensor:
+    """Mean move of the states of every layer beside the white image, "layer width"."""
+    mend = method.fit(target, Dataset("anchors", tuple(anchors)), seed=0)
+    asked = [Conversation.ask(anchor.prompt, blank_image(target.image_side)) for anchor in anchors]
+    sites = [Site("language", layer) for layer in range(target.layers)]
+    plain, mended = (view.hidden(asked, sites) for view in (target, target.with_mend(mend)))
+    return torch.stack([(mended[site] - plain[site]).mean(0) for site in sites])
+
+
+def test_unit_gain_on_a_stack_whose_amplification_is_known() -> None:
+    """v is (4, 9, 29). At alpha 1/2 the states must move by -2, -4.5, -14.5: of these -4 and -13.5 come by themselves.
+
+    Increments are -2, -2.5, -10 and move the states by -2, -6.5, -29.5: twice the wanted amount at the last layer.
+    """
+    mend = CMRM(alpha=0.5, mode="unit_gain").fit(AMPLIFYING, DATA, seed=0)
+    assert [edit.vector.item() for edit in mend.edits] == [-2.0, -0.5, -1.0]
+    assert moves(AMPLIFYING, CMRM(alpha=0.5, mode="unit_gain"), DATA.examples)[:, 0].tolist() == [-2.0, -4.5, -14.5]
+    assert moves(AMPLIFYING, CMRM(alpha=0.5), DATA.examples)[:, 0].tolist() == [-2.0, -6.5, -29.5]
+
+
+@pytest.mark.parametrize("layers", ["all", "1,3"])
+def test_under_unit_gain_the_states_of_a_model_move_by_alpha_times_the_shift(tiny: VLM, layers: str) -> None:
+    anchors = DATA.examples[:12]
+    shift = measure_shift(tiny, anchors, blank_image(16)).mean
+    picked = list(layers_of(layers, tiny.layers))
+
+    def misses(mode: str, alpha: float) -> Tensor:
+        moved = moves(tiny, CMRM(alpha=alpha, mode=mode, layers=layers), anchors)  # type: ignore[arg-type]
+        return ((moved + alpha * shift).norm(dim=-1) / (alpha * shift).norm(dim=-1))[picked]
+
+    for alpha in (0.3, 1.0):
+        assert misses("unit_gain", alpha).max() <= 0.01
+        assert misses("increment", alpha).max() > 0.05
+
+
+def test_unit_gain_at_alpha_zero_is_the_base_and_it_is_loaded_as_it_was_saved(tiny: VLM, tmp_path: Path) -> None:
+    data = Dataset("a", DATA.examples[:4])
+    asked = [Conversation.ask("what is it", blank_image(16))]
+    nothing = CMRM(alpha=0.0, mode="unit_gain").fit(tiny, data, seed=0)
+    assert torch.equal(tiny.with_mend(nothing).logits(asked), tiny.logits(asked))
+    mend = CMRM(alpha=0.5, mode="unit_gain").fit(tiny, data, seed=0)
+    mend.save(tmp_path / "mend")
+    loaded = Mend.load(tmp_path / "mend")
+    assert (loaded.digest, loaded.card) == (mend.digest, mend.card)
+    assert torch.equal(tiny.with_mend(loaded).logits(asked), tiny.with_mend(mend).logits(asked))
+
+
+def test_no_edit_of_unit_gain_is_above_its_cap() -> None:
+    """States beside the image are 14, 29, 89: at a cap of 0.1 no edit is longer than 1.4, 2.9, 8.9."""
+    mend = CMRM(mode="unit_gain", cap=0.1).fit(AMPLIFYING, DATA, seed=0)
+    sizes = [abs(edit.vector.item()) for edit in mend.edits]
+    assert all(size <= most + 1e-5 for size, most in zip(sizes, (1.4, 2.9, 8.9), strict=True))
+    assert sizes[0] == pytest.approx(1.4)
 
 
 @given(cap=st.floats(0.01, 2.0), seed=st.integers(0, 1000), alpha=st.floats(0.1, 3.0))

@@ -21,10 +21,13 @@ from vlmend.core.state_edits import (
     ActivationEdit,
     AddVector,
     AffineMap,
+    AnyGate,
     ContrastShift,
     CosineDose,
     Gate,
+    MahalanobisGate,
     ModuleEdit,
+    NeighbourGate,
     ProjectOut,
     Tokens,
     Touch,
@@ -35,9 +38,10 @@ from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 from vlmend.errors import BadParameter
 
 __all__ = [
-    "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "ContrastLogits", "ContrastShift",
-    "CosineDose", "Edit", "FilterImage", "Gate", "LoadAdapter", "ModuleEdit", "OtherView", "ProjectOut", "RefuseWhen",
-    "ReplaceWeights", "ReviewReply", "RewritePrompt", "ShowExamples", "Tokens", "Touch", "WeightEdit", "When", "idle",
+    "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "AnyGate", "ContrastLogits", "ContrastShift",
+    "CosineDose", "Edit", "FilterImage", "Gate", "LoadAdapter", "MahalanobisGate", "ModuleEdit", "NeighbourGate",
+    "OtherView", "ProjectOut", "RefuseWhen", "ReplaceWeights", "ReviewReply", "RewritePrompt", "ShowExamples", "Tokens",
+    "Touch", "WeightEdit", "When", "idle",
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Edits to JSON rows and one safetensors blob, and back: every kind, without a line per kind.
 
 A value that JSON cannot hold stands in the row as a tag: {"$tensor": key}, {"$site": text},
-{"$image": key, "name": text}, {"$gate": fields}, {"$view": fields}.
+{"$image": key, "name": text}, {"$view": fields}, {"$gate": fields} and the tags of other gates (`GATES`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlmend.core.dual_edits import DualEdit
-from vlmend.core.edits import AnyEdit, Edit, Gate, OtherView
+from vlmend.core.edits import AnyEdit, Edit, Gate, MahalanobisGate, NeighbourGate, OtherView
 from vlmend.core.images import Image
 from vlmend.core.sites import Site
 from vlmend.core.typed import made
@@ -23,6 +23,8 @@ from vlmend.core.typed import made
 __all__ = ["pack", "unpack"]
 
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (*get_args(Edit), *get_args(DualEdit))}
+
+GATES: dict[str, Any] = {"$gate": Gate, "$mahalanobis_gate": MahalanobisGate, "$neighbour_gate": NeighbourGate}
 
 
 def pack(edits: Sequence[AnyEdit]) -> tuple[list[dict[str, Any]], bytes]:
@@ -65,8 +67,9 @@ def _tagged(value: object, key: str, tensors: dict[str, Tensor]) -> object:
         case Image():
             tensors[key] = torch.frombuffer(bytearray(value.content), dtype=torch.uint8)
             return {"$image": key, "name": value.name}
-        case Gate():
-            return {"$gate": _fields(value, key, tensors)}
+        case Gate() | MahalanobisGate() | NeighbourGate():
+            tag = next(tag for tag, kind in GATES.items() if kind is type(value))
+            return {tag: _fields(value, key, tensors)}
         case OtherView():
             return {"$view": _fields(value, key, tensors)}
         case tuple():
@@ -86,9 +89,9 @@ def _value(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             image = Image(tensors[key].numpy().tobytes(), name)
             image.decode()
             return image
-        case {"$gate": inner}:
-            given = cast("dict[str, Any]", inner)
-            return made(Gate, {name: _value(part, tensors) for name, part in given.items()})
+        case {**one} if len(one) == 1 and (tag := next(iter(one))) in GATES:
+            given = cast("dict[str, Any]", one[tag])
+            return made(GATES[tag], {name: _value(part, tensors) for name, part in given.items()})
         case {"$view": inner}:
             seen = cast("dict[str, Any]", inner)
             return made(OtherView, {name: _value(part, tensors) for name, part in seen.items()})

@@ -19,8 +19,8 @@ from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
 
 __all__ = [
-    "ActivationEdit", "AddVector", "AffineMap", "ContrastShift", "CosineDose", "Gate", "ModuleEdit", "ProjectOut",
-    "Tokens", "Touch", "When", "check_gate", "check_layers", "touched_by",
+    "ActivationEdit", "AddVector", "AffineMap", "AnyGate", "ContrastShift", "CosineDose", "Gate", "MahalanobisGate",
+    "ModuleEdit", "NeighbourGate", "ProjectOut", "Tokens", "Touch", "When", "check_gate", "check_layers", "touched_by",
 ]  # fmt: skip
 
 Tokens = Literal["last_prompt", "last", "all", "image", "prompt", "reply"]
@@ -43,7 +43,7 @@ def touched_by(tokens: Tokens) -> frozenset[Touch]:
     return frozenset({"states"} if later else {"states", "prompt_states"})
 
 
-def check_gate(site: Site, gate: Gate | None) -> None:
+def check_gate(site: Site, gate: AnyGate | None) -> None:
     """Refuse a gate that is read after the edit that it opens.
 
     Raises:
@@ -81,6 +81,56 @@ class Gate:
 
 
 @dataclass(frozen=True, eq=False)
+class MahalanobisGate:
+    """Open for the rows that are nearer to harmful than to benign states: d_benign(z) - d_harmful(z) + bias > 0.
+
+    z = project h is a learnt projection of the state h at the last prompt position, d(z) = |spread (z - centre)|. With
+    spread the inverse root of a class's covariance d is the distance of Mahalanobis. Read as `Gate` is.
+
+    Shape: project "rank width", benign_centre and harmful_centre "rank", benign_spread and harmful_spread "rank rank",
+    float32.
+    """
+
+    site: Site
+    project: Float[Tensor, "rank width"]
+    benign_centre: Float[Tensor, " rank"]
+    benign_spread: Float[Tensor, "rank rank"]
+    harmful_centre: Float[Tensor, " rank"]
+    harmful_spread: Float[Tensor, "rank rank"]
+    bias: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourGate:
+    """Open for the rows that are nearer to harmful than to benign states kept aside, by their k-th neighbours.
+
+    With z = project h scaled to length 1, and d(z) the distance of z from the k-th nearest of the kept z of a class:
+    d_benign(z) - d_harmful(z) + bias > 0. Read as `Gate` is.
+
+    Shape: project "rank width", benign "kept_benign rank", harmful "kept_harmful rank", float32.
+    """
+
+    site: Site
+    project: Float[Tensor, "rank width"]
+    benign: Float[Tensor, "kept_benign rank"]
+    harmful: Float[Tensor, "kept_harmful rank"]
+    neighbours: int = 5
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.neighbours <= min(len(self.benign), len(self.harmful)):
+            raise BadParameter(
+                f"There is no neighbour number {self.neighbours} among {len(self.benign)} benign and "
+                f"{len(self.harmful)} harmful states.",
+                "Keep more states, or look at a nearer neighbour, from 1.",
+            )
+
+
+AnyGate = Gate | MahalanobisGate | NeighbourGate
+"""What can open an edit for a row, by its state at one site."""
+
+
+@dataclass(frozen=True, eq=False)
 class AddVector:
     """h <- h + vector at one site, for the rows whose gate is open.
 
@@ -91,7 +141,7 @@ class AddVector:
     vector: Float[Tensor, " width"]
     tokens: Tokens = "last"
     when: When = "always"
-    gate: Gate | None = None
+    gate: AnyGate | None = None
 
     def __post_init__(self) -> None:
         check_gate(self.site, self.gate)
@@ -116,6 +166,10 @@ class ProjectOut:
     strength: float = 1.0
     tokens: Tokens = "last"
     when: When = "always"
+    gate: AnyGate | None = None
+
+    def __post_init__(self) -> None:
+        check_gate(self.site, self.gate)
 
     @property
     def touches(self) -> frozenset[Touch]:
@@ -138,6 +192,10 @@ class CosineDose:
     strength: float = 1.0
     tokens: Tokens = "last"
     when: When = "always"
+    gate: AnyGate | None = None
+
+    def __post_init__(self) -> None:
+        check_gate(self.site, self.gate)
 
     @property
     def touches(self) -> frozenset[Touch]:
@@ -169,7 +227,7 @@ class AffineMap:
     source: Literal["same", "last_prompt"] = "same"
     tokens: Tokens = "last"
     when: When = "always"
-    gate: Gate | None = None
+    gate: AnyGate | None = None
 
     def __post_init__(self) -> None:
         check_gate(self.site, self.gate)
@@ -205,6 +263,10 @@ class ModuleEdit:
     strength: float = 1.0
     tokens: Tokens = "last"
     when: When = "always"
+    gate: AnyGate | None = None
+
+    def __post_init__(self) -> None:
+        check_gate(self.site, self.gate)
 
     @property
     def touches(self) -> frozenset[Touch]:

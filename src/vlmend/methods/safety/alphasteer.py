@@ -19,26 +19,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from vlmend.core.contracts import AbstractMethod, Sweep
-from vlmend.core.edits import AffineMap
 from vlmend.core.examples import Dataset
 from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
-from vlmend.core.sites import Site
 from vlmend.core.targets import Access, ChatStates
-from vlmend.errors import BadParameter
-from vlmend.methods.directions import doses, picked_layers
+from vlmend.methods.beside import read_beside
+from vlmend.methods.directions import picked_layers
+from vlmend.methods.nullspace import check_map, null_space_edits
 from vlmend.methods.reading import anchors_of, as_text, read_states
-from vlmend.methods.safety.cmrm_gated import read_beside
 
-__all__ = ["METHOD", "AlphaSteer", "occupied", "ridge_weight"]
-
-MARGIN = 1e-4
-"""Singular values below this share of the largest are nothing: states are float32."""
+__all__ = ["METHOD", "AlphaSteer"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +66,7 @@ class AlphaSteer(AbstractMethod):
     corrupt: Corrupt = "white"
 
     def __post_init__(self) -> None:
-        if not (0 < self.null_share < 1 and self.ridge > 0):
-            raise BadParameter(
-                f"null_share={self.null_share:g} and ridge={self.ridge:g} give no map.",
-                "null_share lies between 0 and 1, ridge above 0.",
-            )
+        check_map(self.null_share, self.ridge)
 
     def learn(self, target: ChatStates, data: Dataset, *, seed: int) -> Mend:
         """Read the anchors beside three kinds of image, and solve for the map of every layer.
@@ -97,43 +84,11 @@ class AlphaSteer(AbstractMethod):
             towards = (read_states(target, harmful, as_text) - states[0, : len(harmful)]).mean(0)
         else:
             towards = bad.mean(0) - good.mean(0)
-        weights = torch.stack([
-            ridge_weight(bad[:, layer], occupied(good[:, layer], self.null_share), self.ridge) for layer in layers
-        ])  # fmt: skip
-        edits = [self._edit(layer, w, towards[layer]) for layer, w in zip(layers, weights, strict=True)]
-        read = torch.zeros(len(bad), target.layers)
-        read[:, list(layers)] = torch.einsum("nlw,lw->nl", bad[:, list(layers)], weights)
-        moved = abs(self.strength) * read.abs() * towards.norm(dim=-1)
-        return self.made(target, data, seed, edits, doses(layers, moved, bad))
-
-    def _edit(self, layer: int, weight: Tensor, towards: Tensor) -> AffineMap:
-        return AffineMap(
-            Site("language", layer), weight[None], towards[:, None], torch.zeros_like(towards), self.strength,
-            source="last_prompt", tokens=self.tokens, when="with_image",
+        edits, dose = null_space_edits(
+            bad, good, towards, layers, null_share=self.null_share, ridge=self.ridge, strength=self.strength,
+            tokens=self.tokens,
         )  # fmt: skip
-
-
-def occupied(states: Float[Tensor, "state width"], null_share: float) -> Float[Tensor, "width held"]:
-    """Orthonormal directions that are not null: all but the share along which the states are smallest.
-
-    Fewer states than that hold fewer directions: what is exactly null never counts as occupied.
-    """
-    _, sizes, directions = torch.linalg.svd(states.double(), full_matrices=False)
-    something = int((sizes > MARGIN * sizes[0]).sum())
-    most = states.shape[1] - max(1, round(null_share * states.shape[1]))
-    return directions[: min(something, most)].T.float()
-
-
-def ridge_weight(
-    states: Float[Tensor, "state width"], held: Float[Tensor, "width held"], ridge: float
-) -> Float[Tensor, " width"]:
-    """w of the ridge regression of 1 on what the states have outside the held directions.
-
-    With F = H_m - H_m V V^T, which is H_m P, w = F^T (F F^T + ridge I)^-1 1: the formula above, since Y Y^T = F F^T.
-    """
-    free = (states - states @ held @ held.T).double()
-    gram = free @ free.T + ridge * torch.eye(len(free), dtype=torch.float64)
-    return (free.T @ torch.linalg.solve(gram, torch.ones(len(free), dtype=torch.float64))).float()
+        return self.made(target, data, seed, edits, dose)
 
 
 def _layers(text: str, depth: int) -> tuple[int, ...]:

@@ -30,13 +30,17 @@ from vlmend.core.sites import Site
 from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.reading import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
 
-__all__ = ["CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift"]
+__all__ = [
+    "CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift", "unit_gain_edits",
+]  # fmt: skip
 
 Scope = Literal["prefill", "every_step", "every_token"]
 TOKENS: dict[Scope, Tokens] = {"prefill": "last_prompt", "every_step": "last", "every_token": "all"}
 
 SEQUENTIAL_ANCHORS = 16
-"""A sequential fit reads its anchors once a layer, so it takes at most this many, evenly spread."""
+"""A fit that reads its anchors many times over takes at most this many, evenly spread."""
+UNIT_TOLERANCE = 0.01
+"""A layer has unit gain once its mean move misses alpha v by no more than this share of it."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,11 @@ class CMRM(AbstractMethod):
     """CMRM with one fixed correction per layer.
 
     Attributes:
-        alpha: Strength; 1 takes out the whole shift.
+        alpha: Strength; 1 takes the whole shift out of the vectors, and out of the states with `unit_gain` only.
         layers: Decoder layers, from 0: `all`, or like `0-9` or `4,8,20-29`.
         corrupt: The content-free image I': `white`, `black`, `mean_colour` or `noise` (seeded).
-        mode: What each layer takes out, see `vlmend.core.shifts.Mode`.
+        mode: What each layer takes out, see `vlmend.core.shifts.Mode`; or `unit_gain`: what is missing until the
+            state there has moved by alpha times its shift, whatever the blocks make of the layers before.
         scope: `prefill`: the last prompt token only; the cache carries it on. `every_step`: every
             generated token too. `every_token`: the whole prompt too, which is not the paper's rule but what
             weights can hold (`vlmend export hf`).
@@ -68,7 +73,7 @@ class CMRM(AbstractMethod):
     alpha: float = 1.0
     layers: str = "all"
     corrupt: Corrupt = "white"
-    mode: Mode = "increment"
+    mode: Mode | Literal["unit_gain"] = "increment"
     scope: Scope = "prefill"
     aggregate: Literal["mean", "direction"] = "mean"
     cap: float | None = None
@@ -99,18 +104,21 @@ class CMRM(AbstractMethod):
             return measure_sequential(self, target, data, few, image, layers, seed)
         measure = measure_shift if self.aggregate == "mean" else measure_direction
         shift = measure(target, anchors, image)
+        if self.mode == "unit_gain":
+            return unit_gain_edits(self, target, data, shift, anchors, image, layers, seed), shift.size
         return self.edits_for(shift, layers), shift.size
 
     def edits_for(self, shift: Shift, layers: Sequence[int]) -> tuple[AddVector, ...]:
-        """The edits that take `alpha` times the shift out at these layers."""
+        """The edits that take `alpha` times the shift out at these layers, in a mode that needs no mend in progress."""
+        assert self.mode != "unit_gain"
         steps = steps_of(shift.mean, layers, self.mode)
-        return tuple(self.edit(layer, step, shift.size[layer]) for layer, step in steps.items())
+        return tuple(self.edit(layer, self.alpha * step, shift.size[layer]) for layer, step in steps.items())
 
-    def edit(self, layer: int, step: Float[Tensor, " width"], size: Float[Tensor, ""]) -> AddVector:
-        """One layer's edit: minus `alpha` times the step, within the cap."""
+    def edit(self, layer: int, taken: Float[Tensor, " width"], size: Float[Tensor, ""]) -> AddVector:
+        """One layer's edit, which takes this out, within the cap."""
         tokens = TOKENS[self.scope]
         when = "with_image" if self.only_with_image else "always"
-        return AddVector(Site("language", layer), -capped(self.alpha * step, size, self.cap), tokens, when)
+        return AddVector(Site("language", layer), -capped(taken, size, self.cap), tokens, when)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +184,35 @@ def measure_sequential(
         view = target.with_mend(cmrm.made(target, data, seed, edits, {}))
         seen = read_states(view, anchors, with_image(image))[:, layer]
         sizes[layer] = seen.norm(dim=-1).mean()
-        edits.append(cmrm.edit(layer, (seen - text[:, layer]).mean(0), sizes[layer]))
+        edits.append(cmrm.edit(layer, cmrm.alpha * (seen - text[:, layer]).mean(0), sizes[layer]))
     return tuple(edits), sizes
+
+
+def unit_gain_edits(
+    cmrm: CMRM, target: ChatStates, data: Dataset, shift: Shift, anchors: Sequence[Example], image: Image,
+    layers: Sequence[int], seed: int,
+) -> tuple[AddVector, ...]:  # fmt: skip
+    """Vectors under which the mean state of every selected layer moves by -alpha v_l.
+
+    With m_l the mean move that is measured under the vectors so far and e_l = m_l + alpha v_l what it misses, each pass
+    takes e_l - e_(l-1) out of layer l's vector: right at once where a block only carries on what comes, and otherwise
+    right for one more layer a pass, since a layer's error cannot come from those after it. So it ends after one pass a
+    layer at the latest, and mostly after a few.
+    """
+    few = spread(anchors, SEQUENTIAL_ANCHORS)
+    plain = read_states(target, few, with_image(image)).mean(0)
+    wanted = cmrm.alpha * shift.mean
+    taken = steps_of(wanted, layers, "increment")
+    close = UNIT_TOLERANCE * wanted.norm(dim=-1)
+    for _ in layers:
+        edits = [cmrm.edit(layer, one, shift.size[layer]) for layer, one in taken.items()]
+        view = target.with_mend(cmrm.made(target, data, seed, edits, {}))
+        missed = read_states(view, few, with_image(image)).mean(0) - plain + wanted
+        if all(missed[layer].norm() <= close[layer] for layer in layers):
+            break
+        steps = steps_of(missed, layers, "increment")
+        taken = {layer: one + steps[layer] for layer, one in taken.items()}
+    return tuple(cmrm.edit(layer, one, shift.size[layer]) for layer, one in taken.items())
 
 
 METHOD = CMRM

@@ -12,7 +12,7 @@ w_g is the whole shift v_g, later steps are its increments. One pass, no extra r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,19 +26,18 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from vlmend.core.contracts import AbstractMethod, Sweep
-from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Gate
-from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import Corrupt, Image, corrupt_image, noise_image
+from vlmend.core.examples import Dataset
+from vlmend.core.images import Corrupt, corrupt_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
 from vlmend.core.targets import Access, ChatStates
 from vlmend.errors import BadData, BadParameter
-from vlmend.methods.reading import anchors_of, read_states, with_image
+from vlmend.methods.beside import read_beside
+from vlmend.methods.reading import anchors_of
 from vlmend.methods.safety.cmrm import CMRM, measure_shift
-from vlmend.pictures.pool import drawn
 
-__all__ = ["METHOD", "CMRMGated", "best_layer", "fit_gate", "read_beside"]
+__all__ = ["METHOD", "CMRMGated", "best_layer", "fit_gate"]
 
 SHRINK = 0.003
 """Inverse regularisation of the probe: states are wide and anchors few."""
@@ -94,21 +93,6 @@ class CMRMGated(AbstractMethod):
         gated = [replace(edit, gate=gate) for edit in edits]
         dose = {str(edit.site): float(edit.vector.norm() / shift.size[edit.site.layer]) for edit in edits}
         return self.made(target, data, seed, gated, dose)
-
-
-def read_beside(
-    target: ChatStates, anchors: Sequence[Example], image: Image, seed: int
-) -> Float[Tensor, "image anchor layer width"]:
-    """States beside I', noise, and a picture of its own for each anchor."""
-    pictures = {
-        anchor.id: Image.from_pixels(drawn("object", "train", seed, place).image)
-        for place, anchor in enumerate(anchors)
-    }
-    return torch.stack([
-        read_states(target, anchors, with_image(image)),
-        read_states(target, anchors, with_image(noise_image(target.image_side, seed))),
-        read_states(target, anchors, lambda anchor: Conversation.ask(anchor.prompt, pictures[anchor.id])),
-    ])  # fmt: skip
 
 
 def best_layer(states: Float[Tensor, "anchor layer width"], labels: Bool[Tensor, " anchor"]) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from vlmend.core.edits import (
+    ActivationEdit,
     AddVector,
     AffineMap,
     AlignReply,
+    AnyGate,
     ContrastLogits,
     ContrastShift,
     CosineDose,
@@ -85,9 +87,9 @@ def _places(edit: Edit) -> Iterator[tuple[Site, int | None]]:
             pass
         case _:
             assert_never(edit)
-    if isinstance(edit, AddVector | AffineMap) and edit.gate is not None:
+    if isinstance(edit, ActivationEdit) and edit.gate is not None:
         yield _of_gate(edit.gate)
 
 
-def _of_gate(gate: Gate) -> tuple[Site, int]:
-    return gate.site, len(gate.weight)
+def _of_gate(gate: AnyGate) -> tuple[Site, int]:
+    return gate.site, len(gate.weight) if isinstance(gate, Gate) else gate.project.shape[1]

@@ -26,9 +26,12 @@ from vlmend.core.state_edits import (
     ActivationEdit,
     AddVector,
     AffineMap,
+    AnyGate,
     CosineDose,
     Gate,
+    MahalanobisGate,
     ModuleEdit,
+    NeighbourGate,
     ProjectOut,
     Tokens,
     When,
@@ -105,14 +108,40 @@ def chasing(
         yield taken
 
 
-def gate_of(edit: ActivationEdit | RowShift) -> Gate | None:
+def gate_of(edit: ActivationEdit | RowShift) -> AnyGate | None:
     """What opens an edit; None where it is always open."""
-    return edit.gate if isinstance(edit, AddVector | AffineMap) else None
+    return None if isinstance(edit, RowShift) else edit.gate
 
 
-def score(gate: Gate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row"]:
-    """weight . h + bias; the gate is open where it is positive."""
-    return states.to(gate.weight) @ gate.weight + gate.bias
+def score(gate: AnyGate, states: Float[Tensor, "row width"]) -> Float[Tensor, " row"]:
+    """What a gate makes of states; it is open where that is positive."""
+    match gate:
+        case Gate():
+            return states.to(gate.weight) @ gate.weight + gate.bias
+        case MahalanobisGate():
+            z = _projected(gate.project, states)
+            benign, harmful = (
+                ((z - centre.to(z)) @ spread.to(z).T).norm(dim=-1)
+                for centre, spread in (
+                    (gate.benign_centre, gate.benign_spread),
+                    (gate.harmful_centre, gate.harmful_spread),
+                )
+            )
+            return benign - harmful + gate.bias
+        case NeighbourGate():
+            z = nn.functional.normalize(_projected(gate.project, states), dim=-1)
+            benign, harmful = (
+                torch.cdist(z, kept.to(z), compute_mode="donot_use_mm_for_euclid_dist").kthvalue(gate.neighbours).values
+                for kept in (gate.benign, gate.harmful)
+            )
+            return benign - harmful + gate.bias
+        case _:
+            assert_never(gate)
+
+
+def _projected(project: Float[Tensor, "rank width"], states: Float[Tensor, "row width"]) -> Float[Tensor, "row rank"]:
+    state = precise(states)
+    return state @ project.to(state).T
 
 
 def _editor(aimed: Aimed, rows: Rows) -> Callable[..., Any]:
@@ -262,7 +291,7 @@ def change_of(edit: ActivationEdit | RowShift) -> Change:
             assert_never(edit)
 
 
-def _gate_reader(gate: Gate, open_rows: Bool[Tensor, " row"], rows: Rows) -> Callable[..., None]:
+def _gate_reader(gate: AnyGate, open_rows: Bool[Tensor, " row"], rows: Rows) -> Callable[..., None]:
     """Close, at prefill, the rows whose gate says so."""
     read = False
 
