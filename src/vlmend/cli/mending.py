@@ -25,7 +25,7 @@ from vlmend.cli.options import (
 from vlmend.cli.progress import progress_bars
 from vlmend.core.files import read_json
 from vlmend.errors import UsageError
-from vlmend.printing import out_console, print_json, show_curves, show_defences, show_runs
+from vlmend.printing import out_console, print_json, say, show_curves, show_defences, show_runs
 
 if TYPE_CHECKING:
     from vlmend.core.mend import Mend
@@ -250,6 +250,8 @@ def _tell(fitted: Mend, method: str, model: str, out: Path) -> None:
         f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for note in fitted.card.notes:
+        say(note)
 
 
 def pairs(parameters: list[str]) -> dict[str, Any]:
