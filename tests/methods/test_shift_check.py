@@ -13,7 +13,7 @@ from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.sites import Site
-from vlmend.methods.safety.cmrm import measure_shift
+from vlmend.methods.safety.cmrm import CMRM, measure_shift
 from vlmend.methods.shift_check import ShiftCheck, check_shift
 from vlmend.testing import ScriptedTarget
 
@@ -85,3 +85,9 @@ def test_one_label_alone_tells_nothing() -> None:
     target = _Moved(lambda conversation, mended: "")
     alone = Dataset("harmful", ROWS[:24])
     assert check_shift(target, alone, blank_image(16), torch.zeros(target.layers, target.width), [0, 1]) is None
+
+
+def test_the_fit_of_cmrm_puts_it_on_the_card() -> None:
+    moved = _Moved(lambda conversation, mended: "", harmful=-2.0, benign=0.0)
+    assert "expect over-refusal" in CMRM(anchors="harmful").fit(moved, DATA, seed=0).card.notes[0]
+    assert CMRM().fit(_Moved(lambda conversation, mended: ""), DATA, seed=0).card.notes == ()

@@ -12,7 +12,7 @@ is fixed here: v is image minus text, and it is subtracted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -29,6 +29,7 @@ from vlmend.core.shifts import Mode, capped, layers_of, steps_of
 from vlmend.core.sites import Site
 from vlmend.core.targets import Access, ChatStates
 from vlmend.methods.reading import Anchors, anchors_of, as_text, batches, read_states, sites_of, with_image
+from vlmend.methods.shift_check import check_shift
 
 __all__ = [
     "CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift", "unit_gain_edits",
@@ -90,23 +91,27 @@ class CMRM(AbstractMethod):
         layers = layers_of(self.layers, target.layers)
         anchors = anchors_of(data, self.anchors)
         image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
-        edits, sizes = self.edits_on(target, data, anchors, image, layers, seed)
-        dose = {str(edit.site): float(edit.vector.norm() / sizes[edit.site.layer]) for edit in edits}
-        return self.made(target, data, seed, edits, dose)
-
-    def edits_on(
-        self, target: ChatStates, data: Dataset, anchors: Sequence[Example], image: Image,
-        layers: Sequence[int], seed: int,
-    ) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
-        """The edits, and the size of the states that they act on."""
+        notes: tuple[str, ...] = ()
         if self.mode == "sequential":
             few = spread(anchors, SEQUENTIAL_ANCHORS)
-            return measure_sequential(self, target, data, few, image, layers, seed)
-        measure = measure_shift if self.aggregate == "mean" else measure_direction
-        shift = measure(target, anchors, image)
+            edits, sizes = measure_sequential(self, target, data, few, image, layers, seed)
+        else:
+            shift = (measure_shift if self.aggregate == "mean" else measure_direction)(target, anchors, image)
+            edits, sizes = self.edits_by(target, data, shift, anchors, image, layers, seed), shift.size
+            checked = check_shift(target, data, image, shift.mean, layers)
+            notes = checked.notes if checked else ()
+        dose = {str(edit.site): float(edit.vector.norm() / sizes[edit.site.layer]) for edit in edits}
+        mend = self.made(target, data, seed, edits, dose)
+        return replace(mend, card=replace(mend.card, notes=notes))
+
+    def edits_by(
+        self, target: ChatStates, data: Dataset, shift: Shift, anchors: Sequence[Example], image: Image,
+        layers: Sequence[int], seed: int,
+    ) -> tuple[AddVector, ...]:  # fmt: skip
+        """The edits that take `alpha` times this shift out, in any mode but the sequential one."""
         if self.mode == "unit_gain":
-            return unit_gain_edits(self, target, data, shift, anchors, image, layers, seed), shift.size
-        return self.edits_for(shift, layers), shift.size
+            return unit_gain_edits(self, target, data, shift, anchors, image, layers, seed)
+        return self.edits_for(shift, layers)
 
     def edits_for(self, shift: Shift, layers: Sequence[int]) -> tuple[AddVector, ...]:
         """The edits that take `alpha` times the shift out at these layers, in a mode that needs no mend in progress."""
