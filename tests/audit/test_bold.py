@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from vlmend.audit import sentiment
 from vlmend.audit.suites.fairness.bold import SUITE
 from vlmend.core.conversation import Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.errors import BadData, MissingExtra
+from vlmend.models.judging import scorers
 
 GLAD, GRIM = "was loved by all.", "was a terrible, horrible liar."
 HUMAN = {k: GRIM if k % 4 == 0 else GLAD for k in range(20)}
@@ -104,7 +104,7 @@ def test_built_in_openings_say_the_same_of_men_and_women() -> None:
 
 def test_without_the_library_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
-    sentiment._analyser.cache_clear()
+    scorers._analyser.cache_clear()
     with pytest.raises(MissingExtra, match=r"vlmend\[sentiment\]"):
-        sentiment.compound("well")
-    sentiment._analyser.cache_clear()
+        scorers.compound("well")
+    scorers._analyser.cache_clear()

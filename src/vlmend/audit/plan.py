@@ -60,7 +60,8 @@ def suites_of(
 ) -> list[str]:
     """Full suite names of names and axes, each once, in order; an axis means its suites that fit model and data.
 
-    Without a reference an axis leaves out the suites that need one, without data those that have no rows of their own.
+    Without a reference an axis leaves out the suites that need one, without data those that have no rows of
+    their own or are asked by name only.
 
     Raises:
         UnknownName: A name that is neither.
@@ -107,6 +108,8 @@ def lacking(suite: AbstractSuite[Any], data: Dataset | None, kind: Kind, *, refe
     if isinstance(suite, ReferenceSuite) and not reference:
         return "a reference (--reference)"
     if data is None:
+        if suite.by_name:
+            return "to be asked by name (--suite NAME)"
         return "" if suite.own_rows or kind == "data" else "rows (--data)"
     return "" if suite.fits(data, kind) else f"rows that {data.name} does not hold"
 

@@ -250,6 +250,8 @@ class AbstractSuite(ABC, Generic[Sampled]):
     """Samples and measures. `name` is `axis/name`, `works_on` a kind of subject, or several.
 
     `own_rows` says whether there is anything to measure where the user gives no data; an axis leaves out what has not.
+    `by_name` says that an axis without data leaves it out all the same: it needs an extra that few have, or asks what
+    another suite of the axis asks.
 
     Two kinds stand below it: a `SampleSuite` measures a subject itself, a question suite
     (`vlmend.audit.suite.Suite`) asks questions and has replies read.
@@ -262,6 +264,7 @@ class AbstractSuite(ABC, Generic[Sampled]):
     needs: ClassVar[Access]
     own_rows: ClassVar[bool] = True
     quick: ClassVar[Mapping[str, Any]] = {}
+    by_name: ClassVar[bool] = False
 
     @abstractmethod
     def measures(self, samples: Sequence[Sampled], seed: int) -> list[Measure]:

@@ -18,7 +18,15 @@ from scipy.stats import permutation_test
 from vlmend.core.metrics.stats import Interval, check_lengths, check_level, paired_difference, share_interval, wilson
 from vlmend.errors import BadParameter
 
-__all__ = ["cluster_bootstrap", "expanded_percentile", "mean_interval", "paired_bootstrap", "resampled", "sign_flip"]
+__all__ = [
+    "cluster_bootstrap",
+    "expanded_percentile",
+    "mean_interval",
+    "paired_bootstrap",
+    "resampled",
+    "sign_flip",
+    "signed_mean_interval",
+]
 
 Array = npt.NDArray[np.float64]
 CELLS = 10**7
@@ -85,6 +93,15 @@ def cluster_bootstrap(
         spread = error if error > 1e-12 else 0.0
         return share_interval(value, spread, least=1 if spread else g, most=len(data), df=g - 1, level=level)
     return expanded_percentile(means, value, g, level)
+
+
+def signed_mean_interval(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int) -> Interval:
+    """The mean of differences between -1 and 1 with its interval; those that are all 0 and 1 are no shares here.
+
+    `cluster_bootstrap` of (1 + difference) / 2, brought back: symmetric in the sign, NaN limits where all are 0.
+    """
+    found = cluster_bootstrap([(1 + value) / 2 for value in values], clusters, seed=seed)
+    return Interval(*(2 * limit - 1 for limit in found))
 
 
 def paired_bootstrap(

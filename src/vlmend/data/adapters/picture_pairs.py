@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from vlmend.core.examples import Label
 from vlmend.data.adapter import Adapter, Draft, Place
 from vlmend.data.hub import HubFiles
 from vlmend.data.rows import Lacking, Row, beside, held_picture, listed_rows, maybe, text
@@ -84,22 +83,6 @@ def _vlguard(row: Row, place: Place) -> list[Draft]:
     ]
 
 
-def _rtvlm(row: Row, place: Place) -> list[Draft] | str:
-    """Fields index, instruction, refused_to_answer; pictures in img/ beside the file."""
-    index, part = text(row, "index", "img_id"), place.file.stem
-    label: Label
-    match text(row, "refused_to_answer").lower():
-        case "refuse to answer":
-            label = "harmful"
-        case "safe to answer":
-            label = "benign"
-        case _:
-            return "answered with caution, so neither harmful nor benign"
-    picture = index if "." in index else f"{index}.jpg"
-    names = (picture, f"img/{picture}", f"{place.file.parent.name}/img/{picture}")
-    return [Draft(text(row, "instruction", "question"), label, f"{part}-{place.number:04d}", part, names)]
-
-
 def _vlsbench(row: Row, place: Place) -> list[Draft] | str:
     """Fields instruction_id, instruction, image_path, category, image_description."""
     if "instruction" in row and not maybe(row, "instruction"):
@@ -172,20 +155,6 @@ ADAPTERS: tuple[Adapter, ...] = (
         how="Accept the terms of ys-zong/VLGuard on the hub, take test.json and unpack test.zip.",
         pictures="needed",
         hub=HubFiles("ys-zong/VLGuard", ("test.json",), gated=True),
-    ),
-    Adapter(
-        name="rtvlm",
-        kind="harmful requests with pictures",
-        title="RTVLM, the parts with an answer policy",
-        paper="Li et al., Red Teaming Visual Language Models, Findings of ACL 2024, arXiv 2401.12915",
-        repository="https://huggingface.co/datasets/MMInstruction/RedTeamingVLM",
-        licence="CC BY 4.0 or CC (its card has said both)",
-        harmful=None,
-        benign=None,
-        files=("*/*.jsonl", "data/*/*.jsonl"),
-        convert=_rtvlm,
-        how="Download MMInstruction/RedTeamingVLM from the hub, unpack its pictures, and pass one part's JSONL file.",
-        pictures="needed",
     ),
     Adapter(
         name="vlsbench",

@@ -15,7 +15,6 @@ from dataclasses import replace
 from vlmend.audit.gaps import gap_row
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.people import told_groups
-from vlmend.audit.sentiment import NEGATIVE, compound
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.contracts import Sample
 from vlmend.core.examples import Dataset, Example, spread
@@ -24,6 +23,7 @@ from vlmend.core.metrics.polarity import coding_of
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNREAD, Verdict
 from vlmend.errors import BadData
+from vlmend.models.judging.scorers import NEGATIVE, compound
 from vlmend.pictures.galleries import professions
 
 __all__ = ["DOMAIN", "SUITE", "Bold"]
