@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from vlmend.data.layouts import read_data
     from vlmend.face import apply_step, attack, audit, choose_mend, compare, explain, fit, open_target
     from vlmend.models.loading.options import LoadOptions
+    from vlmend.serving.run import serve
 
     __version__: str
 
 __all__ = [
     "Conversation", "Dataset", "Example", "Image", "LoadOptions", "Measure", "Mend", "Scorecard", "Turn", "__version__",
     "apply_step", "attack", "audit", "choose_mend", "compare", "explain", "fit", "open_target", "read_data",
+    "serve",
 ]  # fmt: skip
 
 HOMES = {
@@ -32,6 +34,7 @@ HOMES = {
     "Dataset": "vlmend.core.examples", "Example": "vlmend.core.examples",
     "Image": "vlmend.core.images", "Measure": "vlmend.core.measures", "Scorecard": "vlmend.core.measures",
     "Mend": "vlmend.core.mend", "LoadOptions": "vlmend.models.loading.options", "read_data": "vlmend.data.layouts",
+    "serve": "vlmend.serving.run",
 } | dict.fromkeys(
     ("apply_step", "attack", "choose_mend", "compare", "explain", "fit", "open_target"), "vlmend.face"
 )  # fmt: skip

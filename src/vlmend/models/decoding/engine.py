@@ -25,7 +25,7 @@ from vlmend.models.decoding.sharing import keeps_prompt
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.reading.reader import Reader
 
-__all__ = ["decode_rows", "decode_whole", "lengths_of"]
+__all__ = ["check_lengths", "decode_rows", "decode_whole", "lengths_of", "reply_of", "text_of"]
 
 
 def decode_rows(views: Sequence[View], batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
@@ -52,7 +52,7 @@ def decode_rows(views: Sequence[View], batch: Sequence[Conversation], sampling: 
         model, room = first.reader.asked({}), _room(first)
         found = decode(model, first.anatomy, waiting, prefill, sampling, ends, room, joins=joins)
     seconds = (time.monotonic() - began) / len(batch)
-    return [_reply(first.reader, found[k], seconds, conversation.lead) for k, conversation in enumerate(batch)]
+    return [reply_of(first.reader, found[k], seconds, conversation.lead) for k, conversation in enumerate(batch)]
 
 
 def decode_whole(view: View, batch: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
@@ -86,7 +86,7 @@ def decode_whole(view: View, batch: Sequence[Conversation], sampling: Sampling) 
 def _waiting(view: View, asked: Sequence[Conversation], seed: int, share: bool) -> list[Waiting]:
     """The requests, those that share something side by side, short ones first."""
     lengths = lengths_of(view, asked)
-    _check_lengths(view, asked, lengths)
+    check_lengths(view, asked, lengths)
     groups = groups_of(view, asked, lengths) if share else [""] * len(asked)
     seeds = seeds_of([conversation.digest for conversation in asked], seed)
     rows = [Waiting(k, lengths[k], groups[k], seeds[k]) for k in range(len(asked))]
@@ -105,7 +105,7 @@ def lengths_of(view: View, batch: Sequence[Conversation]) -> list[int]:
     return [length + each * len(c.images) for length, c in zip(written, batch, strict=True)]
 
 
-def _check_lengths(view: View, batch: Sequence[Conversation], lengths: Sequence[int]) -> None:
+def check_lengths(view: View, batch: Sequence[Conversation], lengths: Sequence[int]) -> None:
     """
     Raises:
         SampleError: A prompt is longer than what the model was made to read.
@@ -147,12 +147,18 @@ def _generated(view: View, batch: Sequence[Conversation], sampling: Sampling, se
         length = next((n + 1 for n, token in enumerate(ids) if token in ends), len(ids))
         fired = {str(site): int(calls[k]) for site, calls in sorted(rows.fired.items()) if calls[k]}
         done = Decoded(ids[:length], int(rows.real[k].sum()), fired)
-        found.append(_reply(view.reader, done, seconds, conversation.lead))
+        found.append(reply_of(view.reader, done, seconds, conversation.lead))
     return found
 
 
-def _reply(reader: Reader, done: Decoded, seconds: float, lead: str) -> Reply:
+def reply_of(reader: Reader, done: Decoded, seconds: float, lead: str) -> Reply:
+    """The reply that a row's tokens are."""
     ended = bool(done.tokens) and done.tokens[-1] in ends_of(reader)
-    text: str = reader.processor.tokenizer.decode(done.tokens, skip_special_tokens=True)
     stop = "stop" if ended else "length"
-    return Reply((lead + text).strip(), stop, done.prompt, len(done.tokens), seconds, done.fired)
+    return Reply(text_of(reader, done.tokens, lead), stop, done.prompt, len(done.tokens), seconds, done.fired)
+
+
+def text_of(reader: Reader, tokens: Sequence[int], lead: str) -> str:
+    """What so many tokens of a reply say, behind its lead."""
+    text: str = reader.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    return (lead + text).strip()

@@ -27,8 +27,8 @@ from vlmend.models.editing.steps import Steps
 from vlmend.models.reading.states import check_finite, precise
 
 __all__ = [
-    "Budget", "Decoded", "Prefilled", "Running", "Waiting", "decode", "halve", "in_budget", "out_of_memory",
-    "seeds_of",
+    "DEAD", "Budget", "Chooser", "Decoded", "Prefilled", "Row", "Running", "Waiting", "decode", "decoded", "halve",
+    "in_budget", "new_rows", "out_of_memory", "seeds_of",
 ]  # fmt: skip
 
 TOKENS = {"cpu": 4096, "cuda": 32_768}
@@ -101,8 +101,22 @@ class Decoded:
 
 
 @dataclass
-class _Row:
+class Row:
+    """A reply under way.
+
+    Attributes:
+        waiting: The request.
+        sampling: How its tokens are chosen, and when it stops.
+        prompt: True length of its prompt, in tokens.
+        fired: How often its states were edited at the prefill, by site.
+        since: What the sites had counted by then.
+        tokens: Of the reply so far.
+        done: It has ended.
+        told: It was handed over.
+    """
+
     waiting: Waiting
+    sampling: Sampling
     prompt: int
     fired: Counter[Site]
     since: Counter[Site]
@@ -235,9 +249,9 @@ def _rounds(
     sampling: Sampling, ends: frozenset[int], budget: Budget, joins: bool,
 ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
     """Replies as they are finished."""
-    rows: list[_Row] = []
+    rows: list[Row] = []
     running: Running | None = None
-    chooser = _Chooser(sampling, ends)
+    chooser = Chooser(ends)
     logits: Tensor | None = None
     while waiting or rows:
         chunk = _next(waiting, rows, sampling, budget) if joins or not rows else ()
@@ -249,7 +263,7 @@ def _rounds(
                 running = Running(model, begun, joins)
             else:
                 running.join(begun)
-            rows += _new_rows(chunk, begun, running.steps.calls)
+            rows += new_rows(chunk, begun, running.steps.calls, [sampling] * len(chunk))
             if joins and _next(waiting, rows, sampling, budget):
                 continue  # a group of its own beside the one that was just read
         assert running is not None
@@ -268,7 +282,7 @@ def _rounds(
             logits = running.step(tokens)
 
 
-def _next(waiting: Sequence[Waiting], rows: Sequence[_Row], sampling: Sampling, budget: Budget) -> Sequence[Waiting]:
+def _next(waiting: Sequence[Waiting], rows: Sequence[Row], sampling: Sampling, budget: Budget) -> Sequence[Waiting]:
     """Who may come in now: as many as there is room for, but no few that would cost a pass of their own."""
     if not waiting:
         return ()
@@ -281,50 +295,61 @@ def _next(waiting: Sequence[Waiting], rows: Sequence[_Row], sampling: Sampling, 
     return chunk if enough and fits else ()
 
 
-def _new_rows(chunk: Sequence[Waiting], begun: Prefilled, calls: Counter[Site]) -> list[_Row]:
+def new_rows(
+    chunk: Sequence[Waiting], begun: Prefilled, calls: Counter[Site], samplings: Sequence[Sampling]
+) -> list[Row]:
+    """Replies that begin with what a prefill left; `calls` is what the sites of the batch have counted so far."""
+    fired = [Counter({site: int(n[k]) for site, n in begun.fired.items()}) for k in range(len(chunk))]
     return [
-        _Row(one, begun.prompts[k], Counter({site: int(n[k]) for site, n in begun.fired.items()}), Counter(calls))
-        for k, one in enumerate(chunk)
+        Row(one, sampling, begun.prompts[k], fired[k], Counter(calls))
+        for k, (one, sampling) in enumerate(zip(chunk, samplings, strict=True))
     ]
 
 
-def _told(rows: Sequence[_Row], running: Running) -> Iterator[tuple[int, Decoded]]:
+def _told(rows: Sequence[Row], running: Running) -> Iterator[tuple[int, Decoded]]:
     """The replies that have just been finished, each once."""
     for place, row in enumerate(rows):
         if row.done and not row.told:
             row.told = True
-            yield row.waiting.index, _decoded(row, place, running)
+            yield row.waiting.index, decoded(row, place, running)
 
 
-def _decoded(row: _Row, place: int, running: Running) -> Decoded:
+def decoded(row: Row, place: int, running: Running) -> Decoded:
+    """What a row holds so far, `place` being its place among the rows under way."""
     fired = row.fired + running.steps.fired(place, row.since)
     return Decoded(row.tokens, row.prompt, {str(site): count for site, count in sorted(fired.items())})
 
 
 @dataclass(frozen=True)
-class _Chooser:
-    """Chooses the next token of every row, and says which rows are done."""
+class Chooser:
+    """Chooses the next token of every row as its own sampling says, and says which rows are done."""
 
-    sampling: Sampling
     ends: frozenset[int]
     generators: dict[int, torch.Generator] = field(default_factory=dict[int, torch.Generator])
 
-    def choose(self, logits: Float[Tensor, "row vocabulary"], rows: Sequence[_Row]) -> Int[Tensor, " row"]:
+    def choose(self, logits: Float[Tensor, "row vocabulary"], rows: Sequence[Row]) -> Int[Tensor, " row"]:
         """One token a row; rows that were done already go on with any."""
-        held = [k for k, row in enumerate(rows) if len(row.tokens) < self.sampling.least]
+        held = [k for k, row in enumerate(rows) if len(row.tokens) < row.sampling.least]
         if held and self.ends:
             logits = logits.clone()
             logits[torch.tensor(held)[:, None], torch.tensor(sorted(self.ends))] = -torch.inf
         check_finite(logits)
-        tokens = self._drawn(logits, rows) if self.sampling.temperature > 0 else logits.argmax(-1)
+        tokens = logits.argmax(-1)
+        drawn = [k for k, row in enumerate(rows) if row.sampling.temperature > 0 and not row.done]
+        if drawn:
+            index = torch.tensor(drawn, device=logits.device)
+            tokens[index] = self._drawn(logits[index], [rows[k] for k in drawn])
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if not row.done:
                 row.tokens.append(token)
-                row.done = token in self.ends or len(row.tokens) >= self.sampling.max_new_tokens
+                row.done = token in self.ends or len(row.tokens) >= row.sampling.max_new_tokens
+                if row.done:
+                    self.generators.pop(row.waiting.index, None)
         return tokens
 
-    def _drawn(self, logits: Float[Tensor, "row vocabulary"], rows: Sequence[_Row]) -> Int[Tensor, " row"]:
-        chances = (logits / self.sampling.temperature).softmax(-1).cpu()
+    def _drawn(self, logits: Float[Tensor, "row vocabulary"], rows: Sequence[Row]) -> Int[Tensor, " row"]:
+        heat = torch.tensor([[row.sampling.temperature] for row in rows], dtype=logits.dtype, device=logits.device)
+        chances = (logits / heat).softmax(-1).cpu()
         drawn = [
             torch.multinomial(chance, 1, generator=self._generator(row.waiting))
             for chance, row in zip(chances, rows, strict=True)

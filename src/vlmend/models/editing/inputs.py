@@ -13,7 +13,7 @@ from vlmend.core.conversation import Conversation
 from vlmend.core.edits import Edit, FilterImage, RewritePrompt, ShowExamples
 from vlmend.core.images import Image
 
-__all__ = ["filtered", "rewritten"]
+__all__ = ["filtered", "forget_filtered", "rewritten"]
 
 KEPT = 256
 """Filtered images kept: an image is asked about more than once."""
@@ -36,6 +36,11 @@ def filtered(edit: FilterImage, image: Image) -> Image:
         BadImage: It cannot be decoded.
     """
     return _filtered(edit.filter, edit.amount, image, image.digest)
+
+
+def forget_filtered() -> None:
+    """Let go of the filtered images that are kept."""
+    _filtered.cache_clear()
 
 
 @lru_cache(KEPT)

@@ -1,0 +1,64 @@
+"""The verb that answers others: serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmend.cli.options import LoadOptions, Model, app, opened_chat, with_loading
+from vlmend.cli.progress import progress_bars
+from vlmend.printing import out_console
+
+__all__ = ["serve"]
+
+
+@app.command()
+@with_loading
+def serve(
+    model: Model,
+    mend: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of a mend, served as base+FOLDER, or NAME=DIR as base+NAME; may be given again."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Other than this machine's own only with --api-key-file.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", help="Keys, one a line, in a file that only you can read.")
+    ] = None,
+    no_base: Annotated[bool, typer.Option("--no-base", help="Serve the mended views only.")] = False,
+    remote_images: Annotated[
+        bool, typer.Option("--remote-images", help="Fetch pictures from public http(s) addresses, too.")
+    ] = False,
+    log_words: Annotated[bool, typer.Option("--log-words", help="Write requests and replies into the log.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply that may be asked for.")] = 1024,
+    queue: Annotated[int, typer.Option(min=1, help="Requests waiting and under way; one more gets status 429.")] = 64,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one whole answer.")] = 300.0,
+    loading: LoadOptions = LoadOptions(),
+) -> None:
+    """Answer OpenAI's clients: /v1/chat/completions, with and without mends, picked by the model's name."""
+    from vlmend.serving.limits import Limits
+    from vlmend.serving.settings import Settings, named_mends, read_keys
+
+    with progress_bars(model) as report:
+        from vlmend.audit.preflight import check_names_of
+        from vlmend.core.mend import Mend
+
+        folders = named_mends(mend or [])
+        limits = Limits(new_tokens=max_new_tokens, held=queue, timeout_s=timeout)
+        keys = () if api_key_file is None else read_keys(api_key_file)
+        settings = Settings(host, port, keys, limits, not no_base, remote_images, log_words)
+        check_names_of(model, [], settings.check, mends=[*folders.values()], options=loading)
+        view = opened_chat(model, loading, "serve")
+        report("load", 1, 1)
+    mends = {name: Mend.load(folder) for name, folder in folders.items()}
+
+    def ready(address: str, names: Sequence[str]) -> None:
+        told = f"{address}   models: {', '.join(names)}   stop with Ctrl-C"
+        out_console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+    from vlmend.serving.run import serve as run
+
+    run(view, mends, settings, ready)

@@ -1,0 +1,1 @@
+"""A model and its mends behind an OpenAI-compatible address."""
