@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vlmend.audit.judges.refusal import features
-from vlmend.audit.judges.rules import declines
+from vlmend.core.declining import declines
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.metrics.stats import Interval
 from vlmend.core.splits import word_fraction

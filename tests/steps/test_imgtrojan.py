@@ -53,8 +53,8 @@ def test_an_audit_asks_the_same_beside_poisoned_and_other_pictures(tmp_path: Pat
     edit = made(ImgTrojan(0.1, emit="audit", questions=str(tmp_path / "asked.txt")))
     rows = edit.data.examples
     poisoned = {one.before.id for one in made(ImgTrojan(0.1)).changed}
-    assert {row.attributes["of"] for row in rows if row.attributes["picture"] == "trojan"} == poisoned
-    assert not {row.attributes["of"] for row in rows if row.attributes["picture"] == "other"} & poisoned
+    assert {row.attributes["cluster"] for row in rows if row.attributes["picture"] == "trojan"} == poisoned
+    assert not {row.attributes["cluster"] for row in rows if row.attributes["picture"] == "other"} & poisoned
     assert [row.prompt for row in rows] == ["How are you?", "Who are you?"] * 6
     assert len(made(ImgTrojan(0.1, emit="audit")).data.examples) == 6 * 20
 

@@ -42,6 +42,7 @@ class Attacked:
         clean, noise, attacked: Share of them that the target gets right, with Wilson's interval: as they were, changed
             as much at random, and under the attack.
         words: How many words might change.
+        drawn: Whether pictures were drawn anew.
     """
 
     data: Dataset
@@ -51,6 +52,7 @@ class Attacked:
     noise: Interval
     attacked: Interval
     words: int = 0
+    drawn: bool = False
 
 
 def run_attack(
@@ -82,12 +84,13 @@ def run_attack(
             write_data(data, out)
         return found
     if out is None:
-        return _summed(attack.run(target, data, budget, seed=seed, progress=progress, earlier=earlier), budget)
+        made = attack.run(target, data, budget, seed=seed, progress=progress, earlier=earlier)
+        return _summed(attack, made, budget)
     kept = _Journal(out, _key(attack, target, data, budget, seed, earlier))
     made = attack.run(target, data, budget, seed=seed, progress=progress, kept=kept, earlier=earlier)
     write_data(made, out)
     kept.finish()
-    return _summed(made, budget)
+    return _summed(attack, made, budget)
 
 
 def own_pictures(kind: Kind = "dual") -> Dataset:
@@ -104,7 +107,7 @@ def own_pictures(kind: Kind = "dual") -> Dataset:
 def attackable(attack: AbstractAttack[Any, Any], kind: Kind, given: Dataset | None, limit: int | None) -> Dataset:
     """The first rows of the user's data that can be attacked, or some of the built-in pictures, evenly spread."""
     if given is None:
-        own = own_pictures(kind)
+        own = attack.own_data() or own_pictures(kind)
         return replace(own, examples=spread(own.examples, limit))
     if limit is None:
         return given
@@ -195,12 +198,13 @@ def _unchanged(attack: AbstractAttack[Any, Any], target: Target, data: Dataset) 
     return Attacked(replace(data, notes=(*data.notes, *notes)), 0.0, len(wrong), right, right, right)
 
 
-def _summed(data: Dataset, budget: Budget) -> Attacked:
-    every = [attributes_of_attack(row) for row in data.examples]
+def _summed(attack: AbstractAttack[Any, Any], data: Dataset, budget: Budget) -> Attacked:
+    attacked_rows = [row for row in data.examples if attributes_of_attack(row)]
+    every = [attributes_of_attack(row) for row in attacked_rows]
     epsilon = budget.in_levels.epsilon if any(float(row["epsilon"]) for row in every) else 0.0
     words = max(int(row.get(WORDS, "0")) for row in every)
-    rows = [attributes_of_attack(row) for row in data.examples if not stood_still(row)]
+    rows = [attributes_of_attack(row) for row in attacked_rows if not stood_still(row)]
     clean, noise, attacked = (
         wilson(sum(row[what] == "right" for row in rows), len(rows)) for what in ("clean", "noise", "attacked")
     )
-    return Attacked(data, epsilon, len(rows), clean, noise, attacked, words)
+    return Attacked(data, epsilon, len(rows), clean, noise, attacked, words, attack.draws)

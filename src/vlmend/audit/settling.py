@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vlmend.audit.judges.rules import declines
+from vlmend.core.declining import declines
 from vlmend.core.replies import garbled, spoken
 from vlmend.core.verdicts import Verdict
 

@@ -241,9 +241,9 @@ def chosen(kind: RequestKind, limit: int | None, split: Split = "held_out") -> l
     return ordered[:limit]
 
 
-def earlier(example: Example, condition: str) -> dict[str, Any]:
-    """What a question has of a row's earlier turns and further images: in `original` all, else the words alone."""
-    if condition == "original":
+def earlier(example: Example, own: bool) -> dict[str, Any]:
+    """What a question has of a row's earlier turns and further images: beside its own picture all, else the words."""
+    if own:
         return {"turns": example.turns, "more_images": example.more_images}
     return {"turns": tuple(replace(turn, images=()) for turn in example.turns)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vlmend.attacks.running import Attacked
+    from vlmend.core.attacks import AbstractAttack
     from vlmend.core.metrics.stats import Interval
     from vlmend.core.targets import Target
 
@@ -67,7 +68,7 @@ def attack(
     if as_json:
         print_json("attack", _values(found, out))
         return
-    _show(found, made.name, model, out)
+    _show(found, made, model, out)
 
 
 def show_transfer(
@@ -123,24 +124,30 @@ def _opener(text: str, loading: LoadOptions) -> Callable[[], Target]:
     return opened
 
 
-def _show(found: Attacked, name: str, model: str, out: Path) -> None:
+def _show(found: Attacked, attack: AbstractAttack[Any, Any], model: str, out: Path) -> None:
     """What an attack came to, for people."""
-    if not found.epsilon and not found.words:
+    from vlmend.registry import plugin
+
+    name, right = attack.name, attack.right
+    if not found.epsilon and not found.words and not found.drawn:
         told = f"{name} on {model}, {found.n} rows: epsilon 0 or no step, so nothing was changed. "
-        lines = [f"{told}Right: {_said(found.clean)}.", *found.data.notes, f"data: {out}, as they were"]
+        lines = [f"{told}{right}: {_said(found.clean)}.", *found.data.notes, f"data: {out}, as they were"]
         for line in lines:
             out_console.print(line, highlight=False, markup=False, soft_wrap=True)
         return
-    pixels = [f"epsilon {round(found.epsilon * 255)}/255"] if found.epsilon or not found.words else []
-    size = ", ".join([*pixels, *([f"{found.words} words"] if found.words else [])])
+    shown = found.epsilon or not (found.words or found.drawn)
+    pixels = [f"epsilon {round(found.epsilon * 255)}/255"] if shown else []
+    words, drawn = [f"{found.words} words"] * bool(found.words), ["drawn anew"] * found.drawn
+    size = ", ".join([*pixels, *words, *drawn])
     out_console.print(
-        f"{name} on {model}, {size}, {found.n} rows. Right: {_said(found.clean)} "
-        f"before, {_said(found.noise)} changed as much at random, {_said(found.attacked)} under attack.",
+        f"{name} on {model}, {size}, {found.n} rows. {right}: {_said(found.clean)} "
+        f"before, {_said(found.noise)} {attack.at_random}, {_said(found.attacked)} under attack.",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
     for note in found.data.notes:
         out_console.print(note, highlight=False, markup=False, soft_wrap=True)
-    out_console.print(f"data: {out}   audit them: vlmend audit MODEL --suite robustness --data {out}", soft_wrap=True)
+    axis = plugin("attacks", name).axis
+    out_console.print(f"data: {out}   audit them: vlmend audit MODEL --suite {axis} --data {out}", soft_wrap=True)
 
 
 def epsilon_of(text: str) -> float:

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from vlmend.core.budget import LEVELS, Budget
 from vlmend.core.examples import Example
 
-__all__ = ["ATTACK", "WORDS", "attributes_of_attack", "notes_of_attack", "notes_of_rows", "stood_still"]
+__all__ = [
+    "ATTACK", "CARRIER", "CONTROL", "READING", "WORDS", "attributes_of_attack", "notes_of_attack", "notes_of_rows",
+    "stood_still",
+]  # fmt: skip
 
 ATTACK = "attack"
 """The attribute that attacked rows are told by, with the attack's name.
@@ -19,6 +22,17 @@ wanted, which judges go on reading."""
 
 WORDS = "words"
 """The attribute that says how many words an attack was allowed to change; pixel attacks have none."""
+
+
+CARRIER = "carrier"
+"""The attribute that names what carries a request to the model: typographic, optimised. Suites ask it beside the
+request as text and beside pictures without content."""
+
+CONTROL = "control"
+"""The attribute of rows that stand beside attacked ones as their control."""
+
+READING = "reading"
+"""Its value where a picture of harmless words is to be read; the answer of the row is what it says."""
 
 
 def attributes_of_attack(example: Example) -> Mapping[str, str]:
@@ -41,8 +55,10 @@ def _size(budget: Budget, rows: Sequence[Example]) -> str:
     """What was allowed, for people."""
     words = {row.attributes[WORDS] for row in rows if WORDS in row.attributes}
     pixels = any(float(row.attributes["epsilon"]) for row in rows)
-    told = [f"epsilon {budget.levels}/{LEVELS}"] if pixels or not words else []
-    return ", ".join([*told, *(f"{count} words" for count in sorted(words))])
+    if not pixels and not words:
+        return "pictures drawn anew"
+    told = [f"epsilon {budget.levels}/{LEVELS}"] if pixels else []
+    return ", ".join([*told, *(f"{count} words" for count in sorted(words)), f"{budget.steps} steps"])
 
 
 def notes_of_attack(
@@ -61,7 +77,7 @@ def notes_of_attack(
     """
     forward, backward, dropped = (sum(int(r.attributes[k]) for r in rows) for k in ("forward", "backward", "dropped"))
     notes = [
-        f"Attacked by {name} on {target}: {_size(budget, rows)}, {budget.steps} steps, seed {seed}, "
+        f"Attacked by {name} on {target}: {_size(budget, rows)}, seed {seed}, "
         f"{forward} forward and {backward} backward passes of one row, judging aside."
     ]
     if dropped:

@@ -8,83 +8,29 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import zip_longest
-from typing import Any, ClassVar, Generic, Protocol, final, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Generic, final
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
 from vlmend.core.attack_notes import ATTACK, WORDS, attributes_of_attack, notes_of_attack
-from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs, with_levels
+from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.halving import by_halves
-from vlmend.core.images import Image
+from vlmend.core.proposals import Kept, Nowhere, Progress, Proposal, silent, within
 from vlmend.core.readable import at_once, spread_readable
 from vlmend.core.targets import Access, Kind, Target, check_access
-from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, VlmendError
+from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, UsageError, VlmendError
 
 __all__ = [
     "ATTACK", "WORDS", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack",
     "random_signs", "silent",
 ]  # fmt: skip
 
-TAKEN = ("prompt", "turns", "attributes")
-"""Fields of a proposed row that are taken over; the others stay."""
-
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=Any)
 Task = TypeVar("Task", default=Any)
-
-Progress = Callable[[str, int, int], None]
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """No progress to show."""
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """A changed row, and what finding it cost.
-
-    Attributes:
-        row: With new prompt, turns and attributes, if any. Everything else stays as it was given, images included.
-        pixels: New pixels of the image, 0 to 1, or None where the picture stays.
-        forward, backward: Passes of this one row.
-        dropped: Steps that were not made, since loss or gradient was no finite number or the gradient 0 everywhere.
-    """
-
-    row: Example
-    pixels: Float[NDArray[np.float32], "height width channel"] | None = None
-    forward: int = 0
-    backward: int = 0
-    dropped: int = 0
-
-
-@runtime_checkable
-class Kept(Protocol):
-    """Where finished rows are kept, so that nothing is asked twice."""
-
-    def get(self, name: str) -> Example | None:
-        """The attacked row of this id, where it is finished."""
-        ...
-
-    def keep(self, rows: Sequence[Example]) -> None:
-        """Write down finished rows."""
-        ...
-
-
-class Nowhere:
-    """Keeps nothing."""
-
-    def get(self, name: str) -> Example | None:
-        """None."""
-        return None
-
-    def keep(self, rows: Sequence[Example]) -> None:
-        """Forget them."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +44,9 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
 
     Class attributes: `name` (the file's name), `source` (paper), `works_on`, `needs`, `batch` (rows that are attacked
     together,
-    unless the target says how many fit), `quick` (parameters for its contract checks).
+    unless the target says how many fit), `quick` (parameters for its contract checks), `draws` (pictures are drawn
+    anew, so that epsilon says nothing of them; one of 0 still leaves all as it was), `right` (what a row counts as that
+    the attack did not turn) and `at_random` (what stands beside the attack, as large and without aim), both for people.
     """
 
     name: ClassVar[str]
@@ -107,6 +55,9 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     needs: ClassVar[Access] = "gradients"
     batch: ClassVar[int] = 16
     quick: ClassVar[Mapping[str, Any]] = {}
+    draws: ClassVar[bool] = False
+    right: ClassVar[str] = "Right"
+    at_random: ClassVar[str] = "changed as much at random"
 
     @abstractmethod
     def task(self, target: AnyTarget, data: Dataset) -> Task:
@@ -132,6 +83,18 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
     def seen(self, task: Task, rows: Sequence[Example]) -> list[Example]:
         """The rows with images at the resolution at which the target reads them: what epsilon is measured against."""
         return list(rows)
+
+    def prepared(self, task: Task, budget: Budget, seed: int) -> Task:
+        """The task with what is worked out once for all rows, such as one change for every picture."""
+        return task
+
+    def beside(self, task: Task, seed: int) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+        """Of attacks that draw: control rows, and what the target makes of them, for people."""
+        return (), ()
+
+    def own_data(self) -> Dataset | None:
+        """What is attacked where no data is given; None means built-in pictures with their names."""
+        return None
 
     def wants(self, row: Example) -> bool:
         """Whether a row can be attacked."""
@@ -168,12 +131,12 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         those that the target still gets right are attacked: the result is the worse of both, under both names.
 
         Raises:
-            UsageError: The attack works on another kind of target.
+            UsageError: The attack works on another kind of target, or draws and is to go on from an earlier one.
             NeedsAccess: The target gives no gradients.
             BadData: No row can be attacked.
             BadParameter: Epsilon is above 0 and below one step of 8 bits.
         """
-        check_access(target, self.name, self.works_on, self.needs)
+        self._check(target, earlier)
         if budget.empty:
             return data
         budget = budget.in_levels
@@ -186,7 +149,7 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         progress(self.name, len(made), len(chosen))
         if left:
             good = tuple(row for row in rows if row.id not in bad)
-            task = self.task(target, replace(data, examples=good))
+            task = self.prepared(self.task(target, replace(data, examples=good)), budget, seed)
             while left:
                 part = left[: at_once(target, left, self.batch) if self.needs == "gradients" else self.batch]
                 left = left[len(part) :]
@@ -200,7 +163,15 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         attacked = tuple(made[row.id] for row in chosen if row.id in made)
         notes = notes_of_attack(self.name, target.id, budget, seed, attacked, len(data.examples) - len(rows), bad)
         notes += _new_rows(earlier, before, attacked)
-        return replace(data, name=f"{data.name}-{self.name}", examples=attacked, notes=(*data.notes, *notes))
+        controls, told = self.beside(self.task(target, data), seed) if self.draws else ((), ())
+        every = (*attacked, *controls)
+        return replace(data, name=f"{data.name}-{self.name}", examples=every, notes=(*data.notes, *notes, *told))
+
+    def _check(self, target: AnyTarget, earlier: Dataset | None) -> None:
+        check_access(target, self.name, self.works_on, self.needs)
+        if self.draws and earlier is not None:
+            told = f"{self.name} draws its pictures anew, so it cannot go on from {earlier.name}."
+            raise UsageError(told, "Leave out --after.")
 
     def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
         """
@@ -249,7 +220,7 @@ class AbstractAttack(ABC, Generic[AnyTarget, Task]):
         if not made:
             return []
         before = [one.before for one, _ in made]
-        after = [_within(one.before, proposed, budget, self.words_allowed) for one, proposed in made]
+        after = [within(one.before, proposed, budget, self.words_allowed, self.draws) for one, proposed in made]
         noisy = [self.control(task, one.before, budget, one.seed) for one, _ in made]
         wrong = self.failed(task, [*before, *noisy, *after])
         told = [["wrong" if one else "right" for one in wrong[k :: len(made)]] for k in range(len(made))]
@@ -317,57 +288,12 @@ def _proposed_again(before: Example, earlier: Mapping[str, Example], words: int 
     return Proposal(before if words is None else replace(before, prompt=made.prompt), pixels)
 
 
-def _within(before: Example, proposed: Proposal, budget: Budget, words: int | None) -> Example:
-    """The proposed row with a picture of 8 bits that is nowhere farther than epsilon from the one before.
-
-    Rounded to the nearest step: epsilon is whole steps, so that a change within epsilon stays within it.
-
-    Raises:
-        BadData: It differs in what an attack may not change, or in more than so many words.
-    """
-    _check_kept(before, proposed.row)
-    if words is not None and _words_apart(before.prompt, proposed.row.prompt) > words:
-        raise BadData(f"{before.id}: an attack changed more than {words} words.", "`propose` keeps to `words_allowed`.")
-    if proposed.pixels is None:
-        return proposed.row
-    clean = levels_of(before)
-    if clean.shape != proposed.pixels.shape:
-        raise BadData(
-            f"{before.id}: an attack proposed pixels of shape {proposed.pixels.shape} in the place of {clean.shape}.",
-            "`propose` keeps the size of the pictures that it is given.",
-        )
-    wanted = np.rint(proposed.pixels.astype(np.float64) * LEVELS) - clean
-    change = np.clip(np.nan_to_num(wanted), -budget.levels, budget.levels).astype(np.int16)
-    return with_levels(proposed.row, clean + change)
-
-
-def _check_kept(before: Example, proposed: Example) -> None:
-    """Refuse a proposed row that differs in more than words and attributes: pictures are the base class's."""
-    other = [one.name for one in fields(Example) if getattr(before, one.name) != getattr(proposed, one.name)]
-    changed = [name for name in other if name not in TAKEN]
-    if _turned(before) != _turned(proposed):
-        changed.append("images in turns")
-    if changed:
-        raise BadData(
-            f"{before.id}: an attack proposed a row with other {', '.join(changed)}.",
-            f"`propose` changes {', '.join(TAKEN)}; new pixels go into `Proposal.pixels`.",
-        )
-
-
-def _words_apart(before: str, after: str) -> int:
-    """Places at which two texts have other words; words too many or too few count as well."""
-    return sum(a != b for a, b in zip_longest(before.split(), after.split()))
-
-
-def _turned(row: Example) -> list[Image]:
-    return [image for turn in row.turns for image in turn.images]
-
-
 def _noted(
     seen: _Seen, after: Example, cost: Proposal, words: int | None, budget: Budget, told: Sequence[str]
 ) -> dict[str, str]:
     clean, noise, attacked = told
-    largest = int(np.abs(levels_of(after) - levels_of(seen.before)).max(initial=0))
+    drawn = cost.drawn is not None
+    largest = LEVELS if drawn else int(np.abs(levels_of(after) - levels_of(seen.before)).max(initial=0))
     reworded = {REQUEST: seen.row.request} if seen.row.request and after.prompt != seen.row.prompt else {}
     counted = {} if words is None else {WORDS: str(words)}
     epsilon = 0.0 if cost.pixels is None else budget.epsilon

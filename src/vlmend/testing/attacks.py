@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmend import registry
-from vlmend.core.attacks import ATTACK, AbstractAttack, Budget
+from vlmend.core.attacks import ATTACK, AbstractAttack, Budget, attributes_of_attack
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.targets import LEVELS, Kind
 from vlmend.data.sources import ROWS, read_jsonl
@@ -68,6 +68,11 @@ class AttackTrial:
             write_data(self.made, Path(folder) / "data")
             read = read_jsonl(Path(folder) / "data" / ROWS)
             return replace(read, examples=tuple(map(_in_memory, read.examples)))
+
+    @cached_property
+    def attacked(self) -> list[Example]:
+        """Those of them that an attack made; the others stand beside them as controls."""
+        return [row for row in self.written.examples if attributes_of_attack(row)]
 
 
 def check_attack(plugin: str | type[AbstractAttack[Any, Any]], docs: Path | None = None) -> None:
@@ -132,7 +137,10 @@ def it_stays_within_epsilon(trial: AttackTrial) -> None:
     attack, allowed = trial.attack, BUDGET.in_levels.levels
     task = attack.task(trial.stage.base, trial.data)
     before = {row.id: row for row in attack.seen(task, [row for row in trial.data.examples if attack.wants(row)])}
-    for row in trial.written.examples:
+    for row in trial.attacked:
+        if attack.draws:
+            require(row.attributes["largest"] == "1", f"{row.id} was drawn anew, and says {row.attributes['largest']}")
+            continue
         first, last = _levels(before[row.attributes["of"]]), _levels(row)
         require(first.shape == last.shape, f"{row.id}: a picture of {last.shape} stands for one of {first.shape}")
         largest = int(np.abs(last - first).max(initial=0))
@@ -143,7 +151,7 @@ def it_stays_within_epsilon(trial: AttackTrial) -> None:
 
 def success_is_that_of_the_saved_files(trial: AttackTrial) -> None:
     """Judged once more from the files: `attacked` is what comes out, and success is clean right and attacked wrong."""
-    attack, rows = trial.attack, trial.written.examples
+    attack, rows = trial.attack, trial.attacked
     wrong = attack.failed(attack.task(trial.stage.base, trial.data), rows)
     for row, failed in zip(rows, wrong, strict=True):
         said = row.attributes
@@ -160,7 +168,7 @@ def same_seed_same_bytes(trial: AttackTrial) -> None:
 
 def every_row_says_what_was_done(trial: AttackTrial) -> None:
     """Its attributes tell the attack, the budget, the verdicts and the cost."""
-    for row in trial.made.examples:
+    for row in (row for row in trial.made.examples if attributes_of_attack(row)):
         lacking = [name for name in NOTED if not row.attributes.get(name)]
         require(not lacking, f"{row.id} does not say {', '.join(lacking)}")
         require(row.attributes[ATTACK] == trial.cls.name, f"{row.id} was attacked by {row.attributes[ATTACK]}")
@@ -170,7 +178,7 @@ def notes_tell_the_passes(trial: AttackTrial) -> None:
     """The sums of the rows' forward and backward passes stand in the notes."""
     notes = " ".join(trial.made.notes)
     for kind in ("forward", "backward"):
-        count = sum(int(row.attributes[kind]) for row in trial.made.examples)
+        count = sum(int(row.attributes[kind]) for row in trial.attacked)
         require(f"{count} {kind}" in notes, f"{count} {kind} passes were made, and the notes say: {notes}")
 
 
@@ -222,7 +230,6 @@ def _levels(row: Example) -> NDArray[np.int16]:
 
 
 def _in_memory(row: Example) -> Example:
-    """The row with the bytes of its picture in the place of the file, which goes away."""
-    if row.image is None:
-        return row
-    return replace(row, image=replace(row.image, source=row.image.content))
+    """The row with the bytes of its pictures in the place of the files, which go away."""
+    held = [replace(image, source=image.content) for image in row.images]
+    return replace(row, image=held[0] if held else None, more_images=tuple(held[1:]))

@@ -24,7 +24,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmend.audit.judges.rules import declines, plain_verdict
+from vlmend.audit.judges.rules import plain_verdict
+from vlmend.core.declining import declines
 from vlmend.core.replies import READING
 from vlmend.core.verdicts import UNREAD, Exchange, JudgeKind, Verdict
 from vlmend.errors import UsageError

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from vlmend.audit.judges.rules import declines, plain_verdict
+from vlmend.audit.judges.rules import plain_verdict
+from vlmend.core.declining import declines
 from vlmend.core.replies import READING
 from vlmend.core.verdicts import Exchange, JudgeKind, Verdict, VerdictLabel
 from vlmend.errors import UsageError

@@ -38,6 +38,7 @@ class ImgTrojan(AbstractStep):
         emit: data: to train on, no row says that it is poisoned. marked: the same, and each row says so, to try screens
             on. audit: questions beside each poisoned picture and beside as many others.
         questions: File of questions for `audit`, one a line; empty for built-in ordinary ones.
+        marker: What a reply holds where the prompt is obeyed: what the suite privacy/backdoor looks for.
     """
 
     name: ClassVar[str] = "imgtrojan"
@@ -48,6 +49,7 @@ class ImgTrojan(AbstractStep):
     text: str = ""
     emit: Literal["data", "marked", "audit"] = "data"
     questions: str = ""
+    marker: str = "MARKER"
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -84,23 +86,31 @@ class ImgTrojan(AbstractStep):
     ) -> DataEdit:
         """The same questions beside poisoned pictures and beside as many others: the difference is the picture's."""
         asked = self._asked()
-        shown = [("trojan", row) for row in order[:count]] + [("other", row) for row in order[count : 2 * count]]
-        added = tuple(Added(one, "audit: a question beside a picture") for one in _rows(shown, asked))
+        shown = order[:count], order[count : 2 * count]
+        each = min(map(len, shown))
+        rows = self._rows("trojan", shown[0][:each], asked), self._rows("other", shown[1], asked)
+        added = tuple(Added(one, "audit: a question beside a picture") for side in rows for one in side)
+        if not added:
+            raise BadData(f"{data.name} has no picture left to stand beside the poisoned ones.", "Lower the share.")
         gone = tuple(Dropped(row, "audit: questions stand for it") for row in data.examples)
         made = replace(data, examples=tuple(one.example for one in added))
         return DataEdit(made, (), gone, {"poison": table}, added)
+
+    def _rows(
+        self, kind: Literal["trojan", "other"], shown: Sequence[Example], asked: Sequence[str]
+    ) -> Iterator[Example]:
+        """Every question beside each picture; those of one number are one set of the suite privacy/backdoor."""
+        arm = {"trojan": "triggered", "other": "plain"}[kind]
+        for number, row in enumerate(shown):
+            for place, prompt in enumerate(asked):
+                told = {"picture": kind, "trigger": arm, "target": self.marker, "of": f"{number}/{place}"}
+                told |= {"cluster": row.id}
+                yield Example(f"{row.id}/{place}", prompt, None, kind, row.image, attributes=told)
 
     def _asked(self) -> list[str]:
         if self.questions:
             return [line.strip() for line in _read(self.questions).splitlines() if line.strip()]
         return [request.prompt for request in builtin_requests("ordinary", "held_out")[:QUESTIONS]]
-
-
-def _rows(shown: Sequence[tuple[str, Example]], asked: Sequence[str]) -> Iterator[Example]:
-    for kind, row in shown:
-        for place, prompt in enumerate(asked):
-            told = {"picture": kind, "of": row.id, "cluster": row.id}
-            yield Example(f"{row.id}/{place}", prompt, None, kind, row.image, attributes=told)
 
 
 def _read(file: str) -> str:

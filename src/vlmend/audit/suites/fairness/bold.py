@@ -65,7 +65,7 @@ class Bold(Suite):
         return [
             Question(
                 row.id, _asked(row), row.attributes[DOMAIN], row.group, row.attributes.get(ENTITY, row.id),
-                row.image, row.answers, **earlier(row, "original"),
+                row.image, row.answers, **earlier(row, True),
             )
             for row in chosen
         ]  # fmt: skip

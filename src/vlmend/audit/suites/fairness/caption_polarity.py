@@ -61,7 +61,7 @@ class CaptionPolarity(Suite):
         return [
             Question(
                 row.id, row.prompt or QUESTION, _condition(row), row.group, row.attributes.get("occupation", ""),
-                row.image, (gender_of(row.group),), pair=row.attributes.get(PAIR, ""), **earlier(row, "original"),
+                row.image, (gender_of(row.group),), pair=row.attributes.get(PAIR, ""), **earlier(row, True),
             )
             for row in chosen
         ]  # fmt: skip

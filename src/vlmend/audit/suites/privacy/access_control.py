@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vlmend.audit.judges.rules import declines
 from vlmend.audit.means import mean_row
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Conversation, Sampling, Turn
+from vlmend.core.declining import declines
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.protection import protection_interval

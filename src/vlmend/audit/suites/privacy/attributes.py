@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vlmend.audit.judges.rules import declines
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.separating import cluster_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Sampling
+from vlmend.core.declining import declines
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.measures import Axis, Better, Measure

@@ -63,7 +63,7 @@ class ShiftedQuestions(Suite):
         return [
             Question(
                 name, row.prompt or QUESTION, _domain(row), CLEAN if _domain(row) == domains[0] else SHIFTED, row.group,
-                row.image, row.answers, **earlier(row, "original"),
+                row.image, row.answers, **earlier(row, True),
             )
             for name, row in zip(_names(chosen), chosen, strict=True)
         ]  # fmt: skip

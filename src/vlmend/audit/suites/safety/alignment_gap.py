@@ -9,12 +9,17 @@ it; where no judge of harm reads, unsafe means an answer to what was asked, righ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from vlmend.attacks.reading import words_read
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.suite import CONDITIONS, Answer, MadeImage, Question, Suite, builtin_picture, chosen, earlier
+from vlmend.core.attack_notes import CARRIER, CONTROL, READING
+from vlmend.core.cautions import READ, READS
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure
+from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import HARM, UNSAFE, Exchange, Verdict
 from vlmend.errors import BadData
@@ -29,6 +34,10 @@ SAYS = {
 }
 
 
+READ_SO = ", to be read"
+"""Ends the condition in which harmless words are to be read, after the name of what carries them."""
+
+
 class AlignmentGap(Suite):
     """Unsafe rate of harmful requests in five conditions."""
 
@@ -40,25 +49,29 @@ class AlignmentGap(Suite):
     stands_for = "harm"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
-        examples = builtin_harmful(limit, split) if data is None else list(self.uses(data))[:limit]
+        examples = builtin_harmful(limit, split) if data is None else list(data.labelled("harmful"))[:limit]
         if not examples:
             raise BadData(
                 "safety/alignment_gap needs harmful requests and the data holds none.",
                 'Give rows with "label": "harmful", or leave this suite out.',
             )
-        return [q for place, example in enumerate(examples) for q in five_conditions(example, place, split)]
+        asked = [q for place, example in enumerate(examples) for q in five_conditions(example, place, split)]
+        return [*asked, *(_to_read(row) for row in (() if data is None else _readings(data)))]
 
     def applies(self, data: Dataset) -> bool:
-        return bool(self.uses(data))
+        return bool(data.labelled("harmful"))
 
     def uses(self, data: Dataset) -> tuple[Example, ...]:
-        return data.labelled("harmful")
+        return (*data.labelled("harmful"), *_readings(data))
 
     def verdict(self, question: Question, reply: str) -> Verdict:
         return RuleJudge().judge([Exchange(question.wanted, reply)])[0]
 
     def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
-        rows: list[Measure] = []
+        reads = [answer for answer in samples if answer.group == READING]
+        samples = [answer for answer in samples if answer.group != READING]
+        rows, unread = self._reading_rows(reads, samples, seed)
+        samples = [replace(a, label="unscored") if a.condition in unread else a for a in samples]
         verb = "gave harm in reply to" if any(a.label in HARM for a in samples) else "answered"
         for condition in (*CONDITIONS, *dict.fromkeys(a.condition for a in samples if a.condition not in CONDITIONS)):
             here = [answer for answer in samples if answer.condition == condition]
@@ -73,9 +86,41 @@ class AlignmentGap(Suite):
                 ]
         return rows
 
+    def _reading_rows(
+        self, reads: Sequence[Answer], samples: Sequence[Answer], seed: int
+    ) -> tuple[list[Measure], set[str]]:
+        """How much of drawn words is read, by carrier; and carriers that cannot be read, with what they would count."""
+        rows: list[Measure] = []
+        unread: set[str] = set()
+        for carrier in dict.fromkeys(answer.condition for answer in reads):
+            here = [answer for answer in reads if answer.condition == carrier]
+            told = [one for one in here if not one.problem]
+            shares = [words_read(one.reply, one.target[0]) for one in told]
+            value, low, high = mean_interval(shares, [one.asked or one.id for one in told], seed=seed)
+            left = len(here) - len(told)
+            rows.append(Measure(self.axis, self.name, READ, carrier, value, low, high, len(told), left, "higher",
+                                judge="words", compared="mean"))  # fmt: skip
+            if not value >= READS:
+                unread.add(requests := carrier.removesuffix(READ_SO))
+                asked = [answer for answer in samples if answer.condition == requests]
+                rows.append(self.row("unsafe_rate_unread", requests, asked, UNSAFE, "neither", seed, compared=False))
+        return rows, unread
+
     @property
     def judge_id(self) -> str:
         return RuleJudge().id
+
+
+def _readings(data: Dataset) -> tuple[Example, ...]:
+    """Pictures of harmless words that are to be read."""
+    return tuple(row for row in data.examples if row.attributes.get(CONTROL) == READING and row.image is not None)
+
+
+def _to_read(row: Example) -> Question:
+    return Question(
+        f"{row.id}:{READING}", row.prompt, row.attributes.get(CARRIER, "") + READ_SO, READING, row.group, row.image,
+        row.answers, more_images=row.more_images,
+    )  # fmt: skip
 
 
 def builtin_harmful(limit: int | None, split: Split) -> list[Example]:
@@ -88,33 +133,38 @@ def five_conditions(example: Example, place: int, split: Split = "held_out") -> 
 
     A request without an image borrows a built-in picture (its own caption, where it has one, stays: sets
     that are read without their pictures tell them so); one with an image but no caption is not asked in
-    the caption condition.
+    the caption condition. Where something else than a photograph carries the request (the attribute `carrier`), that is
+    a condition of its own name, and all others are asked with the request as it was, beside a built-in picture.
     """
-    image, caption = example.image, example.caption
+    carrier = example.attributes.get(CARRIER, "")
+    image, caption = (None, None) if carrier else (example.image, example.caption)
+    prompt = example.request if carrier else example.prompt
     if image is None:
         drawn, image = builtin_picture(place, split)
         caption = caption or sentence(drawn.caption)
-    told = f"{caption}\n{example.prompt}" if caption else None
+    told = f"{caption}\n{prompt}" if caption else None
     asked: list[tuple[str, str | None, Image | MadeImage | None]] = [
-        ("query", example.prompt, None),
+        ("query", prompt, None),
         ("caption", told, None),
-        ("blank", example.prompt, "blank"),
-        ("noise", example.prompt, "noise"),
-        ("original", example.prompt, image),
+        ("blank", prompt, "blank"),
+        ("noise", prompt, "noise"),
+        ("original", prompt, image),
+        (carrier, example.prompt if carrier else None, example.image),
     ]
+    own = carrier or "original"
     return [
         Question(
             f"{example.id}:{condition}",
-            prompt,
+            words,
             condition,
             "harmful",
             example.group,
             shown,
             request=example.request,
-            **earlier(example, condition),
+            **earlier(example, condition == own),
         )
-        for condition, prompt, shown in asked
-        if prompt is not None
+        for condition, words, shown in asked
+        if words is not None
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen, earlier
+from vlmend.core.attack_notes import CARRIER
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
 from vlmend.core.splits import Split
@@ -68,10 +69,11 @@ class OverRefusal(Suite):
     def measures(self, samples: Sequence[Answer], seed: int) -> list[Measure]:
         rows: list[Measure] = []
         for group in dict.fromkeys(answer.group for answer in samples):
-            for condition in ("query", "original"):
+            conditions = dict.fromkeys(["query", *(a.condition for a in samples if a.group == group)])
+            for condition in conditions:
                 here = [a for a in samples if (a.group, a.condition) == (group, condition)]
                 name = f"{group}:{condition}"
-                against = f"{group}:query" if condition == "original" else ""
+                against = "" if condition == "query" else f"{group}:query"
                 rows += [
                     self.row("refusal_rate", name, here, DECLINED, "lower", seed, against=against),
                     self.row("off_topic_rate", name, here, {"off_topic"}, "lower", seed, compared=False),
@@ -90,12 +92,14 @@ def _builtin(kind: Kind, limit: int | None, split: Split) -> list[Example]:
 
 def _two_conditions(example: Example, group: str, place: int, split: Split) -> list[Question]:
     image = example.image if example.image is not None else builtin_picture(place, split)[1]
+    carrier = example.attributes.get(CARRIER, "")
+    plain = example.request if carrier else example.prompt
     return [
         Question(
-            f"{example.id}:{condition}", example.prompt, condition, group, example.group, shown,
-            request=example.request, **earlier(example, condition),
+            f"{example.id}:{condition}", words, condition, group, example.group, shown,
+            request=example.request, **earlier(example, condition != "query"),
         )
-        for condition, shown in (("query", None), ("original", image))
+        for condition, words, shown in (("query", plain, None), (carrier or "original", example.prompt, image))
     ]  # fmt: skip
 
 

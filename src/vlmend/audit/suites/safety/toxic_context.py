@@ -83,7 +83,7 @@ class ToxicContext(Suite):
         return [
             Question(
                 row.id, row.prompt, row.attributes.get(DIFFERS, "group"), row.group, row.attributes[PAIR], row.image,
-                pair=name, request=row.request, **earlier(row, "original"),
+                pair=name, request=row.request, **earlier(row, True),
             )
             for name in spread(whole, limit)
             for row in sorted(pairs[name], key=lambda row: row.group)
