@@ -3,7 +3,7 @@
 Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every `RewritePrompt`
 changes its words, every `ShowExamples` puts turns before it and every `FilterImage` changes its pictures, weights and
 activation edits act in each forward pass (at one site in their order in the mend), `ContrastLogits` mixes the logits,
-and `ReviewReply` and `AlignReply` look at what came out. A kind is added here and in the interpreters
+and `ShowReasoned`, `ReviewReply` and `AlignReply` look at what came out. A kind is added here and in the interpreters
 (`models/editing`, `export`), where the type checker names each `match`; what it `touches` it declares itself. The edits
 of dual encoders are in `core/dual_edits.py`.
 """
@@ -40,7 +40,8 @@ from vlmend.errors import BadParameter
 __all__ = [
     "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "AnyGate", "ContrastLogits", "ContrastShift",
     "CosineDose", "Edit", "FilterImage", "Gate", "LoadAdapter", "MahalanobisGate", "ModuleEdit", "NeighbourGate",
-    "OtherView", "ProjectOut", "RefuseWhen", "ReplaceWeights", "ReviewReply", "RewritePrompt", "ShowExamples", "Tokens",
+    "OtherView", "ProjectOut", "RefuseWhen", "ReplaceWeights", "ReviewReply", "RewritePrompt", "ShowExamples",
+    "ShowReasoned", "Tokens",
     "Touch", "WeightEdit", "When", "idle",
 ]  # fmt: skip
 
@@ -288,6 +289,37 @@ class ReviewReply:
         return replace(self, strength=self.strength * factor)
 
 
+@dataclass(frozen=True)
+class ShowReasoned:
+    """Of reasoning in the form of `core.reasoning` the reply alone; `failed` where it is not of the form.
+
+    Any strength other than 0 is on.
+
+    Attributes:
+        failed: What is shown in the place of broken reasoning.
+        tokens: That the reasoning may take on top of what the reply may.
+    """
+
+    failed: str
+    tokens: int
+    strength: float = 1.0
+    when: When = "with_image"
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or not self.failed.strip():
+            raise BadParameter(
+                f"Reasoning of {self.tokens} tokens, or {self.failed!r} shown where it is broken, cannot be.",
+                "Give 1 token or more, and a sentence.",
+            )
+
+    @property
+    def touches(self) -> frozenset[Touch]:
+        return frozenset({"reply"})
+
+    def scaled(self, factor: float) -> ShowReasoned:
+        return replace(self, strength=self.strength * factor)
+
+
 @dataclass(frozen=True, eq=False)
 class AlignReply:
     """Where prompt and reply both look unsafe, draw replies that begin safely and keep the best (ETA).
@@ -329,7 +361,7 @@ class AlignReply:
 
 Edit = (
     ActivationEdit | ContrastShift | RewritePrompt | ShowExamples | FilterImage | ContrastLogits | RefuseWhen
-    | ReviewReply | AlignReply | WeightEdit
+    | ShowReasoned | ReviewReply | AlignReply | WeightEdit
 )  # fmt: skip
 """The edits of chat models."""
 

@@ -33,6 +33,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
 )
 from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend, MendCard
@@ -118,6 +119,7 @@ def one_of_each(base: VLM) -> Sequence[AnyEdit]:
         ShowExamples(("What is it?",), ("A cat.",)),
         ContrastLogits((OtherView(before="Be kind. "),)), RefuseWhen((0, 1), (5, 6), 0.3, "No."),
         ReviewReply("{prompt} {reply}", "Yes", "{prompt}", "{caption} {prompt}"), AlignReply(gate, gate, "As", 2, 0.7),
+        ShowReasoned("None.", 8),
         LoadAdapter(name.removesuffix(".weight"), torch.ones(1, columns), torch.ones(rows, 1)),
         ReplaceWeights(name, torch.zeros(rows, columns)),
     )  # fmt: skip

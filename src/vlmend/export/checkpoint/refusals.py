@@ -33,6 +33,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
 )
 from vlmend.export.checkpoint.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
 from vlmend.models.anatomy.compiled import check_compiled
@@ -80,7 +81,10 @@ def _edit_reasons(view: VLM, edit: Edit, depth: int, always: bool) -> list[str]:
             return []
         case FilterImage():
             return [f"{kind} changes images before the processor; weights cannot hold it. Do it where you serve."]
-        case RewritePrompt() | ShowExamples() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
+        case (
+            RewritePrompt() | ShowExamples() | ContrastLogits() | RefuseWhen() | ShowReasoned() | ReviewReply()
+            | AlignReply()
+        ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply; weights cannot hold it. Do it where you serve."]
         case _:
             assert_never(edit)

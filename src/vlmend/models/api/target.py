@@ -19,7 +19,7 @@ from typing import ClassVar, final
 import httpx
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.edits import Edit, FilterImage, ReviewReply, RewritePrompt, ShowExamples, idle
+from vlmend.core.edits import Edit, FilterImage, ReviewReply, RewritePrompt, ShowExamples, ShowReasoned, idle
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Kind
 from vlmend.core.waiting import waiting
@@ -129,7 +129,7 @@ class ApiTarget:
             NeedsAccess: It acts inside the model.
         """
         mend.check_base(self.name, self.model_digest)
-        outside = RewritePrompt | ShowExamples | FilterImage | ReviewReply
+        outside = RewritePrompt | ShowExamples | FilterImage | ShowReasoned | ReviewReply
         kinds = {type(e).__name__ for e in mend.edits if not idle(e) and not isinstance(e, outside)}
         if kinds:
             raise NeedsAccess(

@@ -25,6 +25,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
 )
 from vlmend.core.sites import Site
 from vlmend.errors import BadParameter
@@ -81,8 +82,8 @@ def _places(edit: Edit) -> Iterator[tuple[Site, int | None]]:
         case AlignReply():
             yield from map(_of_gate, (edit.before, edit.after))
         case (
-            RewritePrompt() | ShowExamples() | FilterImage() | ContrastLogits() | ReviewReply() | LoadAdapter()
-            | ReplaceWeights()
+            RewritePrompt() | ShowExamples() | FilterImage() | ContrastLogits() | ShowReasoned() | ReviewReply()
+            | LoadAdapter() | ReplaceWeights()
         ):  # fmt: skip
             pass
         case _:

@@ -34,8 +34,10 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
     When,
 )
+from vlmend.core.reasoning import parsed
 from vlmend.core.sites import Site
 from vlmend.errors import UnknownName
 from vlmend.models.editing.states import score
@@ -80,9 +82,11 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
             replies |= _declined(_opened(engine), edit, batch, replies)
     rest = [k for k in range(len(batch)) if k not in replies]
     if rest:
-        replies |= dict(zip(rest, engine.decode([batch[k] for k in rest], sampling), strict=True))
+        replies |= _decoded(engine, edits, batch, rest, sampling)
     for edit in edits:
         match edit:
+            case ShowReasoned():
+                replies |= _shown(edit, batch, {k: replies[k] for k in rest})
             case ReviewReply():
                 replies |= _reviewed(engine, edit, batch, replies, sampling)
             case AlignReply():
@@ -97,6 +101,28 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
                 assert_never(edit)
     seconds = (time.monotonic() - began) / len(batch)
     return [replace(replies[k], seconds=seconds) for k in range(len(batch))]
+
+
+def _decoded(
+    engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation], rows: Sequence[int], sampling: Sampling
+) -> dict[int, Reply]:
+    """Replies to these rows; those that are to reason may be longer."""
+    reasoning = [edit for edit in edits if isinstance(edit, ShowReasoned)]
+    longer = {k for edit in reasoning for k in _meant(edit.when, batch)}
+    more = sum(edit.tokens for edit in reasoning)
+    found: dict[int, Reply] = {}
+    for extra in sorted({0, more}):
+        own = [k for k in rows if (k in longer) is bool(extra)]
+        if own:
+            asked = replace(sampling, max_new_tokens=sampling.max_new_tokens + extra)
+            found |= dict(zip(own, engine.decode([batch[k] for k in own], asked), strict=True))
+    return found
+
+
+def _shown(edit: ShowReasoned, batch: Sequence[Conversation], replies: dict[int, Reply]) -> dict[int, Reply]:
+    """The last step of reasoning, or that there is none."""
+    found = {k: parsed(replies[k].text) for k in _meant(edit.when, batch) if k in replies}
+    return {k: replace(replies[k], text=edit.failed if one is None else one.reply) for k, one in found.items()}
 
 
 def captioned(engine: Engine, batch: Sequence[Conversation]) -> list[Conversation]:
