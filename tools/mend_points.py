@@ -3,8 +3,9 @@
 Each mend is fitted on the built-in anchors and asked the harmful requests, the look-alikes and the ordinary requests of
 the validation split, beside the pictures that they came with; the judge of refusals reads the replies. `text` is the
 model as it is, without the pictures. Two mends are one behind the other with a plus. Lines of a Markdown table go to
-stdout: share and 95 % interval of harmful requests answered, look-alikes declined, ordinary ones declined, and the
-exact paired test of the first against the model as it is. A run that was stopped goes on where it was.
+stdout: share and 95 % interval of harmful requests answered, look-alikes declined, ordinary ones declined; then, for
+the first two, how many requests changed for the better and for the worse against `--against` (the model as it is
+unless a mend is named) with the exact McNemar test. A run that was stopped goes on where it was.
 
 With `--moves` it asks nothing, and tells how far each mend moves the states of those requests against the mean shift v
 of the anchors, at five blocks: -(move . v) / |v|^2, mean over requests, and its standard deviation over them. 1 is the
@@ -55,11 +56,12 @@ def ask(asker: Asker, asked: Panels, mends: Sequence[Mend], condition: str) -> d
 
 
 def line(name: str, told: dict[str, list[Answer]], base: dict[str, list[Answer]]) -> str:
-    """One row of the table; the text path is no view of the same questions, so it has no paired test."""
+    """One row of the table; the text path is no view of the same questions, so it has no paired tests."""
     cells = [share("safety", "study", "rate", group, told[group], hit, "lower", 0).said() for group, hit in GROUPS]
-    paired = changed(base["harmful"], told["harmful"], UNSAFE)
-    doubt = "" if name in (TEXT, "none") else f"{paired.p_value:.2g}"
-    return f"| {name} | {' | '.join(cells)} | {doubt} |"
+    for group, hit in GROUPS[:2]:
+        paired = changed(base[group], told[group], hit)
+        cells.append("" if name == TEXT else f"{paired.fixed}, {paired.broken}; {paired.p_value:.2g}")
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def told_moves(model: VLM, anchors: Dataset, asked: Sequence[Conversation]) -> Callable[[str, Sequence[Mend]], str]:
@@ -82,7 +84,7 @@ def told_moves(model: VLM, anchors: Dataset, asked: Sequence[Conversation]) -> C
         moved = states(view) - plain
         along = -torch.einsum("lnw,lw->ln", moved, shift) / shift.square().sum(-1, keepdim=True)
         cells = [f"{row.mean():.2f} ± {row.std():.2f}" for row in along]
-        return f"| {name.replace(':', ' ')} | {' | '.join(cells)} |"
+        return f"| {name} | {' | '.join(cells)} |"
 
     return told
 
@@ -93,33 +95,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model")
     parser.add_argument("mends", help="text, none, or methods as vlmend compare reads them, with commas between")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--against", default="none")
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--ordinary", type=int, default=25)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--moves", action="store_true")
     given = parser.parse_args(argv)
-    sizes = Sizes(given.limit, given.limit, given.ordinary, 0, given.tokens)
     target = open_target(given.model)
     assert isinstance(target, VLM)
-    model, asked = remembering(target), panels(sizes, "validation")
-    asker = Asker(model, given.out, given.tokens, made_judges(["refusal"]))
+    model = remembering(target)
     anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
-    questions = [*asked.harmful.only("original").questions, *asked.harmless.only("original").questions]
-    if given.moves:
-        moves = told_moves(model, anchors, [question.conversation(model.image_side) for question in questions])
-        base: dict[str, list[Answer]] = {}
-    else:
-        moves, base = None, ask(asker, asked, [], "original")
-        print("| | harmful answered | look-alikes declined | ordinary declined | p |\n|---|---|---|---|---|")
-    for name in given.mends.split(","):
+    asked = panels(Sizes(given.limit, given.limit, given.ordinary, 0, given.tokens), "validation")
+
+    def fit(name: str) -> list[Mend]:
         named = [] if name in (TEXT, "none") else parse_defences(name.replace("+", ",")) or []
-        mends = [fitted(model, one.made(), anchors, given.out / "mends" / one.folder, given.seed)[0] for one in named]
-        if moves is not None:
-            print(moves(name, mends), flush=True)
-            continue
-        told = ask(asker, asked, mends, "query" if name == TEXT else "original")
-        print(line(name.replace(":", " "), told, base), flush=True)
+        return [fitted(model, one.made(), anchors, given.out / "mends" / one.folder, given.seed)[0] for one in named]
+
+    row: Callable[[str, Sequence[Mend]], str]
+    if given.moves:
+        both = (asked.harmful, asked.harmless)
+        questions = [question for panel in both for question in panel.only("original").questions]
+        row = told_moves(model, anchors, [question.conversation(model.image_side) for question in questions])
+    else:
+        asker = Asker(model, given.out, given.tokens, made_judges(["refusal"]))
+        base = ask(asker, asked, fit(given.against), "original")
+        print("| | harmful answered | look-alikes declined | ordinary declined | harmful: better, worse; p |", end="")
+        print(" look-alikes: better, worse; p |\n|---|---|---|---|---|---|")
+
+        def answered(name: str, mends: Sequence[Mend]) -> str:
+            return line(name, ask(asker, asked, mends, "query" if name == TEXT else "original"), base)
+
+        row = answered
+
+    for name in given.mends.split(","):
+        print(row(name, fit(name)).replace(":", " "), flush=True)
 
 
 if __name__ == "__main__":
