@@ -1,7 +1,7 @@
 """What dp_clip makes of phantom-clip at several promises: what it learns, what it costs, what planted pairs give away.
 
     python -m tools.private_training measure      # adds to RUNS: three seeds, each without a promise and with several
-    python -m tools.private_training pages        # writes the tables anew
+    python -m tools.private_training pages        # writes the tables and the picture anew
 
 Beside the built-in pairs stand canaries: pictures of things that the model has no name for, each with the name of
 another thing drawn evenly, shown 0, 1 or 64 times. The attack knows the model before and after: it ranks the name by
@@ -15,25 +15,30 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from tools.measuring import PAGES, Number, number, share, write_pages
-from vlmend.core.metrics.exposure import exposure
+from tools.measuring import PAGES, ROOT, Number, number, share, write_pages
+from vlmend.core.metrics.exposure import exposure, exposure_by_chance
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.methods.privacy.dp_clip import DpClip, Embedded, embedded
 from vlmend.models.dual.encoder import DualEncoder
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.pictures.galleries import PHOTO, object_pictures
+from vlmend.report.figures import COLOURS, GRID, INK, STYLE
 from vlmend.training.private import ledger_for
 
 RUNS = PAGES / "private_training.json"
+PICTURE = ROOT / "docs" / "pictures" / "epsilon.png"
 PROMISES = (math.inf, 8.0, 2.0, 1.0)
 SEEDS = (0, 1, 2)
 SHOWN = (0, 1, 64)
@@ -131,6 +136,33 @@ def exposures_of(grown: Tensor, names: Sequence[int], seed: int) -> list[float]:
     return found
 
 
+def drawn(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """What is learnt, what it costs and what is exposed, against epsilon; a dot a seed, a line through their means."""
+    panels = {"kinds": "kinds told", "objects": "objects told", "bits 64": "bits, shown 64 times"}
+    base = next(run for run in runs if run["method"] == "none")
+    fits = [run for run in runs if run["method"] != "none"]
+    places = sorted(PROMISES)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+        for k, (axes, (name, told)) in enumerate(zip(figure.subplots(1, len(panels)), panels.items(), strict=True)):
+            each = [[run["values"][name][0] for run in fits if _promise(run) == epsilon] for epsilon in places]
+            axes.plot(range(len(places)), [fmean(own) for own in each], "-", lw=1.3, color=COLOURS[k])
+            for place, own in enumerate(each):
+                axes.plot([place] * len(own), own, "o", ms=4, color=COLOURS[k])
+            floor = base["values"][name][0] if name in base["values"] else exposure_by_chance(OTHERS + 1)
+            axes.axhline(floor, ls=":", lw=0.9, color=INK)
+            axes.set_xticks(range(len(places)), ["none" if math.isinf(one) else f"{one:g}" for one in places])
+            axes.set(xlabel="epsilon", title=told, ylim=(0, None))
+            axes.grid(axis="y", color=GRID, lw=0.8)
+            axes.set_axisbelow(True)
+        return figure
+
+
+def _promise(run: Mapping[str, Any]) -> float:
+    told = run["set"]["epsilon"]
+    return math.inf if told == "none" else float(told)
+
+
 def _measure() -> None:
     bench = bench_of(load_dual(phantom_clip(), name="phantom-clip"))
     _, canaries = planted(bench, 0)
@@ -152,3 +184,4 @@ if __name__ == "__main__":
         _measure()
     else:
         write_pages("private", json.loads(RUNS.read_text()), COLUMNS)
+        drawn(json.loads(RUNS.read_text())).savefig(PICTURE, dpi=150)

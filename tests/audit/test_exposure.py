@@ -110,3 +110,18 @@ def test_an_audit_of_a_chat_model_writes_its_scorecard(tiny: VLM, tmp_path: Path
     ]  # fmt: skip
     assert card.complete
     assert not math.isnan(card.rows[0].value)
+
+
+def test_the_curve_is_the_rows_by_repetitions_beside_chance() -> None:
+    data = planted()
+    known = {row.prompt: row.answers[0] for row in data.examples if row.attributes["repeats"] == "16"}
+    target = Reciter(known=known)
+    samples = SUITE.samples(target, data, None, seed=0)
+    rows = {row.group: row for row in SUITE.measures(samples, 3) if row.name == "exposure"}
+    told, floor = SUITE.curves(samples, 3)
+    assert [point.x for point in told.points] == [0, 1, 16] == [point.x for point in floor.points]
+    assert [(one.value, one.low) for one in told.points][:2] == [
+        (rows[f"shown {k} times"].value, rows[f"shown {k} times"].low) for k in (0, 1)
+    ]
+    assert {point.value for point in floor.points} == {row.floor for row in rows.values()}
+    assert SUITE.curves([]) == []

@@ -135,6 +135,10 @@ def test_phantom_clip_gives_a_pair_away_whole_and_noise_and_sums_take_that_back(
         assert mean_of(samples, "one_pair", name) == 1.0
     assert mean_of(samples, "sum_of_8", "words_right") < 0.3
     assert math.isclose(mean_of(samples, "mean_picture", "psnr_floor"), floor)
+    shown = {sample.group: dict(sample.pictures) for sample in samples}
+    assert shown["one_pair"]["rebuilt from one pair"].digest == shown["one_pair"]["as it is"].digest
+    assert shown["noise_0.1"]["rebuilt from noise 0.1"].digest != shown["noise_0.1"]["as it is"].digest
+    assert set(shown["mean_picture"]) == {"as it is", "mean picture"}
 
 
 def test_what_cannot_be_attacked_is_unscored_with_its_reason() -> None:

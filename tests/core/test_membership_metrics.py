@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from vlmend.core.metrics.membership import right_by_halves, separation, tpr_at, tpr_by_chance
+from vlmend.core.metrics.membership import right_by_halves, roc, separation, tpr_at, tpr_by_chance
 
 FLOATS = st.floats(-5, 5).map(lambda x: round(x, 1))
 
@@ -82,3 +82,21 @@ def test_too_few_are_no_number() -> None:
     assert few.auroc.value == 1.0
     one = separation(alone([1.0], "m"), alone([0.0] * 99, "o"), seed=0)
     assert all(math.isnan(found.value) for found in one)
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=20), st.lists(FLOATS, min_size=1, max_size=60))
+def test_roc_points_are_those_of_scikit_learn_and_end_where_all_are_called_members(
+    members: list[float], others: list[float]
+) -> None:
+    truth = [1] * len(members) + [0] * len(others)
+    fpr, tpr, _ = roc_curve(truth, members + others, drop_intermediate=False)
+    known = {(round(x, 9), round(y, 9)) for x, y in zip(fpr, tpr, strict=True)}
+    found = roc(members, others)
+    assert found[-1] == (1.0, 1.0)
+    assert found == sorted(found)
+    assert all((round(x, 9), round(y, 9)) in known for x, y in found)
+
+
+def test_roc_points_by_hand() -> None:
+    assert roc([3.0, 1.5], [1.0, 2.0]) == [(0.5, 1.0), (1.0, 1.0)]
+    assert roc([], [1.0]) == roc([1.0], []) == []

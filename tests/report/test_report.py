@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,25 @@ def test_curves_of_runs_share_a_picture(tmp_path: Path) -> None:
     assert "Read me." in page
     alone = charts.lines([("base", curves)])
     assert charts.lines([("base", curves), ("mended", curves)]) != alone
+
+
+def test_points_without_an_interval_come_back_and_scales_are_drawn(tmp_path: Path) -> None:
+    """On logarithmic axes, and by counts from 0 on; 0 on a logarithmic axis would be nowhere."""
+    points = tuple(Point(x, x, math.nan, math.nan, 9) for x in (0.01, 0.1, 1.0))
+    roc = Curve("privacy/made_up", "roc", "score", "false alarms", "caught", points, diagonal=True, scale="log")
+    shown = (Point(0.0, 1.0, 0.0, 2.0, 8), Point(64.0, 8.0, 7.0, 8.0, 8))
+    bits = replace(roc, title="bits", points=shown, unit="number", scale="counts", diagonal=False)
+    base = replace(run([]).card, curves=(roc, bits))
+    base.save(tmp_path / "card.json")
+    back = Scorecard.load(tmp_path / "card.json").curves
+    assert [math.isnan(one.low) for one in back[0].points] == [True] * 3
+    assert back[1] == bits
+    log = charts.lines_figure([("", [roc])]).axes[0]
+    assert (log.get_xscale(), log.get_yscale()) == ("log", "log")
+    assert log.get_xlim()[0] == log.get_ylim()[0] == 0.01
+    counts = charts.lines_figure([("", [bits])]).axes[0]
+    assert [one.get_text() for one in counts.get_xticklabels()] == ["0", "64"]
+    assert counts.get_ylim()[1] > 8
 
 
 def test_report_and_view_tell_one_p_value_of_one_test(runs: list[Path]) -> None:

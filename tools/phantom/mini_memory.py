@@ -1,19 +1,24 @@
-"""phantom-mini tuned on captions with details that no picture shows, and what privacy/answer_membership finds.
+"""phantom-mini tuned on captions with details that no picture shows, and what suites of membership find.
 
-    python -m tools.phantom.mini_memory          # 400 rows, 200 of them members: 0, 1 and 20 passes
+    python -m tools.phantom.mini_memory                              # 400 rows, 200 of them members: 0, 1 and 20 passes
+    python -m tools.phantom.mini_memory --by replies --passes 0 20 --seeds 0 2
 
 Each caption ends with three digits drawn by chance, as real captions hold names and dates.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlmend.audit.suites.privacy.answer_membership import SUITE
+from vlmend.audit.suites.privacy.answer_membership import SUITE as ANSWERS
+from vlmend.audit.suites.privacy.reply_membership import SUITE as REPLIES
+from vlmend.core.contracts import SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.provenance import fingerprint
@@ -29,6 +34,7 @@ from vlmend.training.twin import twin_of
 
 ROWS, BATCH, RATE = 400, 50, 1e-3
 PASSES = (0, 1, 20)
+SUITES: Mapping[str, SampleSuite[Any]] = {"likelihoods": ANSWERS, "replies": REPLIES}
 
 
 def captions(seed: int) -> Dataset:
@@ -63,13 +69,19 @@ def taught(target: VLM, rows: Sequence[Example], passes: int, seed: int) -> VLM:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--by", choices=SUITES, default="likelihoods")
+    parser.add_argument("--passes", type=int, nargs="+", default=PASSES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     mini = load(put_together("phantom-mini"), name="phantom-mini", options=LoadOptions("cpu"))
-    for seed in range(2):
+    suite = SUITES[asked.by]
+    for seed in asked.seeds:
         data = captions(seed)
         learnt = [row for row in data.examples if row.attributes["member"] == "yes"]
-        for passes in PASSES:
+        for passes in asked.passes:
             subject = taught(mini, learnt, passes, seed) if passes else mini
-            for row in SUITE.measures(SUITE.samples(subject, data, None, seed=0), 0):
+            for row in suite.measures(suite.samples(subject, data, None, seed=0), 0):
                 raw = f"seed {seed}, {passes} passes: {row.name} [{row.group}] {row.said(1)} n {row.n}"
                 print(raw, flush=True)

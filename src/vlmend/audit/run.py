@@ -263,7 +263,7 @@ def _measured(
             records.write([{"key": key, "suite": suite.name, "samples": [_numbers(sample) for sample in samples]}])
         kept = [Sample(**row) for row in records.rows[key]["samples"]]
         found += suite.measures(kept, plan.seed)
-        curves += suite.curves(kept)
+        curves += suite.curves(kept, plan.seed)
     progress("measure", len(suites), len(suites))
     return found, curves
 

@@ -13,18 +13,22 @@ from vlmend.audit.blind import blind_scores
 from vlmend.audit.means import JUDGE
 from vlmend.core.contracts import AbstractSuite, Sample
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Better, Measure, Unit
-from vlmend.core.metrics.membership import ByCluster, Separation, separation, set_separation, tpr_by_chance
+from vlmend.core.measures import Better, Curve, Measure, Point, Unit
+from vlmend.core.metrics.membership import ByCluster, Separation, roc, separation, set_separation, tpr_by_chance
 from vlmend.core.metrics.stats import Interval, difference
+from vlmend.errors import BadData
 
 __all__ = [
     "BLIND",
     "MEMBER",
     "SET",
+    "answered",
     "blind_columns",
     "cluster_of",
+    "dealt_answers",
     "excess_row",
     "pairs_of",
+    "roc_curves",
     "rows_of",
     "separated",
     "separation_rows",
@@ -42,6 +46,12 @@ SET = 20
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
+ROC_NOTE = (
+    "On logarithmic axes: what counts is how many are caught at few false alarms. Dotted: by chance. blind_words and "
+    "blind_pixels know no model. Curves have no intervals; the table has."
+)
+VOID_NOTE = "Scores of the model are void, since the blind baseline tells the two apart, or could not be had."
+
 VOID = "is asked about pairs that can be told apart without it (AUROC {value}), so its membership scores are void"
 
 
@@ -49,6 +59,30 @@ def pairs_of(data: Dataset | None) -> list[Example]:
     """The rows with picture and words."""
     rows = () if data is None else data.examples
     return [row for row in rows if row.image is not None and words_of(row)]
+
+
+def answered(data: Dataset | None) -> list[Example]:
+    """The rows with picture, question and an answer."""
+    rows = () if data is None else data.examples
+    return [row for row in rows if row.image is not None and row.prompt and any(row.answers[:1])]
+
+
+def dealt_answers(data: Dataset | None) -> tuple[list[Example], list[Example]]:
+    """Those of members and those of non-members.
+
+    Raises:
+        BadData: One of the two is missing.
+    """
+    rows = answered(data)
+    members, others = ([row for row in rows if row.attributes.get("member") == value] for value in MEMBER)
+    if not members or not others:
+        named = f"{data.name} has {len(members)} members and {len(others)} non-members" if data else "No data are given"
+        raise BadData(
+            f"{named}: membership is told on answers of which it is known.",
+            'Pass --data with rows that have image, prompt, answers and "attributes": {"member": "yes"} or "no", a '
+            "random split of one pool.",
+        )
+    return members, others
 
 
 def words_of(row: Example) -> str:
@@ -142,6 +176,35 @@ def set_rows(
             )
         )  # fmt: skip
     return rows
+
+
+def roc_curves(
+    suite: AbstractSuite[Sample], scores: Sequence[str], samples: Sequence[Sample], seed: int, *,
+    kinds: tuple[str, str] = (MEMBER["yes"], MEMBER["no"]),
+) -> list[Curve]:  # fmt: skip
+    """Members caught against false alarms, of the blind baseline and of each score; void scores have none.
+
+    Args:
+        suite: Whose they are.
+        scores: Names.
+        samples: Of the two groups, with blind scores among their values.
+        seed: Of resampling, which tells what is void.
+        kinds: The groups: whose scores should be high, and the others.
+    """
+    void = any(_told_apart(separated(name, samples, kinds, seed).auroc) is not False for name in BLIND)
+    found: list[Curve] = []
+    for name in (*BLIND, *(() if void else scores)):
+        own, other = (
+            [one.values[name] for one in samples if name in one.values and one.group == group] for group in kinds
+        )
+        if points := roc(own, other):
+            told = tuple(Point(x, y, math.nan, math.nan, len(own)) for x, y in points)
+            note = ROC_NOTE if not void else f"{ROC_NOTE} {VOID_NOTE}"
+            found.append(
+                Curve(suite.name, "who is told apart", name, "false alarms", f"{kinds[0]}s caught".replace("_", " "),
+                      told, note, diagonal=True, scale="log")
+            )  # fmt: skip
+    return found
 
 
 def excess_row(

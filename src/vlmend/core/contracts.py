@@ -307,8 +307,13 @@ class SampleSuite(AbstractSuite[Sample], Generic[Subject]):
             BadData: The data holds nothing that this suite can measure.
         """
 
-    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
-        """What pages draw of these samples as lines; most suites have bars of their measures alone."""
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
+        """What pages draw of these samples as lines; most suites have bars of their measures alone.
+
+        Args:
+            samples: Those of the measures.
+            seed: Of resampling, that of the measures too.
+        """
         return []
 
 

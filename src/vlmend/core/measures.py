@@ -15,14 +15,15 @@ from vlmend.core.jsontext import unsummed
 from vlmend.errors import UsageError
 
 __all__ = [
-    "PUT_RIGHT", "Axis", "Better", "Compared", "Curve", "Grouped", "Measure", "Point", "Scorecard", "Unit", "behind",
-    "find_measure", "samples_digests",
+    "PUT_RIGHT", "Axis", "Better", "Compared", "Curve", "Grouped", "Measure", "Point", "Scale", "Scorecard", "Unit",
+    "behind", "find_measure", "samples_digests",
 ]  # fmt: skip
 
 Axis = Literal["safety", "privacy", "fairness", "robustness", "utility"]
 Better = Literal["lower", "higher", "neither"]
 Unit = Literal["share", "number"]
 """share: people read it in percent. number: as it is."""
+Scale = Literal["linear", "log", "counts"]
 Compared = Literal["share", "mean", "none"]
 """How two runs are compared by it, on the samples behind it. share: McNemar on which count. mean: sign flips of the
 means of clusters. none: not at all."""
@@ -127,10 +128,12 @@ class Curve:
     Attributes:
         suite, title: Curves of one suite and title share a picture.
         name: Which of its lines this is; empty where there is one.
-        x, y: What the axes show; y is a share.
+        x, y: What the axes show.
         points: At least one, in the order of x.
         note: What a reader must know to read the picture.
         diagonal: Whether the picture shows where both axes are equal.
+        unit: Of y.
+        scale: How the axes are divided. log: both logarithmic, for values above 0. counts: x alone, with 0 before 1.
     """
 
     suite: str
@@ -141,6 +144,8 @@ class Curve:
     points: tuple[Point, ...]
     note: str = ""
     diagonal: bool = False
+    unit: Unit = "share"
+    scale: Scale = "linear"
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,8 @@ class Scorecard:
                 raise _unreadable(file, "it was changed since it was written")
             tables = {"rows": content["rows"], "others": content.get("others", ())}
             content |= {name: [_filled(row) for row in table] for name, table in tables.items()}
+            curves = content.get("curves", ())
+            content["curves"] = [{**one, "points": [_filled(point) for point in one["points"]]} for one in curves]
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as problem:
             first = problem.errors()[0]

@@ -14,7 +14,19 @@ from matplotlib.ticker import PercentFormatter
 from vlmend.core.measures import Curve, Measure, Unit
 from vlmend.report.figures import COLOURS, GRID, HALF, INK, STYLE, WHOLE, reach, share_axis, svg, verbatim
 
-__all__ = ["depth", "front", "heat", "heat_figure", "intervals", "layers", "lines", "sizes", "spreads", "sweep"]
+__all__ = [
+    "depth",
+    "front",
+    "heat",
+    "heat_figure",
+    "intervals",
+    "layers",
+    "lines",
+    "lines_figure",
+    "sizes",
+    "spreads",
+    "sweep",
+]
 
 MARKERS = "os^DvP*"
 STROKES = ("-", "--", "-.", ":")
@@ -165,7 +177,16 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
 
 
 def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
-    """Curves that share a picture: a colour a run, a stroke a curve; upright bars are 95 % intervals."""
+    """Curves that share a picture: a colour a run, or a curve where there is one run, and a stroke a curve.
+
+    Upright bars are 95 % intervals.
+    """
+    with mpl.rc_context(STYLE):
+        return svg(lines_figure(series), next(curve.title for _, every in series for curve in every))
+
+
+def lines_figure(series: Sequence[tuple[str, Sequence[Curve]]]) -> Figure:
+    """The figure of `lines`, for a file of its own."""
     curves = [curve for _, every in series for curve in every]
     names = list(dict.fromkeys(curve.name for curve in curves))
     with mpl.rc_context(STYLE):
@@ -178,16 +199,42 @@ def lines(series: Sequence[tuple[str, Sequence[Curve]]]) -> str:
                     [point.x for point in curve.points], [point.value for point in curve.points],
                     yerr=[[reach(point)[side] for point in curve.points] for side in (0, 1)],
                     marker=MARKERS[place % len(MARKERS)], ls=STROKES[place % len(STROKES)], ms=4, lw=1.3,
-                    elinewidth=0.9, color=COLOURS[k % len(COLOURS)],
+                    elinewidth=0.9, color=COLOURS[(k if len(series) > 1 else place) % len(COLOURS)],
                     label=verbatim(", ".join(part for part in (run, curve.name) if part)),
                 )  # fmt: skip
-        if any(curve.diagonal for curve in curves):
-            axes.plot([0, 1], [0, 1], ":", lw=0.9, color=INK)
-            axes.set_xlim(0, 1)
-        axes.set_xlabel(verbatim(curves[0].x))
-        share_axis(axes, verbatim(curves[0].y))
+        _scaled(axes, curves)
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
-        return svg(figure, curves[0].title)
+        return figure
+
+
+def _scaled(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Scales and labels of a picture of curves, all of which have those of the first."""
+    first = curves[0]
+    axes.set_xlabel(verbatim(first.x))
+    if first.scale == "log":
+        least = min(min(point.x, point.value) for curve in curves for point in curve.points)
+        axes.set(xscale="log", yscale="log", xlim=(least, 1.1), ylim=(least, 1.1), ylabel=verbatim(first.y))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.grid(color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+    elif first.unit == "share":
+        share_axis(axes, verbatim(first.y))
+    else:
+        axes.set(ylim=(0, None), ylabel=verbatim(first.y))
+        axes.grid(axis="y", color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+    if first.scale == "counts":
+        places = sorted({point.x for curve in curves for point in curve.points})
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(-0.3, 1.4 * max(1.0, places[-1]))
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.minorticks_off()
+    if any(curve.diagonal for curve in curves):
+        low = axes.get_xlim()[0] if first.scale == "log" else 0
+        axes.plot([low, 1], [low, 1], ":", lw=0.9, color=INK)
+    if any(curve.diagonal for curve in curves) and first.scale == "linear":
+        axes.set_xlim(0, 1)
 
 
 def spreads(

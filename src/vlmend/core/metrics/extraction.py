@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["begins_with", "edits", "extractable", "normal", "tries"]
+__all__ = ["begins_with", "edits", "extractable", "normal", "rouge_l", "tries"]
 
 
 def tries(logprob: float, p: float) -> float:
@@ -53,3 +53,22 @@ def edits(one: str, other: str) -> int:
             line.append(min(last[column] + 1, line[-1] + 1, last[column - 1] + (letter != wanted)))
         last = line
     return last[-1]
+
+
+def rouge_l(one: str, other: str) -> float:
+    """How much of two texts is the same words in the same order, 0 to 1: 2 L / (m + n), letter case aside.
+
+    L is the length of the longest common subsequence of their m and n words. Two texts without words are alike.
+
+    Source: Lin, ROUGE, 2004, the F-measure of ROUGE-L with both sides weighed alike.
+    """
+    first, second = normal(one).split(), normal(other).split()
+    if not first and not second:
+        return 1.0
+    last = [0] * (len(second) + 1)
+    for word in first:
+        line = [0]
+        for column, wanted in enumerate(second, 1):
+            line.append(last[column - 1] + 1 if word == wanted else max(last[column], line[-1]))
+        last = line
+    return 2 * last[-1] / (len(first) + len(second))

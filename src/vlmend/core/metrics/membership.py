@@ -18,8 +18,8 @@ from vlmend.core.metrics.stats import Interval, wilson
 from vlmend.core.splits import word_fraction
 
 __all__ = [
-    "ENOUGH", "FALSE_ALARMS", "ByCluster", "Separation", "right_by_halves", "separation", "set_separation", "tpr_at",
-    "tpr_by_chance",
+    "ENOUGH", "FALSE_ALARMS", "ByCluster", "Separation", "right_by_halves", "roc", "separation", "set_separation",
+    "tpr_at", "tpr_by_chance",
 ]  # fmt: skip
 
 FALSE_ALARMS = 0.01
@@ -103,6 +103,23 @@ def tpr_at(members: Sequence[float] | Array, others: Sequence[float] | Array) ->
     """Share of members strictly above the threshold that at most 1 % of the non-members are strictly above."""
     falling = np.sort(np.asarray(others, dtype=np.float64))[::-1]
     return float(np.mean(np.asarray(members) > falling[math.floor(FALSE_ALARMS * len(falling))]))
+
+
+def roc(members: Sequence[float], others: Sequence[float], most: int = 40) -> list[tuple[float, float]]:
+    """False alarms and members caught, both above 0, at thresholds that are scores of non-members.
+
+    At each threshold what lies strictly above it is called a member. The shares of false alarms lie evenly on a
+    logarithmic axis from one non-member to all, where every member is caught; at most `most` of them. Of tied scores
+    none lies above. Empty where a kind is.
+    """
+    if not members or not others:
+        return []
+    falling = np.sort(np.asarray(others, dtype=np.float64))[::-1]
+    own = np.asarray(members, dtype=np.float64)
+    alarms = np.unique(np.geomspace(1, len(falling), most).round().astype(int))
+    thresholds = [*falling[alarms[alarms < len(falling)]], -math.inf]
+    found = {(float(np.mean(falling > one)), float(np.mean(own > one))) for one in thresholds}
+    return sorted((false, caught) for false, caught in found if false > 0 and caught > 0)
 
 
 def tpr_by_chance(others: int) -> float:

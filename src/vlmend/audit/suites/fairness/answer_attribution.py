@@ -49,7 +49,7 @@ class AnswerAttribution(SampleSuite[ChatGradients]):
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return attribution_rows(self, samples, seed)
 
-    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
         return attribution_curves(self.name, samples)
 
 

@@ -14,16 +14,24 @@ from typing import ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.audit.separating import MEMBER, blind_columns, cluster_of, separation_rows, set_rows
+from vlmend.audit.separating import (
+    MEMBER,
+    answered,
+    blind_columns,
+    cluster_of,
+    dealt_answers,
+    roc_curves,
+    separation_rows,
+    set_rows,
+)  # fmt: skip
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.metrics.entropy import largest_mean, smallest_mean
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatLikelihoods, Kind, problem_of
-from vlmend.errors import BadData
 
 __all__ = ["ALPHA", "SHARE", "SUITE", "AnswerMembership"]
 
@@ -66,7 +74,7 @@ class AnswerMembership(SampleSuite[ChatLikelihoods]):
     )
 
     def applies(self, data: Dataset) -> bool:
-        return {row.attributes.get("member") for row in _asked(data)} >= set(MEMBER)
+        return {row.attributes.get("member") for row in answered(data)} >= set(MEMBER)
 
     def sample_data(self) -> Dataset | None:
         rows = (
@@ -80,7 +88,7 @@ class AnswerMembership(SampleSuite[ChatLikelihoods]):
         self, subject: ChatLikelihoods, data: Dataset | None, limit: int | None, *, seed: int,
         split: Split = "held_out",
     ) -> list[Sample]:  # fmt: skip
-        members, others = _checked(data)
+        members, others = dealt_answers(data)
         rows = [*members[:limit], *others[:limit]]
         bad = {row.id: why for row in rows if (why := problem_of(subject, row))}
         good = [row for row in rows if row.id not in bad]
@@ -104,6 +112,9 @@ class AnswerMembership(SampleSuite[ChatLikelihoods]):
             *set_rows(self, dict.fromkeys(scores, ""), samples, seed, judge=JUDGE),
         ]
 
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
+        return roc_curves(self, list(SCORES), samples, seed)
+
 
 def _scores(subject: ChatLikelihoods, rows: Sequence[Example]) -> Mapping[str, list[float]]:
     """Of each row; high for members."""
@@ -119,26 +130,6 @@ def _scores(subject: ChatLikelihoods, rows: Sequence[Example]) -> Mapping[str, l
         sure = [-largest_mean(one, SHARE) if len(one) else 0.0 for one in entropies]
         found |= {"sureness": sure[: len(rows)], "own_sureness": sure[len(rows) :]}
     return found
-
-
-def _asked(data: Dataset | None) -> list[Example]:
-    """The rows with picture, question and an answer."""
-    rows = () if data is None else data.examples
-    return [row for row in rows if row.image is not None and row.prompt and any(row.answers[:1])]
-
-
-def _checked(data: Dataset | None) -> tuple[list[Example], list[Example]]:
-    """Members and non-members."""
-    rows = _asked(data)
-    members, others = ([row for row in rows if row.attributes.get("member") == value] for value in MEMBER)
-    if not members or not others:
-        named = f"{data.name} has {len(members)} members and {len(others)} non-members" if data else "No data are given"
-        raise BadData(
-            f"{named}: membership is told on answers of which it is known.",
-            'Pass --data with rows that have image, prompt, answers and "attributes": {"member": "yes"} or "no", a '
-            "random split of one pool.",
-        )
-    return members, others
 
 
 SUITE = AnswerMembership()

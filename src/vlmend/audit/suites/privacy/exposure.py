@@ -17,7 +17,7 @@ from vlmend.audit.means import mean_row
 from vlmend.audit.secrets import MOST, exposed, varied
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.measures import Axis, Measure, Unit
+from vlmend.core.measures import Axis, Curve, Measure, Point, Unit
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, ChatLikelihoods, Kind, problem_of
 from vlmend.errors import BadData
@@ -28,6 +28,8 @@ UNITS: dict[str, Unit] = {"exposure": "number", "ranked_first": "share"}
 
 SAYS = "gives away {value} bits of a secret that it was trained on most often"
 JUDGE = "likelihoods"
+TITLE = "exposure against repetitions"
+NOTE = "Canaries that were shown 0 times are the control: they must lie at what chance gives."
 
 
 class Exposure(SampleSuite[ChatLikelihoods]):
@@ -73,6 +75,24 @@ class Exposure(SampleSuite[ChatLikelihoods]):
                 against = _group(0) if group != _group(0) and _group(0) in groups else ""
                 rows.append(replace(row, says=SAYS if last else "", against=against))
         return rows
+
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
+        rows = [row for row in self.measures(samples, seed) if row.name == "exposure" and row.n]
+        places = {_group(count): float(count) for count in sorted(_counts(samples))}
+        told = tuple(Point(places[row.group], row.value, row.low, row.high, row.n) for row in rows)
+        floor = tuple(Point(places[row.group], row.floor, math.nan, math.nan, row.n) for row in rows)
+        drawn = (("of these canaries", told), ("by chance", floor)) if told else ()
+        return [
+            Curve(
+                self.name, TITLE, name, "times shown", "exposure in bits", points, NOTE, unit="number", scale="counts"
+            )
+            for name, points in drawn
+        ]
+
+
+def _counts(samples: Sequence[Sample]) -> set[int]:
+    """How often canaries were shown, from the names of their groups."""
+    return {int(sample.group.split()[1]) for sample in samples}
 
 
 def _group(count: int) -> str:

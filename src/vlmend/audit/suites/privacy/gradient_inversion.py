@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.separating import cluster_of, pairs_of, words_of
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example, spread
-from vlmend.core.images import noise_image
+from vlmend.core.images import Image, noise_image
 from vlmend.core.measures import Axis, Better, Measure, Unit
 from vlmend.core.metrics.reconstruction import picked_out, psnr
 from vlmend.core.splits import Split, word_fraction
@@ -188,7 +189,8 @@ class GradientInversion(SampleSuite[DualWeights]):
             pictures, words, why = made[name]
             for k, (row, picture) in enumerate(zip(victims, pictures, strict=False)):  # a batch may hold fewer, or more
                 values = {} if picture is None else _values(room, picture, true, k)
-                found.append(_sample(row, name, {**values, **(words[k] if words else {})}, why if not values else ""))
+                one = _sample(row, name, {**values, **(words[k] if words else {})}, why if not values else "")
+                found.append(replace(one, pictures=_beside(name, picture, true[k])))
         return found
 
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
@@ -199,6 +201,19 @@ class GradientInversion(SampleSuite[DualWeights]):
             for group in groups
             if not (name.startswith("words") and group in (ADAPTERS, MEAN, ANOTHER))
         ]
+
+
+def _beside(group: str, picture: Tensor | None, true: Tensor) -> tuple[tuple[str, Image], ...]:
+    """What a client has, and what the attacker makes of what is shared of it; nothing for towers without pixels."""
+    if picture is None or true.dim() != 3:
+        return ()
+    told = group.replace("_", " ")
+    return ("as it is", _shown(true)), (told if group in (MEAN, ANOTHER) else f"rebuilt from {told}", _shown(picture))
+
+
+def _shown(values: Tensor) -> Image:
+    levels = (values.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous()
+    return Image.from_pixels(PIL.Image.fromarray(levels.numpy()))
 
 
 def _by_closed_form(

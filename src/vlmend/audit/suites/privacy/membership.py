@@ -15,11 +15,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.audit.separating import MEMBER, blind_columns, cluster_of, pairs_of, separation_rows, set_rows, words_of
+from vlmend.audit.separating import (
+    MEMBER,
+    blind_columns,
+    cluster_of,
+    pairs_of,
+    roc_curves,
+    separation_rows,
+    set_rows,
+    words_of,
+)
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
-from vlmend.core.measures import Axis, Measure
+from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind, problem_of
 from vlmend.errors import BadData
@@ -74,6 +83,9 @@ class Membership(SampleSuite[DualTarget]):
             *separation_rows(self, SCORES, samples, seed),
             *set_rows(self, dict.fromkeys(SCORES, ""), samples, seed),
         ]
+
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
+        return roc_curves(self, list(SCORES), samples, seed)
 
 
 def _scores(subject: DualTarget, rows: Sequence[Example]) -> dict[str, Float[Tensor, " pair"]]:

@@ -59,8 +59,8 @@ class Adversarial(SampleSuite[DualTarget]):
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return measures_of(self.axis, self.name, samples, seed, judge=JUDGE, says=SAYS)
 
-    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
-        return curves_of(self.name, self.measures(samples, 0))
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
+        return curves_of(self.name, self.measures(samples, seed))
 
 
 def _named(subject: DualTarget, rows: Sequence[tuple[str, Example]], names: Sequence[str]) -> list[Sample]:

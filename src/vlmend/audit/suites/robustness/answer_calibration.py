@@ -57,7 +57,7 @@ class AnswerCalibration(SampleSuite[ChatLikelihoods]):
     def measures(self, samples: Sequence[Sample], seed: int) -> list[Measure]:
         return calibration_rows(self, samples, seed, judge=JUDGE)
 
-    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
         return reliability_curves(self.name, samples)
 
 
