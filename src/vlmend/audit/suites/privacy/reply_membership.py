@@ -65,6 +65,7 @@ class ReplyMembership(SampleSuite[ChatTarget]):
     works_on: ClassVar[Kind] = "chat"
     needs: ClassVar[Access] = "replies"
     about: ClassVar[str] = "telling answers that a model was tuned on from others by its replies alone (API too)"
+    own_rows: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, int]] = {"draws": 1}
 
     draws: int = 4
