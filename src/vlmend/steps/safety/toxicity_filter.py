@@ -102,6 +102,7 @@ class ToxicityFilter(AbstractStep):
             f"removed by {self.by}": _by_group(data.examples, set(why), self.by),
             "harmless rows removed": _apart(data.examples, set(why), self.by, seed),
         }
+        tables = {name: told for name, told in tables.items() if told}
         return DataEdit(replace(data, examples=kept), (), dropped, tables)
 
     def _scores(self, rows: Sequence[Example]) -> Scores:
@@ -227,6 +228,7 @@ def _marked(data: Dataset, scores: Scores) -> DataEdit:
             changed.append(Changed(row, after, "scored"))
         rows.append(after)
     tables = {"not scored": [{"why": told, "rows": count} for told, count in scores.unscored.items()]}
+    tables = {name: told for name, told in tables.items() if told}
     return DataEdit(replace(data, examples=tuple(rows)), tuple(changed), (), tables)
 
 

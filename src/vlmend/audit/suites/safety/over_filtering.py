@@ -97,7 +97,7 @@ class OverFiltering(SampleSuite[Any]):
         if len({row.group for row in rows if row.label == "benign"}) < 2:
             raise BadData(
                 f"{given.name if given else 'No data'}: harmless texts of two groups or more are needed.",
-                'Give rows with "caption" (the text), "category" (the group) and "label": "benign" or "harmful"; '
+                'Give rows with "prompt" (the text), "category" (the group) and "label": "benign" or "harmful"; '
                 'rewrites of one text share "attributes": {"pair": ...}.',
             )
         assert given is not None
