@@ -133,9 +133,9 @@ def row(number: int, way: str, speeds: dict[str, list[float]], answers: Sequence
 async def asked_together(
     client: httpx.AsyncClient, address: str, names: Sequence[str], number: int, turn: int
 ) -> list[Answered]:
-    """So many requests at a time, twice as many in all and at least four, the same in every way."""
+    """So many requests at a time, at least four in all, the same in every way."""
     held = [request.prompt for request in builtin_requests("ordinary", "held_out")]
-    count, free = max(4, 2 * number), asyncio.Semaphore(number)
+    count, free = max(4, number), asyncio.Semaphore(number)
 
     async def one(k: int) -> Answered:
         picture = builtin_picture(turn * count + k)[1].to_data_uri()
