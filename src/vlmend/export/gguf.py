@@ -38,6 +38,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
 )
 from vlmend.core.files import SHARED, write_file
 from vlmend.core.images import noise_image
@@ -137,7 +138,10 @@ def _reasons(edit: Edit, depth: int, always: bool) -> list[str]:
             return [f"{kind} changes weights. Export it with hf, and convert that checkpoint with llama.cpp's script."]
         case FilterImage():
             return [f"{kind} changes pictures before they are read. Do it where you serve."]
-        case RewritePrompt() | ShowExamples() | ContrastLogits() | RefuseWhen() | ReviewReply() | AlignReply():
+        case (
+            RewritePrompt() | ShowExamples() | ShowReasoned() | ContrastLogits() | RefuseWhen() | ReviewReply()
+            | AlignReply()
+        ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply; no vector can hold it. Do it where you serve."]
         case _:
             assert_never(edit)
