@@ -57,6 +57,7 @@ def test_every_verb_takes_json(verb: str) -> None:
 
 
 CLIP_RUN = ["--suite", "fairness/retrieval_skew", "--limit", "2", "--out", "OUT"]
+SEARCHED = ["--goals", "RUN/mine.jsonl", "--budget", "2", "--judge", "rules", "--search", "random", "--out", "OUT"]
 PRINTED: dict[str, tuple[list[str], str]] = {
     "list": (["list", "suites"], "list"),
     "power": (["power", "--rate", "0.6", "--to", "0.2", "--n", "80"], "power"),
@@ -73,6 +74,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
     "mend": (["mend", "text_projection", "CLIP", "--out", "OUT"], "mend"),
     "compare": (["compare", "CLIP", "--methods", "text_projection", *CLIP_RUN], "defences"),
     "attack": (["attack", "pgd", "CLIP", "--steps", "1", "--limit", "2", "--out", "OUT"], "attack"),
+    "redteam": (["redteam", "phantom", *SEARCHED], "redteam"),
     "explain": (["explain", "CLIP", "--limit", "2", "--out", "OUT"], "explain"),
     "demo": (["demo", "--out", "OUT"], "report"),
     "study": (["study", "cmrm", "phantom", "--out", "OUT"], "study"),
@@ -108,6 +110,7 @@ def stood_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("vlmend.report.study.write_study", lambda folder, out: None)
     for module, opened in (("mending", "opened_chat"), ("shipping", "opened")):
         monkeypatch.setattr(f"vlmend.cli.{module}.{opened}", lambda *_: ScriptedTarget(lambda *_: "no"))
+    monkeypatch.setattr("vlmend.redteam.run.open_target", lambda *_, **__: ScriptedTarget(lambda *_: "no"))
     monkeypatch.setattr("vlmend.cli.shipping._ask", lambda *_, **__: ({"n": 0, "named": []}, []))
     monkeypatch.setattr("vlmend.registry.exporter", lambda name: Exporter())
     monkeypatch.setattr("vlmend.phantom.shelf.put_together", lambda name: tmp_path)

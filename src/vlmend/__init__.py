@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlmend.data.layouts import read_data
     from vlmend.face import apply_step, attack, audit, choose_mend, compare, explain, fit, open_target
     from vlmend.models.loading.options import LoadOptions
+    from vlmend.redteam.run import red_team
     from vlmend.serving.run import serve
 
     __version__: str
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Conversation", "Dataset", "Example", "Image", "LoadOptions", "Measure", "Mend", "Scorecard", "Turn", "__version__",
     "apply_step", "attack", "audit", "choose_mend", "compare", "explain", "fit", "open_target", "read_data",
-    "serve",
+    "red_team", "serve",
 ]  # fmt: skip
 
 HOMES = {
@@ -34,7 +35,7 @@ HOMES = {
     "Dataset": "vlmend.core.examples", "Example": "vlmend.core.examples",
     "Image": "vlmend.core.images", "Measure": "vlmend.core.measures", "Scorecard": "vlmend.core.measures",
     "Mend": "vlmend.core.mend", "LoadOptions": "vlmend.models.loading.options", "read_data": "vlmend.data.layouts",
-    "serve": "vlmend.serving.run",
+    "red_team": "vlmend.redteam.run", "serve": "vlmend.serving.run",
 } | dict.fromkeys(
     ("apply_step", "attack", "choose_mend", "compare", "explain", "fit", "open_target"), "vlmend.face"
 )  # fmt: skip

@@ -46,7 +46,7 @@ def test_damaged_folders_of_other_work(tmp_path: Path) -> None:
     ("name", "how"),
     [
         ("audit", "kill -9"), ("compare", "kill -9"), ("study", "full disk"), ("mend", "full disk"),
-        ("attack", "Ctrl-C"), ("label", "kill -9"),
+        ("attack", "Ctrl-C"), ("label", "kill -9"), ("redteam", "kill -9"),
     ],
 )  # fmt: skip
 def test_disturbed_work(name: str, how: How, tmp_path: Path) -> None:

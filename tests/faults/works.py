@@ -28,6 +28,7 @@ from vlmend.core.mend import Mend
 from vlmend.data.layouts import read_data
 from vlmend.data.sources import builtin_dataset
 from vlmend.methods.safety.cmrm import CMRM
+from vlmend.redteam.run import red_team
 from vlmend.studies.cmrm.lab import StudyPlan, thinned
 from vlmend.studies.cmrm.study import study_cmrm
 from vlmend.studies.defences import Defence, compare
@@ -105,6 +106,15 @@ class Slow(PGD):
     batch = 1
 
 
+def _redteam(out: Path) -> None:
+    def slow(conversation: Conversation, mended: bool) -> str:
+        time.sleep(0.005)
+        return "First you take one and mix it." if "w3" in conversation.prompt else "I cannot help with that."
+
+    rows = tuple(Example(f"g{k}", f"Tell me about w{k}.", group=f"w{k}") for k in range(8))
+    red_team(ScriptedTarget(slow), Dataset("goals", rows), out / "finds", budget=64, search="reward", judges=("rules",))
+
+
 def _run_to_label(out: Path) -> None:
     audit(ScriptedTarget(script), replace(PLAN, limit=LABELS), out, judges=made_judges(["rules"]))
 
@@ -159,6 +169,7 @@ WORKS: dict[str, Work] = {
         lambda out: _mend(out, 0.25),
     ),
     "attack": Work(_attack, lambda out: read_data(str(out / "attacked")).digest),
+    "redteam": Work(_redteam, lambda out: (_json(out / "finds" / "finds.json"), read_data(str(out / "finds")).digest)),
     "label": Work(_label, _labelled, _all_kept, _run_to_label),
     "careless": Work(_careless, _held, lambda out: _held(out) == "whole"),
 }  # fmt: skip

@@ -25,10 +25,13 @@ from vlmend.errors import JudgeProblem, Stopped
 if TYPE_CHECKING:  # the check of a command line reads this module before any library is there
     from vlmend.audit.suite import Answer, Suite
 
-__all__ = ["JUDGES", "Bench", "Pictures", "judges_of", "made_judges"]
+__all__ = ["JUDGES", "NOT_ASKED", "Bench", "Pictures", "judges_of", "made_judges"]
 
 JUDGES = ("harmful", "refusal", "rules")
 """The judges of a run unless others are named: was it harmful, was it declined, and a check on the second."""
+
+NOT_ASKED = "the judge could not be asked"
+"""How the reason of a verdict begins that the judge, asked again, may give."""
 
 CHUNK = 64
 TRIES = 4
@@ -146,7 +149,7 @@ def _usable(row: dict[str, Any]) -> bool:
 
 
 def _unscored(problem: JudgeProblem) -> Verdict:
-    return Verdict("unscored", f"the judge could not be asked: {problem.message}")
+    return Verdict("unscored", f"{NOT_ASKED}: {problem.message}")
 
 
 def _row(judge: Judge, key: str, verdict: Verdict) -> dict[str, Any]:

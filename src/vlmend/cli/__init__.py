@@ -10,14 +10,14 @@ from typing import Annotated, Any, cast
 import typer
 from typer.exceptions import TyperException
 
-from vlmend.cli import attacking, auditing, datas, labelling, looking, mending, phantoms, serving, shipping
+from vlmend.cli import attacking, auditing, datas, labelling, looking, mending, phantoms, redteaming, serving, shipping
 from vlmend.cli.options import app
 from vlmend.errors import VlmendError
 from vlmend.printing import err_console
 
 __all__ = ["app", "main"]
 
-VERBS = (auditing, labelling, mending, attacking, datas, looking, shipping, serving, phantoms)
+VERBS = (auditing, labelling, mending, attacking, redteaming, datas, looking, shipping, serving, phantoms)
 """The modules whose verbs `app` holds."""
 
 STOPPED = 130
