@@ -23,10 +23,11 @@ def test_a_hull_drops_points_above_the_line_and_beyond_the_lowest() -> None:
 
 def test_a_gap_worked_out_by_hand() -> None:
     curve, other = [(0.1, 0.5), (0.3, 0.1)], [(0.1, 0.5), (0.5, 0.3)]
-    # from 0.1 to 0.3 the gap goes from 0 to 0.3, then falls to 0.2 at 0.5: 0.2 * 0.15 + 0.2 * 0.25 over 0.4
-    assert mean_gap(curve, other) == pytest.approx(0.2)
-    assert mean_gap(other, curve) == pytest.approx(-0.2)
+    # both reach 0.1 to 0.3, where the gap goes from 0 to 0.4 - 0.1 = 0.3
+    assert mean_gap(curve, other) == pytest.approx(0.15)
+    assert mean_gap(other, curve) == pytest.approx(-0.15)
     assert mean_gap([(0.1, 0.2)], [(0.1, 0.5)]) == pytest.approx(0.3)
+    assert mean_gap([(0.4, 0.2)], curve) == pytest.approx(-0.1)  # curve ended at 0.3 and stays at 0.1
     assert math.isnan(mean_gap([], other))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.files import held, write_json
 from vlmend.core.measures import Measure
 from vlmend.core.mend import Mend
+from vlmend.core.metrics.stats import Interval
 from vlmend.core.metrics.tradeoff import Traced, gap_interval, hull
 from vlmend.core.targets import ChatTarget
 from vlmend.core.verdicts import DECLINED, UNREAD, UNSAFE, Judge
@@ -153,15 +155,13 @@ def _content(
     """One carrier's curves as JSON values, each with its gap to the control's, and who is on the Pareto front."""
     controls = [one.name for one in defences if one.made().control]
     sweeps = {one.name: one.made().sweep for one in defences if len(strengths(one)) > 1}
-    control = found[controls[0]] if controls else None
+    gaps = _gaps({name: _traced(points) for name, points in found.items()}, seed)
     curves: list[dict[str, Any]] = []
     for name, points in found.items():
-        gap = None
-        if control is not None and name not in controls:
-            gap = gap_interval(_traced(points), _traced(control), seed=seed)._asdict()
+        own = name in controls
         curves.append({
-            "name": name, "control": name in controls, "gap": gap,
-            "parameter": sweep.parameter if (sweep := sweeps.get(name)) else "",
+            "name": name, "control": own, "gap": gaps[name][controls[0]] if controls and not own else None,
+            "gaps": gaps[name], "parameter": sweep.parameter if (sweep := sweeps.get(name)) else "",
             "points": [_point(one) for one in points[1:]],
             "hull": hull([_place(one) for one in points]),
         })  # fmt: skip
@@ -172,6 +172,16 @@ def _content(
         for point in curve["points"]:
             point["front"] = f"{curve['name']}|{point['strength']:g}" in best
     return {"carrier": carrier, "text": _point(text), "base": _point(base), "curves": curves}
+
+
+def _gaps(traced: Mapping[str, Traced], seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """How far each curve lies below each other, with intervals."""
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in traced}
+    for one, two in combinations(traced, 2):
+        value, low, high = gap_interval(traced[one], traced[two], seed=seed)
+        found[one][two] = Interval(value, low, high)._asdict()
+        found[two][one] = Interval(-value, -high, -low)._asdict()
+    return found
 
 
 def _point(one: _Asked) -> dict[str, Any]:

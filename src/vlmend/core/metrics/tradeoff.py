@@ -54,15 +54,16 @@ def hull(points: Sequence[Place]) -> list[Place]:
 
 
 def mean_gap(curve: Sequence[Place], other: Sequence[Place]) -> float:
-    """How far a curve lies below another, in harm at equal price, on average over the prices that they reach.
+    """How far a curve lies below another, in harm at equal price, on average over the prices that both reach.
 
-    The prices go from where both have begun to where the longer of the two ends; beyond its own end a curve stays as
-    low as it was. Where that is one price alone, the difference there. NaN where a curve has no point.
+    These go from where both have begun to where the first of them ends. Where they have one price in common, or none,
+    it is the difference at the price where the later one begins, an ended curve staying as low as it was. NaN where a
+    curve has no point.
     """
     if not curve or not other:
         return math.nan
     low = max(curve[0][0], other[0][0])
-    high = max(curve[-1][0], other[-1][0])
+    high = min(curve[-1][0], other[-1][0])
     if high - low < 1e-12:
         return _height(other, low) - _height(curve, low)
     bends = sorted({low, high, *(x for x, _ in (*curve, *other) if low < x < high)})
