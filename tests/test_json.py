@@ -79,6 +79,7 @@ PRINTED: dict[str, tuple[list[str], str]] = {
     "demo": (["demo", "--out", "OUT"], "report"),
     "study": (["study", "cmrm", "phantom", "--out", "OUT"], "study"),
     "export": (["export", "hf", "phantom", "--mend", "MEND", "--out", "OUT"], "export"),
+    "serve": (["serve", "phantom"], "serve"),
     "score": (["score", "OUT", "--data", "pictures.jsonl"], "score"),
     "phantom build": (["phantom", "build", "phantom-mini"], "phantom"),
 }
@@ -108,7 +109,8 @@ def stood_in(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("vlmend.demo.demo", demo)
     monkeypatch.setattr("vlmend.studies.cmrm.study.study_cmrm", study)
     monkeypatch.setattr("vlmend.report.study.write_study", lambda folder, out: None)
-    for module, opened in (("mending", "opened_chat"), ("shipping", "opened")):
+    monkeypatch.setattr("vlmend.serving.run.serve", lambda view, mends, settings, ready: ready("http://x/v1", ["base"]))
+    for module, opened in (("mending", "opened_chat"), ("shipping", "opened"), ("serving", "opened_chat")):
         monkeypatch.setattr(f"vlmend.cli.{module}.{opened}", lambda *_: ScriptedTarget(lambda *_: "no"))
     monkeypatch.setattr("vlmend.redteam.run.open_target", lambda *_, **__: ScriptedTarget(lambda *_: "no"))
     monkeypatch.setattr("vlmend.cli.shipping._ask", lambda *_, **__: ({"n": 0, "named": []}, []))

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from vlmend.cli.options import LoadOptions, Model, app, opened_chat, with_loading
+from vlmend.cli.options import Json, LoadOptions, Model, app, opened_chat, with_loading
 from vlmend.cli.progress import progress_bars
-from vlmend.printing import out_console
+from vlmend.printing import out_console, print_json
 
 __all__ = ["serve"]
 
@@ -37,6 +37,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Requests waiting and under way; one more gets status 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for one whole answer.")] = 300.0,
     loading: LoadOptions = LoadOptions(),
+    as_json: Json = False,
 ) -> None:
     """Answer OpenAI's clients: /v1/chat/completions, with and without mends, picked by the model's name."""
     from vlmend.serving.limits import Limits
@@ -56,6 +57,9 @@ def serve(
     mends = {name: Mend.load(folder) for name, folder in folders.items()}
 
     def ready(address: str, names: Sequence[str]) -> None:
+        if as_json:
+            print_json("serve", {"address": address, "models": list(names)})
+            return
         told = f"{address}   models: {', '.join(names)}   stop with Ctrl-C"
         out_console.print(told, highlight=False, markup=False, soft_wrap=True)
 
