@@ -142,3 +142,10 @@ def test_the_layout_of_the_hub_is_read_with_axis_sub_task_and_stance(tmp_path: P
 def test_data_of_another_kind_are_refused() -> None:
     with pytest.raises(BadData, match="no red-team questions"):
         SUITE.questions(Dataset("d", (Example("a", "hello", "harmful"),)), None)
+
+
+def test_the_question_without_its_picture_has_none_of_the_others_either() -> None:
+    data = Dataset("red", tuple(replace(row, more_images=(noise_image(16, 99),)) for row in rows(True).examples))
+    asked = {one.condition: one for one in SUITE.questions(data, 1)}
+    assert not asked["query"].conversation(16).images
+    assert len(asked["original"].conversation(16).images) == 2

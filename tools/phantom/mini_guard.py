@@ -16,7 +16,7 @@ import torch
 
 from tools.phantom.mini_sanitising import RECIPE
 from vlmend.core.conversation import Sampling
-from vlmend.core.edits import AddVector
+from vlmend.core.edits import AddVector, Gate
 from vlmend.core.examples import Example
 from vlmend.core.metrics.membership import separation
 from vlmend.core.metrics.resampling import mean_interval
@@ -64,8 +64,8 @@ def _lines(view: VLM, name: str) -> Iterator[str]:
 
 def _head(view: VLM, gate_of: AddVector, name: str) -> str:
     """AUROC of the head on held-out pictures: cards beside questions for the word against posters beside the same."""
-    assert gate_of.gate is not None
     gate = gate_of.gate
+    assert isinstance(gate, Gate)
     found: dict[str, dict[str, list[float]]] = {"yes": {}, "no": {}}
     rows = [row for row in documents().examples if row.group in GROUPS[2:4]]
     states = read_states(view.bare, rows, lambda row: row.conversation)[:, gate.site.layer]

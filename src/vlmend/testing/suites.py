@@ -258,9 +258,12 @@ def nothing_scored_is_no_number(trial: SuiteTrial) -> None:
 
 
 def same_seed_same_rows(trial: SuiteTrial) -> None:
-    """The intervals too."""
+    """The intervals too, and the curves."""
     again = trial.suite.measures(trial.samples, SEED)
     require(repr(again) == repr(trial.rows), "measured again the rows are others")
+    if isinstance(trial.suite, SampleSuite):
+        first, second = (repr(trial.suite.curves(trial.samples, SEED)) for _ in range(2))
+        require(first == second, "drawn again the curves are others")
 
 
 def data_without_rows_are_refused(trial: SuiteTrial) -> None:

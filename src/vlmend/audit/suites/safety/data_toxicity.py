@@ -96,12 +96,12 @@ class DataToxicity(SampleSuite[Dataset]):
                 found.append(self._row(UNSAFE, f"pictures, {told}" if told else PICTURES, PUNSAFE, own, seed))
         return found
 
-    def curves(self, samples: Sequence[Sample]) -> list[Curve]:
+    def curves(self, samples: Sequence[Sample], seed: int = 0) -> list[Curve]:
         captions = [sample for sample in samples if sample.group == CAPTIONS and ANY in sample.values]
         return [
             Curve(
                 self.name, "Hate content rate over the threshold", name, "threshold", "share of captions",
-                tuple(self._point(name, k / STEPS, captions) for k in range(STEPS + 1)),
+                tuple(self._point(name, k / STEPS, captions, seed) for k in range(STEPS + 1)),
             )
             for name in _classes(captions) if captions
         ]  # fmt: skip
@@ -184,10 +184,10 @@ class DataToxicity(SampleSuite[Dataset]):
             found.append(self._measure(RECALL, ANY, hits, harmful, rest, seed))
         return found
 
-    def _point(self, name: str, threshold: float, samples: Sequence[Sample]) -> Point:
+    def _point(self, name: str, threshold: float, samples: Sequence[Sample], seed: int) -> Point:
         scored = [sample for sample in samples if name in sample.values]
         hits = [float(sample.values[name] >= threshold) for sample in scored]
-        value, low, high = mean_interval(hits, [sample.cluster for sample in scored], seed=0)
+        value, low, high = mean_interval(hits, [sample.cluster for sample in scored], seed=seed)
         return Point(threshold, value, low, high, len(hits))
 
 

@@ -73,7 +73,7 @@ class Rtvlm(Suite):
             Question(
                 f"{row.id}:{condition}", row.prompt, condition, f"{row.attributes[AXIS]}/{row.attributes[TASK]}",
                 row.attributes[STANCE], row.image if condition == "original" else None, row.answers,
-                request=row.request, **earlier(row, condition),
+                request=row.request, **earlier(row, condition == "original"),
             )
             for row in kept
             for condition in (("query", "original") if row.image is not None else ("query",))
