@@ -42,6 +42,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowReasoned,
     Tokens,
     idle,
 )
@@ -69,6 +70,7 @@ ONE_OF_EACH: tuple[AnyEdit, ...] = (
     RefuseWhen((1, 2), (5, 6), 0.3, "no"),
     ReviewReply("{prompt} {reply}", "yes", "{prompt}", "{caption} {prompt}"),
     AlignReply(GATE, GATE, "As", 3, 0.7, "scorer"),
+    ShowReasoned("broken", 40),
     LoadAdapter("a.b", torch.ones(1, 2), torch.ones(3, 1)),
     MapTexts(torch.eye(2), 0.5),
     MapImages(torch.eye(2), 0.5),

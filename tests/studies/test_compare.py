@@ -90,7 +90,9 @@ def test_of_a_model_behind_an_api_the_mends_of_words_are_compared(
 
 
 def test_all_means_what_the_target_lets_be_done(api: Any) -> None:
-    assert {one.name for one in fitting_defences(api, None)} == {"safety_prompt", "ecso", "fair_instructions"}
+    assert {one.name for one in fitting_defences(api, None)} == {
+        "safety_prompt", "safety_reasoning", "ecso", "fair_instructions",
+    }  # fmt: skip
     local = {one.name for one in fitting_defences(ScriptedTarget(lambda *_: ""), None)}
     assert "cmrm" in local
     assert not {"dpo", "villa", "in_context_examples"} & local
