@@ -31,6 +31,9 @@ __all__ = [
     "in_budget", "new_rows", "out_of_memory", "seeds_of",
 ]  # fmt: skip
 
+COLDEST = 1e-20
+"""A temperature below this would make logits infinite; it draws the likeliest token as surely."""
+
 TOKENS = {"cpu": 4096, "cuda": 32_768}
 """What a batch holds at first, in tokens of prompts and replies to come."""
 DEAD = 8
@@ -348,7 +351,9 @@ class Chooser:
         return tokens
 
     def _drawn(self, logits: Float[Tensor, "row vocabulary"], rows: Sequence[Row]) -> Int[Tensor, " row"]:
-        heat = torch.tensor([[row.sampling.temperature] for row in rows], dtype=logits.dtype, device=logits.device)
+        heat = torch.tensor(
+            [[max(row.sampling.temperature, COLDEST)] for row in rows], dtype=logits.dtype, device=logits.device
+        )
         chances = (logits / heat).softmax(-1).cpu()
         drawn = [
             torch.multinomial(chance, 1, generator=self._generator(row.waiting))
