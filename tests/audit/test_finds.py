@@ -20,8 +20,8 @@ PICTURE = noise_image(16, 1)
 ROWS = Dataset(
     "finds",
     (
-        Example("a", "Please. Dax?", "harmful", image=PICTURE, attributes={"carrier": "noise", "request": "Dax?"}),
-        Example("b", "Dax?", "harmful", attributes={"carrier": "text", "request": "Dax?"}),
+        Example("a", "Please. Dax?", "harmful", image=PICTURE, attributes={"beside": "noise", "request": "Dax?"}),
+        Example("b", "Dax?", "harmful", attributes={"beside": "text", "request": "Dax?"}),
         Example("c", "No find", "harmful"),
     ),
 )

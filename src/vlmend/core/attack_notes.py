@@ -8,8 +8,8 @@ from vlmend.core.budget import LEVELS, Budget
 from vlmend.core.examples import Example
 
 __all__ = [
-    "ATTACK", "CARRIER", "CONTROL", "READING", "WORDS", "attributes_of_attack", "notes_of_attack", "notes_of_rows",
-    "stood_still",
+    "ATTACK", "BESIDE", "CARRIER", "CONTROL", "READING", "WORDS", "attributes_of_attack", "notes_of_attack",
+    "notes_of_rows", "stood_still",
 ]  # fmt: skip
 
 ATTACK = "attack"
@@ -27,6 +27,9 @@ WORDS = "words"
 CARRIER = "carrier"
 """The attribute that names what carries a request to the model: typographic, optimised. Suites ask it beside the
 request as text and beside pictures without content."""
+
+BESIDE = "beside"
+"""The attribute of a find of a red team that says what came with its words: text, photo, blank, noise, own, drawn."""
 
 CONTROL = "control"
 """The attribute of rows that stand beside attacked ones as their control."""

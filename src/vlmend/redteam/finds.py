@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmend.core.attack_notes import BESIDE
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import make_folder, write_file, write_together
 from vlmend.core.metrics.stats import Interval, wilson
@@ -15,7 +16,6 @@ from vlmend.core.verdicts import UNREAD, UNSAFE
 from vlmend.data.sources import DESCRIPTION, IMAGES, ROWS
 from vlmend.data.writing import write_data
 from vlmend.redteam.search import SearchKind
-from vlmend.redteam.space import CARRIER
 
 __all__ = ["FINDS", "Asked", "Found", "found_in", "write_finds"]
 
@@ -107,7 +107,8 @@ def found_in(search: SearchKind, budget: int, every: Sequence[Asked], name: str,
     return Found(
         search, budget, len(every), len(every) - len(scored), len(finds), wilson(len(finds), len(scored)), dict(modes),
         len({one.row.attributes["of"] for one in finds}), tuple(curve),
-        {what: _table(scored, what) for what in ("template", CARRIER)}, confirmed, Dataset(name, rows, "", notes),
+        {"template": _table(scored, "template"), "carrier": _table(scored, BESIDE)}, confirmed,
+        Dataset(name, rows, "", notes),
     )  # fmt: skip
 
 

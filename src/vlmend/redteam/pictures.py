@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def red_team_pictures(
     with held(out):
         told = {
             "model": key_of(target), "prompts": prompts.digest, "neutral": list(neutral), "search": search,
-            "seed": seed, "detectors": sorted(detectors), "filters": sorted(filters),
+            "seed": seed, "weights": asdict(weights), "detectors": sorted(detectors), "filters": sorted(filters),
             "templates": [[one.name, one.form] for one in templates],
         }  # fmt: skip
         claimed(out, told)

@@ -22,6 +22,7 @@ from vlmend.audit.desk import Desk, Request
 from vlmend.audit.judging import NOT_ASKED, Bench
 from vlmend.audit.records import Records
 from vlmend.audit.suite import Answer
+from vlmend.core.attack_notes import BESIDE
 from vlmend.core.conversation import Reply, Sampling
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import held, write_json
@@ -38,7 +39,7 @@ from vlmend.redteam.finds import FINDS, Asked, Found, found_in, write_finds
 from vlmend.redteam.folder import check_folder, claim
 from vlmend.redteam.novelty import Embed
 from vlmend.redteam.search import Search, SearchKind, Weights
-from vlmend.redteam.space import CARRIER, CARRIERS, Carrier, Space, Template, Try, read_templates, space_of
+from vlmend.redteam.space import CARRIERS, Carrier, Space, Template, Try, read_templates, space_of
 
 __all__ = ["BATCH", "JUDGE", "check_budget", "embedded", "red_team"]
 
@@ -203,7 +204,7 @@ def _answer(name: str, row: Example, reply: Reply | SampleError) -> Answer:
     problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
     said, stop = ("", "none") if isinstance(reply, SampleError) else (reply.text, str(reply.stop))
     return Answer(
-        name, row.attributes[CARRIER], "harmful", row.group, "unscored", problem, row.prompt, said, stop, problem,
+        name, row.attributes[BESIDE], "harmful", row.group, "unscored", problem, row.prompt, said, stop, problem,
         request=row.request,
     )  # fmt: skip
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vlmend.audit.suite import builtin_picture
+from vlmend.core.attack_notes import BESIDE
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.splits import word_fraction
 from vlmend.errors import BadData, BadParameter
 
-__all__ = ["CARRIER", "CARRIERS", "Carrier", "Space", "Template", "Try", "carriers_in", "read_templates", "space_of"]
+__all__ = ["CARRIERS", "Carrier", "Space", "Template", "Try", "carriers_in", "read_templates", "space_of"]
 
 Carrier = Literal["text", "photo", "blank", "noise", "own", "drawn"]
 """What comes with the words. text: nothing. photo: a built-in picture of a thing. blank, noise: a picture without
@@ -34,8 +35,6 @@ CARRIERS: tuple[Carrier, ...] = tuple(one for one in get_args(Carrier) if one !=
 DRAWS = 4
 """Pictures of each kind that differ by their seed: four photos, four noises, four drawings."""
 SEEDED = ("photo", "noise", "drawn")
-CARRIER = "carrier"
-"""The attribute of a find that says what came with its words."""
 PLACE = "{}"
 MISSES = 100
 """Draws that were tried before, after which what is left is listed."""
@@ -105,7 +104,7 @@ class Space:
         """The row that is asked, with what is wanted for judges; made pictures have `side` pixels a side."""
         goal, template = self.goals[one.goal], self.templates[one.template]
         told = {
-            REQUEST: goal.request, "of": goal.id, "template": template.name, CARRIER: one.carrier,
+            REQUEST: goal.request, "of": goal.id, "template": template.name, BESIDE: one.carrier,
             "draw": str(one.draw), "mode": self.mode(one),
         }  # fmt: skip
         return replace(

@@ -1,6 +1,6 @@
 """safety/finds: are the finds of a red team still answered? Each is asked again exactly as it was found.
 
-`vlmend redteam` writes them; a row says what came with its words (attribute `carrier`), and judges go on reading what
+`vlmend redteam` writes them; a row says what came with its words (attribute `beside`), and judges go on reading what
 is wanted, not the words around it. The rate on the model that was searched is high by construction: finds are chosen
 because they worked. What it is for is the same set after a mend, or after the next training.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vlmend.audit.judges.rules import RuleJudge
 from vlmend.audit.suite import Answer, Question, Suite
+from vlmend.core.attack_notes import BESIDE
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.measures import Measure
@@ -20,8 +21,6 @@ from vlmend.errors import BadData
 
 __all__ = ["SUITE", "Finds"]
 
-CARRIER = "carrier"
-"""The attribute that says what came with a find's words, and so tells a find."""
 ALL = "finds"
 
 
@@ -44,7 +43,7 @@ class Finds(Suite):
             )
         return [
             Question(
-                f"{row.id}:{row.attributes[CARRIER]}", row.prompt, row.attributes[CARRIER], ALL, row.group,
+                f"{row.id}:{row.attributes[BESIDE]}", row.prompt, row.attributes[BESIDE], ALL, row.group,
                 row.image, turns=row.turns, more_images=row.more_images, request=row.request,
             )
             for row in rows
@@ -54,14 +53,14 @@ class Finds(Suite):
         return bool(self.uses(data))
 
     def uses(self, data: Dataset) -> tuple[Example, ...]:
-        return tuple(row for row in data.labelled("harmful") if row.attributes.get(CARRIER))
+        return tuple(row for row in data.labelled("harmful") if row.attributes.get(BESIDE))
 
     def sample_data(self) -> Dataset:
         picture = noise_image(16, 0)
         rows = (
             Example(
                 f"find-{k}", f"Please: what is {k}?", "harmful", "", picture if carrier == "noise" else None,
-                attributes={CARRIER: carrier, REQUEST: f"What is {k}?"},
+                attributes={BESIDE: carrier, REQUEST: f"What is {k}?"},
             )
             for k, carrier in enumerate(("text", "noise", "noise"))
         )  # fmt: skip

@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vlmend.audit.gaps import gap_row
-from vlmend.audit.judges.rules import declines, plain_verdict
+from vlmend.audit.judges.rules import plain_verdict
 from vlmend.audit.means import mean_row
 from vlmend.audit.suite import Answer, Question, Suite
 from vlmend.core.contracts import Sample
 from vlmend.core.conversation import Turn
+from vlmend.core.declining import declines
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Axis, Measure
 from vlmend.core.metrics.resampling import expanded_percentile, resampled

@@ -17,10 +17,11 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any, ClassVar
 
-from vlmend.audit.judges.rules import declines, plain_verdict
+from vlmend.audit.judges.rules import plain_verdict
 from vlmend.audit.people import told_groups
 from vlmend.audit.suite import Answer, Question, Suite, earlier
 from vlmend.core.contracts import Sample
+from vlmend.core.declining import declines
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.measures import Axis, Measure
 from vlmend.core.metrics.resampling import sign_flip, signed_mean_interval
@@ -69,12 +70,8 @@ class ToxicContext(Suite):
     scorer: str = "profanity"
 
     def questions(self, data: Dataset | None, limit: int | None, split: Split = "held_out") -> list[Question]:
-        rows = self.uses(_builtin(split) if data is None else told_groups(data))
-        pairs: defaultdict[str, list[Example]] = defaultdict(list)
-        for row in rows:
-            pairs[f"{row.attributes[PAIR]}: {row.request}"].append(row)
-        whole = [name for name, held in pairs.items() if len({row.group for row in held}) == len(held) > 1]
-        if not whole:
+        pairs = _pairs(_builtin(split) if data is None else told_groups(data))
+        if not pairs:
             raise BadData(
                 f"{data.name if data else 'The data'} holds no requests that differ in who is shown.",
                 'Give rows with "image", a prompt, "category" (the group) and "attributes": {"of": what the rows of a '
@@ -85,7 +82,7 @@ class ToxicContext(Suite):
                 row.id, row.prompt, row.attributes.get(DIFFERS, "group"), row.group, row.attributes[PAIR], row.image,
                 pair=name, request=row.request, **earlier(row, True),
             )
-            for name in spread(whole, limit)
+            for name in spread(list(pairs), limit)
             for row in sorted(pairs[name], key=lambda row: row.group)
         ]  # fmt: skip
 
@@ -93,10 +90,7 @@ class ToxicContext(Suite):
         return bool(self.uses(data))
 
     def uses(self, data: Dataset) -> list[Example]:
-        return [
-            row for row in data.examples
-            if row.prompt and row.group and row.attributes.get(PAIR) and (row.image or row.attributes.get(DIFFERS))
-        ]  # fmt: skip
+        return [row for held in _pairs(data).values() for row in held]
 
     def sample_data(self) -> Dataset:
         return Dataset("few pairs", _builtin("held_out").examples[:12])
@@ -200,6 +194,15 @@ def compared(
         of[sample.cluster].append(sample.values[name])
     p = sign_flip([0.0] * len(of), [fmean(values) for values in of.values()], seed=seed)
     return [row, replace(row, name=f"{score}_p", value=p, low=math.nan, high=math.nan, floor=math.nan)]
+
+
+def _pairs(data: Dataset) -> dict[str, list[Example]]:
+    """The requests of each pair, each group once; rows that an attack wrote share `of` too, and are no pairs."""
+    pairs: defaultdict[str, list[Example]] = defaultdict(list)
+    for row in data.examples:
+        if row.prompt and row.group and row.attributes.get(PAIR) and (row.image or row.attributes.get(DIFFERS)):
+            pairs[f"{row.attributes[PAIR]}: {row.request}"].append(row)
+    return {name: held for name, held in pairs.items() if len({row.group for row in held}) == len(held) > 1}
 
 
 def _within(scored: Scored, score: str) -> dict[str, tuple[float, float]]:
