@@ -11,12 +11,12 @@ import PIL.Image
 import pytest
 
 from vlmend.audit.suite import Answer, Question
-from vlmend.audit.suites.safety.rtvlm import SUITE, macro
+from vlmend.audit.suites.safety.rtvlm import SUITE
 from vlmend.core.conversation import Reply
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.measures import Measure
-from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.metrics.stats import Interval, mean_share, wilson
 from vlmend.data.layouts import read_data
 from vlmend.errors import BadData
 
@@ -104,11 +104,11 @@ def test_with_pictures_the_question_alone_stands_beside() -> None:
 
 def test_the_mean_of_shares_has_limits_by_squares_of_theirs() -> None:
     one, other = wilson(3, 10), wilson(40, 50)
-    value, low, high = macro([one, other])
+    value, low, high = mean_share([one, other])
     assert value == pytest.approx((0.3 + 0.8) / 2)
     assert low == pytest.approx(value - ((0.3 - one.low) ** 2 + (0.8 - other.low) ** 2) ** 0.5 / 2)
     assert high == pytest.approx(value + ((one.high - 0.3) ** 2 + (other.high - 0.8) ** 2) ** 0.5 / 2)
-    assert macro([one, Interval(float("nan"), float("nan"), float("nan"))]) == pytest.approx(one)
+    assert mean_share([one, Interval(float("nan"), float("nan"), float("nan"))]) == pytest.approx(one)
 
 
 def test_the_layout_of_the_hub_is_read_with_axis_sub_task_and_stance(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from vlmend.audit.blind import blind_scores
 from vlmend.audit.means import JUDGE
 from vlmend.core.contracts import AbstractSuite, Sample
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import noise_image
 from vlmend.core.measures import Better, Curve, Measure, Point, Unit
 from vlmend.core.metrics.membership import ByCluster, Separation, roc, separation, set_separation, tpr_by_chance
 from vlmend.core.metrics.stats import Interval, difference
@@ -25,8 +26,10 @@ __all__ = [
     "answered",
     "blind_columns",
     "cluster_of",
+    "dealt",
     "dealt_answers",
     "excess_row",
+    "few_answers",
     "pairs_of",
     "roc_curves",
     "rows_of",
@@ -67,22 +70,49 @@ def answered(data: Dataset | None) -> list[Example]:
     return [row for row in rows if row.image is not None and row.prompt and any(row.answers[:1])]
 
 
-def dealt_answers(data: Dataset | None) -> tuple[list[Example], list[Example]]:
-    """Those of members and those of non-members.
+def dealt(
+    data: Dataset | None, rows: Sequence[Example], what: str, fields: str, more: str = ""
+) -> tuple[list[Example], list[Example]]:
+    """Those of these rows that are members, and those that are not.
+
+    Args:
+        data: Where the rows are from.
+        rows: Those that a suite can use.
+        what: They are, for people.
+        fields: Of each, beside its membership.
+        more: Where some can be had.
 
     Raises:
         BadData: One of the two is missing.
     """
-    rows = answered(data)
     members, others = ([row for row in rows if row.attributes.get("member") == value] for value in MEMBER)
     if not members or not others:
         named = f"{data.name} has {len(members)} members and {len(others)} non-members" if data else "No data are given"
         raise BadData(
-            f"{named}: membership is told on answers of which it is known.",
-            'Pass --data with rows that have image, prompt, answers and "attributes": {"member": "yes"} or "no", a '
-            "random split of one pool.",
+            f"{named}: membership is told on {what} of which it is known.",
+            f'Pass --data with rows that have {fields} and "attributes": {{"member": "yes"}} or "no", a random split '
+            f"of one pool{more}.",
         )
     return members, others
+
+
+def dealt_answers(data: Dataset | None) -> tuple[list[Example], list[Example]]:
+    """The answered rows of members and of non-members.
+
+    Raises:
+        BadData: One of the two is missing.
+    """
+    return dealt(data, answered(data), "answers", "image, prompt, answers")
+
+
+def few_answers() -> Dataset:
+    """Eight answered rows, half of them members, for the contract checks."""
+    rows = (
+        Example(str(k), f"code {k}?", image=noise_image(16, k), answers=(f"{k} 1",),
+                attributes={"member": ("yes", "no")[k % 2]})
+        for k in range(8)
+    )  # fmt: skip
+    return Dataset("answers", tuple(rows))
 
 
 def words_of(row: Example) -> str:

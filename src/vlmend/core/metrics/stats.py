@@ -19,7 +19,7 @@ from vlmend.errors import BadParameter
 
 __all__ = [
     "Interval", "PairedTest", "agreement", "check_lengths", "check_level", "difference", "holm", "mcnemar",
-    "paired_difference", "share_interval", "wilson",
+    "mean_share", "paired_difference", "share_interval", "wilson",
 ]  # fmt: skip
 
 EDGE = 1 - 1e-12
@@ -120,6 +120,20 @@ def difference(first: Interval, second: Interval) -> Interval:
         value - math.hypot(first.value - first.low, second.high - second.value),
         value + math.hypot(first.high - first.value, second.value - second.low),
     )
+
+
+def mean_share(parts: Sequence[Interval]) -> Interval:
+    """The mean of independent shares, each counting the same, from the interval of each; NaN of none.
+
+    Parts that are NaN (nothing was scored) are left out. Limits by Pythagoras, as of `difference`.
+    """
+    known = [part for part in parts if not math.isnan(part.value)]
+    if not known:
+        return Interval(math.nan, math.nan, math.nan)
+    value = math.fsum(part.value for part in known) / len(known)
+    below = math.hypot(*(part.value - part.low for part in known)) / len(known)
+    above = math.hypot(*(part.high - part.value for part in known)) / len(known)
+    return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def share_interval(value: float, error: float, *, least: int, most: int, df: int, level: float) -> Interval:

@@ -20,6 +20,7 @@ from vlmend.audit.separating import (
     blind_columns,
     cluster_of,
     dealt_answers,
+    few_answers,
     roc_curves,
     separation_rows,
     set_rows,
@@ -27,7 +28,6 @@ from vlmend.audit.separating import (
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import noise_image
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.metrics.entropy import largest_mean, smallest_mean
 from vlmend.core.splits import Split
@@ -77,12 +77,7 @@ class AnswerMembership(SampleSuite[ChatLikelihoods]):
         return {row.attributes.get("member") for row in answered(data)} >= set(MEMBER)
 
     def sample_data(self) -> Dataset | None:
-        rows = (
-            Example(str(k), f"code {k}?", image=noise_image(16, k), answers=(f"{k} 1",),
-                    attributes={"member": ("yes", "no")[k % 2]})
-            for k in range(8)
-        )  # fmt: skip
-        return Dataset("answers", tuple(rows))
+        return few_answers()
 
     def samples(
         self, subject: ChatLikelihoods, data: Dataset | None, limit: int | None, *, seed: int,

@@ -19,6 +19,7 @@ from vlmend.audit.separating import (
     MEMBER,
     blind_columns,
     cluster_of,
+    dealt,
     pairs_of,
     roc_curves,
     separation_rows,
@@ -31,7 +32,6 @@ from vlmend.core.images import Image, noise_image
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.splits import Split
 from vlmend.core.targets import Access, DualTarget, Kind, problem_of
-from vlmend.errors import BadData
 from vlmend.pictures.changes import variants
 
 __all__ = ["SUITE", "Membership"]
@@ -63,7 +63,9 @@ class Membership(SampleSuite[DualTarget]):
     def samples(
         self, subject: DualTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
     ) -> list[Sample]:
-        members, others = _checked(data)
+        members, others = dealt(
+            data, pairs_of(data), "pairs", "image, caption", "; for phantom-clip: --data phantom_clip_members"
+        )
         rows = [*members[:limit], *others[:limit]]
         bad = {row.id: why for row in rows if (why := problem_of(subject, row))}
         good = [row for row in rows if row.id not in bad]
@@ -101,20 +103,6 @@ def _scores(subject: DualTarget, rows: Sequence[Example]) -> dict[str, Float[Ten
     plain = cosines(pictures)
     changed = [cosines(shown) for shown in zip(*map(variants, pictures), strict=True)]
     return {"cosine": plain, "augmented": plain + torch.stack([plain - one for one in changed]).sum(0)}
-
-
-def _checked(data: Dataset | None) -> tuple[list[Example], list[Example]]:
-    """Members and non-members."""
-    rows = pairs_of(data)
-    members, others = ([row for row in rows if row.attributes.get("member") == value] for value in MEMBER)
-    if not members or not others:
-        named = f"{data.name} has {len(members)} members and {len(others)} non-members" if data else "No data are given"
-        raise BadData(
-            f"{named}: membership is told on pairs of which it is known.",
-            'Pass --data with rows that have image, caption and "attributes": {"member": "yes"} or "no", a random '
-            "split of one pool; for phantom-clip: --data phantom_clip_members.",
-        )
-    return members, others
 
 
 SUITE = Membership()

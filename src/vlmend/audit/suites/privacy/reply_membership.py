@@ -21,6 +21,7 @@ from vlmend.audit.separating import (
     blind_columns,
     cluster_of,
     dealt_answers,
+    few_answers,
     roc_curves,
     separated,
     separation_rows,
@@ -29,7 +30,6 @@ from vlmend.audit.separating import (
 from vlmend.core.contracts import Sample, SampleSuite
 from vlmend.core.conversation import Reply, Sampling
 from vlmend.core.examples import Dataset, Example
-from vlmend.core.images import noise_image
 from vlmend.core.measures import Axis, Curve, Measure
 from vlmend.core.metrics.extraction import rouge_l
 from vlmend.core.splits import Split
@@ -81,12 +81,7 @@ class ReplyMembership(SampleSuite[ChatTarget]):
         return {row.attributes.get("member") for row in answered(data)} >= set(MEMBER)
 
     def sample_data(self) -> Dataset | None:
-        rows = (
-            Example(str(k), f"code {k}?", image=noise_image(16, k), answers=(f"{k} 1",),
-                    attributes={"member": ("yes", "no")[k % 2]})
-            for k in range(8)
-        )  # fmt: skip
-        return Dataset("answers", tuple(rows))
+        return few_answers()
 
     def samples(
         self, subject: ChatTarget, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"

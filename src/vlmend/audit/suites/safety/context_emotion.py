@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlmend.audit.suite import Answer, Question, Suite
-from vlmend.audit.suites.safety.rtvlm import macro
 from vlmend.core.examples import Dataset, Example, class_names, spread
 from vlmend.core.images import noise_image
 from vlmend.core.measures import Measure
-from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.metrics.stats import mean_share, wilson
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNREAD, Verdict
 from vlmend.errors import BadData
@@ -125,7 +124,7 @@ class ContextEmotion(Suite):
         read = [answer for answer in answers if answer.label not in UNREAD]
         emotions = dict.fromkeys(answer.group for answer in read)
         of = [[a.label == "right" for a in read if a.group == emotion] for emotion in emotions]
-        interval = macro([wilson(sum(own), len(own)) for own in of]) if of else Interval(*[float("nan")] * 3)
+        interval = mean_share([wilson(sum(own), len(own)) for own in of])
         floor = 1 / len(emotions) if emotions else float("nan")
         return Measure(
             self.axis, self.name, MACRO, condition, *interval, len(read), len(answers) - len(read), "higher",

@@ -20,13 +20,13 @@ from vlmend.audit.matching import holds
 from vlmend.audit.suite import Answer, Question, Suite, builtin_picture, chosen, earlier
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.measures import Measure
-from vlmend.core.metrics.stats import Interval, wilson
+from vlmend.core.metrics.stats import Interval, mean_share, wilson
 from vlmend.core.splits import Split
 from vlmend.core.verdicts import UNREAD, Exchange, Verdict
 from vlmend.data.requests import Kind
 from vlmend.errors import BadData
 
-__all__ = ["STANCES", "SUITE", "Rtvlm", "macro"]
+__all__ = ["STANCES", "SUITE", "Rtvlm"]
 
 AXIS, TASK, STANCE = "axis", "task", "stance"
 
@@ -127,10 +127,10 @@ class Rtvlm(Suite):
         unscored = sum(a.label in UNREAD for a in answers)
         tasks = {axis: [own for task, own in of.items() if task.partition("/")[0] == axis] for axis in axes}
         rows = [
-            self._macro(f"{axis}:{condition}", macro([_share(own) for own in held]), [*chain(*held)])
+            self._macro(f"{axis}:{condition}", mean_share([_share(own) for own in held]), [*chain(*held)])
             for axis, held in tasks.items()
         ]
-        every = macro([macro([_share(own) for own in held]) for held in tasks.values()])
+        every = mean_share([mean_share([_share(own) for own in held]) for held in tasks.values()])
         whole = self._macro(f"all axes:{condition}", every, answers)
         floors = {name: _always(list(tasks.values()), stance) for name, stance in ALWAYS.items()}
         if whole.n:
@@ -146,21 +146,6 @@ class Rtvlm(Suite):
         unscored = sum(answer.label in UNREAD for answer in answers)
         n = 0 if math.isnan(interval.value) else len(answers) - unscored
         return Measure(self.axis, self.name, MACRO, group, *interval, n, len(answers) - n, "higher")
-
-
-def macro(parts: Sequence[Interval]) -> Interval:
-    """The mean of independent shares; its limits by the method of variance recovered from theirs. NaN of none.
-
-    Parts that are NaN (nothing was scored) are left out.
-    Source: Newcombe, Statistics in Medicine 17 (1998), 873-890, square and add, for a mean in place of a difference.
-    """
-    known = [part for part in parts if not math.isnan(part.value)]
-    if not known:
-        return Interval(math.nan, math.nan, math.nan)
-    value = fmean(part.value for part in known)
-    below = math.sqrt(sum((part.value - part.low) ** 2 for part in known)) / len(known)
-    above = math.sqrt(sum((part.high - part.value) ** 2 for part in known)) / len(known)
-    return Interval(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def _share(answers: Sequence[Answer]) -> Interval:
