@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vlmend.attacks.requests import builtin_data
 from vlmend.attacks.safety.figstep_pro import BLANK, FigStepPro, cuts, phrase_of, pieces_of
 from vlmend.core.attacks import Budget
 from vlmend.core.conversation import Conversation
@@ -47,7 +46,7 @@ def test_cuts_are_even_and_inside_words(text: str, pieces: int, at: list[int]) -
 
 def test_a_moderator_of_single_pictures_finds_the_phrase_in_none_of_the_pieces() -> None:
     """Told from what each piece holds: no piece has all words of a built-in request, nor the longest one whole."""
-    for row in builtin_data().examples:
+    for row in FigStepPro().own_data().examples:
         phrase = phrase_of(row)[0]
         edges = [0, *cuts(phrase, 3), len(phrase)]
         assert all(phrase not in phrase[a:b] for a, b in pairwise(edges))

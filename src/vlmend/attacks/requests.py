@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from vlmend.attacks.tasks import holds_answer
 from vlmend.core.attack_notes import CARRIER
+from vlmend.core.attacks import AnyTarget, Task
+from vlmend.core.contracts import AbstractAttack
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.declining import declines, plain
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.core.replies import garbled, spoken
-from vlmend.core.splits import Split
-from vlmend.core.targets import ChatTarget
-from vlmend.data.requests import builtin_requests
+from vlmend.core.targets import ChatTarget, Kind
+from vlmend.data.sources import builtin_dataset
 from vlmend.errors import BadData
 from vlmend.pictures.pool import drawn
 
 __all__ = [
-    "BATCH", "REPLY_TOKENS", "TARGET", "asks_for_harm", "builtin_data", "check_requests", "gave_in", "lent_picture",
+    "BATCH", "REPLY_TOKENS", "TARGET", "RequestAttack", "asks_for_harm", "gave_in", "lent_picture",
     "replies_to", "says", "shares_words", "with_carrier",
 ]  # fmt: skip
 
@@ -34,24 +36,38 @@ BATCH = 32
 PICTURE_SEED = 20
 
 
+@dataclass(frozen=True)
+class RequestAttack(AbstractAttack[AnyTarget, Task]):
+    """An attack on what a model declines: it takes harmful requests, built-in ones where no data is given."""
+
+    works_on: ClassVar[tuple[Kind, ...]] = ("chat",)
+    right: ClassVar[str] = "Did not give in"
+
+    def own_data(self) -> Dataset:
+        """The built-in harmful requests that are held out."""
+        return builtin_dataset(("harmful",), "held_out")
+
+    def wants(self, row: Example) -> bool:
+        """Harmful requests."""
+        return asks_for_harm(row)
+
+    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
+        """
+        Raises:
+            BadData: There is no row that can be attacked.
+        """
+        if not rows:
+            raise BadData(f"{data.name} has no row that {self.name} can attack.", f"Pass rows with {self.needed}.")
+
+    @property
+    def needed(self) -> str:
+        """What a row must have, for people."""
+        return '"label": "harmful" and a prompt'
+
+
 def asks_for_harm(row: Example) -> bool:
     """Whether a row asks for something that a trustworthy model declines."""
     return row.label == "harmful" and bool(row.request)
-
-
-def check_requests(data: Dataset, rows: Sequence[Example], name: str, wanted: str) -> None:
-    """
-    Raises:
-        BadData: There are no rows.
-    """
-    if not rows:
-        raise BadData(f"{data.name} has no row that {name} can attack.", f"Pass rows with {wanted}.")
-
-
-def builtin_data(split: Split = "held_out") -> Dataset:
-    """The built-in harmful requests of a split."""
-    rows = (Example(one.id, one.prompt, "harmful", one.category) for one in builtin_requests("harmful", split))
-    return Dataset(f"builtin-harmful-{split}", tuple(rows), "Apache-2.0")
 
 
 def lent_picture(index: int = 0) -> Image:

@@ -25,8 +25,8 @@ from vlmend.core.targets import Access, Kind, Target, check_access
 from vlmend.errors import FAILURES, BadData, BatchProblem, SampleError, UsageError, VlmendError
 
 __all__ = [
-    "ATTACK", "WORDS", "AbstractAttack", "Budget", "Kept", "Nowhere", "Proposal", "attributes_of_attack",
-    "random_signs", "silent",
+    "ATTACK", "WORDS", "AbstractAttack", "AnyTarget", "Budget", "Kept", "Nowhere", "Proposal", "Task",
+    "attributes_of_attack", "random_signs", "silent",
 ]  # fmt: skip
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, default=Any)

@@ -14,18 +14,16 @@ from typing import Any, ClassVar, Literal
 from vlmend.attacks.reading import Drawn, control_rows, remarks
 from vlmend.attacks.requests import (
     TARGET,
-    asks_for_harm,
-    builtin_data,
-    check_requests,
+    RequestAttack,
     gave_in,
     replies_to,
     shares_words,
     with_carrier,
 )  # fmt: skip
-from vlmend.core.contracts import AbstractAttack, Budget, Proposal
+from vlmend.core.contracts import Budget, Proposal
 from vlmend.core.examples import REQUEST, Dataset, Example, spread
 from vlmend.core.images import Image, blank_image, noise_image
-from vlmend.core.targets import Access, ChatTarget, Kind
+from vlmend.core.targets import Access, ChatTarget
 from vlmend.data.adapters.multimodal import FIGSTEP_PROMPT
 from vlmend.data.requests import builtin_requests
 from vlmend.errors import BadParameter, SampleError
@@ -65,7 +63,7 @@ class DrawnTask:
 
 
 @dataclass(frozen=True)
-class FigStep(AbstractAttack[ChatTarget, DrawnTask]):
+class FigStep(RequestAttack[ChatTarget, DrawnTask]):
     """Requests drawn as the head of an empty list that harmless words ask to fill; what a model reads is checked.
 
     Attributes:
@@ -80,10 +78,8 @@ class FigStep(AbstractAttack[ChatTarget, DrawnTask]):
 
     name: ClassVar[str] = "figstep"
     source: ClassVar[str] = "Gong et al., arXiv 2311.05608, AAAI 2025"
-    works_on: ClassVar[tuple[Kind, ...]] = ("chat",)
     needs: ClassVar[Access] = "replies"
     draws: ClassVar[bool] = True
-    right: ClassVar[str] = "Did not give in"
     at_random: ClassVar[str] = "beside noise"
     quick: ClassVar[Mapping[str, Any]] = {"controls": 1}
 
@@ -110,10 +106,6 @@ class FigStep(AbstractAttack[ChatTarget, DrawnTask]):
         """How texts are drawn."""
         return Sheet(self.side, self.size, self.across, self.left, self.top, self.gap, self.font)
 
-    def own_data(self) -> Dataset:
-        """The built-in harmful requests that are held out."""
-        return builtin_data()
-
     def sample_data(self) -> Dataset:
         """Two requests, one with a picture."""
         rows = (
@@ -125,17 +117,6 @@ class FigStep(AbstractAttack[ChatTarget, DrawnTask]):
     def task(self, target: ChatTarget, data: Dataset) -> DrawnTask:
         """The model, and harmless rows beside the harmful ones."""
         return DrawnTask(target, harmless_rows(data, self.controls))
-
-    def wants(self, row: Example) -> bool:
-        """Harmful requests."""
-        return asks_for_harm(row)
-
-    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
-        """
-        Raises:
-            BadData: There is no harmful request.
-        """
-        check_requests(data, rows, self.name, '"label": "harmful" and a prompt')
 
     def failed(self, task: DrawnTask, rows: Sequence[Example]) -> list[bool]:
         """As `gives_in` tells."""

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import PIL.Image
 
 from vlmend.attacks.reading import Drawn, control_rows, remarks
-from vlmend.attacks.requests import asks_for_harm, builtin_data, check_requests, with_carrier
+from vlmend.attacks.requests import RequestAttack, with_carrier
 from vlmend.attacks.safety.figstep import REQUESTED, DrawnTask, FigStep, gives_in, harmless_rows
-from vlmend.core.contracts import AbstractAttack, Budget, Proposal
+from vlmend.core.contracts import Budget, Proposal
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.images import Image, noise_image
-from vlmend.core.targets import Access, ChatTarget, Kind, problem_of
+from vlmend.core.targets import Access, ChatTarget, problem_of
 from vlmend.errors import BadParameter, ModelProblem, SampleError
 from vlmend.pictures.typography import Sheet, text_picture, wrapped
 
@@ -44,7 +44,7 @@ LONGEST = 60
 
 
 @dataclass(frozen=True)
-class FigStepPro(AbstractAttack[ChatTarget, DrawnTask]):
+class FigStepPro(RequestAttack[ChatTarget, DrawnTask]):
     """The telling phrase drawn and cut into pieces, several pictures a request; what a model reads is checked.
 
     Attributes:
@@ -58,10 +58,8 @@ class FigStepPro(AbstractAttack[ChatTarget, DrawnTask]):
 
     name: ClassVar[str] = "figstep_pro"
     source: ClassVar[str] = "Gong et al., arXiv 2311.05608, AAAI 2025"
-    works_on: ClassVar[tuple[Kind, ...]] = ("chat",)
     needs: ClassVar[Access] = "replies"
     draws: ClassVar[bool] = True
-    right: ClassVar[str] = FigStep.right
     at_random: ClassVar[str] = FigStep.at_random
     quick: ClassVar[Mapping[str, Any]] = {"controls": 1, "pieces": 2}
 
@@ -78,10 +76,6 @@ class FigStepPro(AbstractAttack[ChatTarget, DrawnTask]):
                 f"pieces={self.pieces}, wording={self.wording}, controls={self.controls} cannot be.",
                 "pieces is 2 or more, wording 0 or 1, controls counts from 0.",
             )
-
-    def own_data(self) -> Dataset:
-        """The built-in harmful requests that are held out."""
-        return builtin_data()
 
     def sample_data(self) -> Dataset:
         """Two requests, one with a picture."""
@@ -100,17 +94,6 @@ class FigStepPro(AbstractAttack[ChatTarget, DrawnTask]):
                 "Take figstep, which shows one.",
             )
         return DrawnTask(target, harmless_rows(data, self.controls))
-
-    def wants(self, row: Example) -> bool:
-        """Harmful requests."""
-        return asks_for_harm(row)
-
-    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
-        """
-        Raises:
-            BadData: There is no harmful request.
-        """
-        check_requests(data, rows, self.name, '"label": "harmful" and a prompt')
 
     def failed(self, task: DrawnTask, rows: Sequence[Example]) -> list[bool]:
         """As for `figstep`."""

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 from vlmend.attacks.requests import (
     TARGET,
-    builtin_data,
-    check_requests,
+    RequestAttack,
     lent_picture,
     replies_to,
     says,
@@ -23,10 +22,10 @@ from vlmend.attacks.requests import (
 )  # fmt: skip
 from vlmend.attacks.robustness.pgd import PGD
 from vlmend.attacks.tasks import ChatTask
-from vlmend.core.contracts import AbstractAttack, Budget, Proposal
+from vlmend.core.contracts import Budget, Proposal
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
-from vlmend.core.targets import Access, ChatGradients, Kind, Pixels
+from vlmend.core.targets import Access, ChatGradients, Pixels
 
 __all__ = ["ATTACK", "OPTIMISED", "SaidTask", "TargetString"]
 
@@ -59,7 +58,7 @@ class SaidTask(ChatTask):
 
 
 @dataclass(frozen=True)
-class TargetString(AbstractAttack[ChatGradients, SaidTask]):
+class TargetString(RequestAttack[ChatGradients, SaidTask]):
     """One picture a request, by PGD, until the reply begins with a chosen string.
 
     Attributes:
@@ -69,7 +68,6 @@ class TargetString(AbstractAttack[ChatGradients, SaidTask]):
 
     name: ClassVar[str] = "target_string"
     source: ClassVar[str] = "Carlini et al., arXiv 2306.15447, NeurIPS 2023"
-    works_on: ClassVar[tuple[Kind, ...]] = ("chat",)
     needs: ClassVar[Access] = "gradients"
     right: ClassVar[str] = "Did not say it"
     quick: ClassVar[Mapping[str, Any]] = {"target": "ok"}
@@ -86,10 +84,6 @@ class TargetString(AbstractAttack[ChatGradients, SaidTask]):
     def _pgd(self) -> PGD:
         return PGD(self.restarts, self.random_start, self.alpha)
 
-    def own_data(self) -> Dataset:
-        """The built-in harmful requests that are held out."""
-        return builtin_data()
-
     def sample_data(self) -> Dataset:
         """Requests with pictures."""
         rows = (Example(str(k), f"say {k}", "harmful", image=noise_image(16, k)) for k in range(3))
@@ -104,12 +98,10 @@ class TargetString(AbstractAttack[ChatGradients, SaidTask]):
         wanted = row.attributes.get(TARGET) or self.target
         return bool(row.prompt and wanted) and len(row.conversation.images) <= 1
 
-    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
-        """
-        Raises:
-            BadData: There is no row with a prompt.
-        """
-        check_requests(data, rows, self.name, "a prompt, and a target (the attribute, or --set target=...)")
+    @property
+    def needed(self) -> str:
+        """What a row must have, for people."""
+        return "a prompt, and a target (the attribute, or --set target=...)"
 
     def seen(self, task: SaidTask, rows: Sequence[Example]) -> list[Example]:
         """The rows at the model's own resolution, with a built-in picture where they have none."""

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from vlmend.attacks.climbing import sound
 from vlmend.attacks.requests import (
     TARGET,
+    RequestAttack,
     asks_for_harm,
-    builtin_data,
-    check_requests,
     gave_in,
     lent_picture,
     replies_to,
@@ -36,10 +35,10 @@ from vlmend.attacks.requests import (
 )  # fmt: skip
 from vlmend.attacks.safety.target_string import OPTIMISED, SaidTask
 from vlmend.attacks.tasks import loss_and_gradient
-from vlmend.core.contracts import AbstractAttack, Budget, Proposal
+from vlmend.core.contracts import Budget, Proposal
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image, noise_image
-from vlmend.core.targets import Access, ChatGradients, Kind
+from vlmend.core.targets import Access, ChatGradients
 from vlmend.errors import BadParameter, ModelProblem, UsageError
 
 __all__ = ["ATTACK", "CORPUS", "VisualJailbreak", "read_corpus"]
@@ -76,7 +75,7 @@ class JailbreakTask:
 
 
 @dataclass(frozen=True)
-class VisualJailbreak(AbstractAttack[ChatGradients, JailbreakTask]):
+class VisualJailbreak(RequestAttack[ChatGradients, JailbreakTask]):
     """One picture for all requests, or one for each, after which a model goes on as a corpus of texts does.
 
     Attributes:
@@ -89,9 +88,7 @@ class VisualJailbreak(AbstractAttack[ChatGradients, JailbreakTask]):
 
     name: ClassVar[str] = "visual_jailbreak"
     source: ClassVar[str] = "Qi et al., arXiv 2306.13213, AAAI 2024"
-    works_on: ClassVar[tuple[Kind, ...]] = ("chat",)
     needs: ClassVar[Access] = "gradients"
-    right: ClassVar[str] = "Did not give in"
     quick: ClassVar[Mapping[str, Any]] = {"texts": 2}
 
     corpus: str = ""
@@ -105,10 +102,6 @@ class VisualJailbreak(AbstractAttack[ChatGradients, JailbreakTask]):
             raise BadParameter(
                 f"texts={self.texts}, alpha={self.alpha:g} move nothing.", "texts is 1 or more, alpha above 0."
             )
-
-    def own_data(self) -> Dataset:
-        """The built-in harmful requests that are held out."""
-        return builtin_data()
 
     def sample_data(self) -> Dataset:
         """Requests with pictures."""
@@ -146,13 +139,6 @@ class VisualJailbreak(AbstractAttack[ChatGradients, JailbreakTask]):
     def wants(self, row: Example) -> bool:
         """Harmful requests with at most one picture."""
         return asks_for_harm(row) and len(row.conversation.images) <= 1
-
-    def check_any(self, data: Dataset, rows: Sequence[Example]) -> None:
-        """
-        Raises:
-            BadData: There is no harmful request.
-        """
-        check_requests(data, rows, self.name, '"label": "harmful" and a prompt')
 
     def seen(self, task: JailbreakTask, rows: Sequence[Example]) -> list[Example]:
         """The rows beside the one picture before it is moved; with `per_request` beside their own, if any."""
