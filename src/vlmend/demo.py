@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vlmend import registry
 from vlmend.audit.plan import Plan
@@ -23,10 +22,7 @@ from vlmend.report.shared import read_runs
 from vlmend.studies.fitting import fitted
 from vlmend.studies.remembering import remembering
 
-__all__ = ["CHOSEN", "demo"]
-
-CHOSEN: dict[str, Any] = {"alpha": 0.6, "anchors": "all"}
-"""CMRM's settings in the demo, chosen on the validation split (docs/decisions/0003-cmrm-defaults.md)."""
+__all__ = ["demo"]
 
 SUITES = ("safety", "utility/picture_naming")
 LIMIT = 80
@@ -67,7 +63,7 @@ def demo(out: Path, *, model: str = "phantom", quick: bool = False, progress: Pr
     anchors = builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor")
 
     def mend(method: str, folder: str) -> Mend:
-        return fitted(target, registry.make_method(method, dict(CHOSEN)), anchors, out / folder, SEED)[0]
+        return fitted(target, registry.make_method(method, {}), anchors, out / folder, SEED)[0]
 
     folders = [run("base", [])]
     cmrm = mend("cmrm", "mend")

@@ -80,7 +80,7 @@ def test_a_planted_shift_is_recovered_with_its_sign() -> None:
     target = PlantedShift(lambda c, mended: "", layers=1, width=64)
     shift = measure_shift(target, DATA.examples, blank_image(16))
     assert cosine_similarity(shift.mean[0], target.planted, dim=0) >= 0.99
-    edit = CMRM().edits_for(shift, (0,))[0]
+    edit = CMRM(mode="increment").edits_for(shift, (0,))[0]
     assert cosine_similarity(edit.vector, target.planted, dim=0) <= -0.99
 
 
@@ -168,7 +168,7 @@ def test_unit_gain_on_a_stack_whose_amplification_is_known() -> None:
     mend = CMRM(alpha=0.5, mode="unit_gain").fit(AMPLIFYING, DATA, seed=0)
     assert [edit.vector.item() for edit in mend.edits] == [-2.0, -0.5, -1.0]
     assert moves(AMPLIFYING, CMRM(alpha=0.5, mode="unit_gain"), DATA.examples)[:, 0].tolist() == [-2.0, -4.5, -14.5]
-    assert moves(AMPLIFYING, CMRM(alpha=0.5), DATA.examples)[:, 0].tolist() == [-2.0, -6.5, -29.5]
+    assert moves(AMPLIFYING, CMRM(alpha=0.5, mode="increment"), DATA.examples)[:, 0].tolist() == [-2.0, -6.5, -29.5]
 
 
 @pytest.mark.parametrize("layers", ["all", "1,3"])

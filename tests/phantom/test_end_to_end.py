@@ -18,7 +18,6 @@ from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.images import blank_image, noise_image
 from vlmend.data.requests import builtin_requests
 from vlmend.data.sources import builtin_dataset
-from vlmend.demo import CHOSEN
 from vlmend.models.decoding.prefill import Workings
 from vlmend.models.decoding.prefixes import Prefix, Prefixes, sharing
 from vlmend.models.loading.vlm import LoadOptions, load
@@ -42,7 +41,7 @@ def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
     plan = Plan(("safety/alignment_gap", "utility/picture_naming"), limit=40, max_new_tokens=12)
     audit(phantom, plan, tmp_path / "base")
     anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 96)
-    mend = registry.make_method("cmrm", dict(CHOSEN)).fit(phantom, anchors, seed=0)
+    mend = registry.make_method("cmrm", {}).fit(phantom, anchors, seed=0)
     audit(phantom.with_mend(mend), plan, tmp_path / "cmrm", reuse=[tmp_path / "base"])
     base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "cmrm")
     found = {(c.before.name, c.before.group): c for c in changes(base, mended)}

@@ -20,6 +20,8 @@ from vlmend.core.examples import Example, undecoded
 from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.state_edits import Tokens
+from vlmend.core.steering import Push
 from vlmend.errors import NeedsAccess, SampleError, UsageError
 
 __all__ = [
@@ -164,6 +166,17 @@ class ChatStates(ChatTarget, Protocol):
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> Mapping[Site, Float[Tensor, "example width"]]:
         """States at the last prompt position, after this target's mends, in float32 on the CPU."""
+        ...
+
+    def steer(self, batch: Sequence[Conversation], sites: Sequence[Site], push: Push, tokens: Tokens) -> None:
+        """Read a batch while `push` adds to its states, block after block.
+
+        Args:
+            batch: All of it is read together.
+            sites: Where `push` is called, in the order in which the model comes to them.
+            push: Called once a site, with what came of all that was added before it.
+            tokens: Positions of the prompt that its vector is added to.
+        """
         ...
 
 

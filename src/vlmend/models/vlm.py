@@ -18,6 +18,8 @@ from vlmend.core.examples import Example
 from vlmend.core.images import Image, blank_image
 from vlmend.core.mend import Mend
 from vlmend.core.sites import Site
+from vlmend.core.state_edits import Tokens
+from vlmend.core.steering import Push
 from vlmend.core.targets import Kind, Pixels
 from vlmend.errors import BadParameter, ModelProblem
 from vlmend.models.anatomy.compiled import check_compiled
@@ -30,7 +32,8 @@ from vlmend.models.decoding.outcomes import answered, problem_of
 from vlmend.models.decoding.prefill import Workings
 from vlmend.models.decoding.recall import Recall
 from vlmend.models.decoding.sharing import mixes_rows, only_whole, place_of, sight_of
-from vlmend.models.decoding.shifts import row_shifts
+from vlmend.models.decoding.shifts import row_shifts, spread_over
+from vlmend.models.decoding.steering import steered
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.editing.contrast import Contrast, contrasted
 from vlmend.models.editing.inputs import rewritten
@@ -247,6 +250,11 @@ class VLM:
         return {site: state.float().cpu() for site, state in states.items()}
 
     @torch.inference_mode()
+    def steer(self, batch: Sequence[Conversation], sites: Sequence[Site], push: Push, tokens: Tokens) -> None:
+        """Read a batch while `push` adds to its states, under this view's mends."""
+        steered(self, batch, sites, push, tokens)
+
+    @torch.inference_mode()
     def logits(self, batch: Sequence[Conversation]) -> Float[Tensor, "example vocabulary"]:
         """Next-token logits after the prompt, at least float32, on the CPU."""
         if self.anatomy.alone and len(batch) > 1:
@@ -321,7 +329,7 @@ class VLM:
         own = torch.zeros(len(batch), dtype=torch.bool)
         own[list(mine)] = True
         fixed = [edit for edit in self.edits if isinstance(edit, ActivationEdit)]
-        shifts = [_spread(shift, mine, len(batch)) for shift in self._row_shifts([batch[k] for k in mine])]
+        shifts = [spread_over(shift, mine, len(batch)) for shift in self._row_shifts([batch[k] for k in mine])]
         return [Aimed(edit, rows.meant(edit.when) & own) for edit in (*fixed, *shifts)]
 
     @contextmanager
@@ -355,9 +363,8 @@ class VLM:
         shifts: list[RowShift] = []
         for edit in self.edits:
             if isinstance(edit, ContrastShift):
-                told = [conversation.without_images() for conversation in batch]
-                if edit.unseen == "caption":
-                    told = captioned(self.bare, batch)
+                captions = edit.unseen == "caption"
+                told = captioned(self.bare, batch) if captions else [each.without_images() for each in batch]
                 shifts += row_shifts(self.reader, self.workings.prefixes, edit, batch, told)
         return shifts
 
@@ -391,10 +398,3 @@ def answer_together(views: Sequence[VLM], batch: Sequence[Conversation], samplin
         BatchProblem: Some requests have no reply; it carries those of the others.
     """
     return answered(views, batch, sampling, decode_rows)
-
-
-def _spread(shift: RowShift, mine: Sequence[int], size: int) -> RowShift:
-    """A shift of some rows as one of the whole batch, zero for the others."""
-    vectors = shift.vectors.new_zeros((size, shift.vectors.shape[1]))
-    vectors[list(mine)] = shift.vectors
-    return replace(shift, vectors=vectors)

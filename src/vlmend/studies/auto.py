@@ -29,18 +29,24 @@ __all__ = ["CANDIDATES", "QUICK", "ROOM", "above", "choice_table", "choose", "ch
 ROOM = 0.05
 
 CANDIDATES: tuple[Defence, ...] = (
-    *(Defence(f"cmrm {a}", "cmrm", {"alpha": a}) for a in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)),
-    Defence("cmrm harmful 0.5", "cmrm", {"alpha": 0.5, "anchors": "harmful"}),
-    *(Defence(f"cmrm_gated {c:g}", "cmrm_gated", {"caution": c}) for c in (0.0, 0.5, 1.0, 2.0)),
-    Defence("cmrm_gated 0, alpha 1.3", "cmrm_gated", {"alpha": 1.3}),
+    *(Defence(f"cmrm {a:g}", "cmrm", {"alpha": a}) for a in (0.75, 1.0, 1.25)),
+    Defence("cmrm harmful", "cmrm", {"anchors": "harmful"}),
+    Defence("midsteer", "midsteer"),
+    *(Defence(f"nullsteer {s:g}", "nullsteer", {"strength": s}) for s in (1.0, 2.0)),
+    *(Defence(f"mars {s:g}", "mars", {"strength": s}) for s in (1.0, 2.0)),
+    *(Defence(f"cmrm_gated {c:g}", "cmrm_gated", {"caution": c}) for c in (0.0, 0.5, 1.0)),
+    Defence("cmrm_gated 0, alpha 1.5", "cmrm_gated", {"alpha": 1.5}),
+    Defence("rcs", "rcs"),
+    Defence("rcs, cmrm 1.5", "rcs", {"mend": "cmrm alpha=1.5"}),
+    Defence("rcs, nullsteer 2", "rcs", {"mend": "nullsteer strength=2"}),
+    Defence("probe, cmrm", "rcs", {"distance": "linear"}),
     Defence("cmrm_sample 0.5", "cmrm_sample", {"alpha": 0.5}),
 )
-"""From cheap to dear at inference."""
+"""From cheap to dear at inference: one vector, a map, a gate, a gate in a projection, a second read."""
 QUICK = tuple(
     c
     for c in CANDIDATES
-    if c.name in ("cmrm 0.4", "cmrm 0.5", "cmrm 0.6", "cmrm_sample 0.5")
-    or c.name in ("cmrm_gated 0", "cmrm_gated 0.5", "cmrm_gated 1")
+    if c.name in ("cmrm 0.75", "cmrm 1", "nullsteer 2", "mars 1", "rcs", "cmrm_gated 0", "cmrm_gated 0.5")
 )
 """The candidates of a quick choice."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import PIL.Image
 import torch
@@ -39,6 +39,8 @@ from vlmend.core.images import Image
 from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint
 from vlmend.core.sites import Site
+from vlmend.core.state_edits import Tokens
+from vlmend.core.steering import Push, steer_by_passes
 from vlmend.core.targets import LEVELS, PROTOCOLS, Access, Kind, Target, levels_of
 from vlmend.models.anatomy.find import find_anatomy
 from vlmend.models.dual.encoder import DualEncoder, dual_of
@@ -225,14 +227,14 @@ class ScriptedTarget:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @property
-    def bare(self) -> ScriptedTarget:
+    def bare(self) -> Self:
         return replace(self, mends=())
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:
         return 128, 128, 128
 
-    def with_mend(self, mend: Mend) -> ScriptedTarget:
+    def with_mend(self, mend: Mend) -> Self:
         mend.check_base(self.name, self.model_digest, self.identity)
         return replace(self, mends=(*self.mends, mend))
 
@@ -245,6 +247,9 @@ class ScriptedTarget:
         self, batch: Sequence[Conversation], sites: Sequence[Site]
     ) -> Mapping[Site, Float[Tensor, "example width"]]:
         return {site: torch.stack([self._state(c, site) for c in batch]) for site in sites}
+
+    def steer(self, batch: Sequence[Conversation], sites: Sequence[Site], push: Push, tokens: Tokens) -> None:
+        steer_by_passes(self, batch, sites, push, tokens)
 
     def _state(self, conversation: Conversation, site: Site) -> Tensor:
         seed = int(conversation.without_images().digest[:8], 16) + site.layer

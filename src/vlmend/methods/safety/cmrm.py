@@ -11,7 +11,7 @@ is fixed here: v is image minus text, and it is subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlmend.core.contracts import AbstractMethod, Sweep
+from vlmend.core.conversation import Conversation
 from vlmend.core.edits import AddVector, Tokens
 from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Corrupt, Image, corrupt_image
@@ -32,16 +33,14 @@ from vlmend.methods.reading import Anchors, anchors_of, as_text, batches, read_s
 from vlmend.methods.shift_check import check_shift
 
 __all__ = [
-    "CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_sequential", "measure_shift", "unit_gain_edits",
+    "CMRM", "METHOD", "Scope", "Shift", "measure_direction", "measure_shift", "sequential_edits", "unit_gain_edits",
 ]  # fmt: skip
 
 Scope = Literal["prefill", "every_step", "every_token"]
 TOKENS: dict[Scope, Tokens] = {"prefill": "last_prompt", "every_step": "last", "every_token": "all"}
 
-SEQUENTIAL_ANCHORS = 16
-"""A fit that reads its anchors many times over takes at most this many, evenly spread."""
-UNIT_TOLERANCE = 0.01
-"""A layer has unit gain once its mean move misses alpha v by no more than this share of it."""
+TOGETHER = 16
+"""Of the modes that steer while they read, all anchors share one forward call: at most this many, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class CMRM(AbstractMethod):
     """CMRM with one fixed correction per layer.
 
     Attributes:
-        alpha: Strength; 1 takes the whole shift out of the vectors, and out of the states with `unit_gain` only.
+        alpha: Strength; at 1 the states lose the whole shift with `unit_gain`, and the vectors add up to it in others.
         layers: Decoder layers, from 0: `all`, or like `0-9` or `4,8,20-29`.
         corrupt: The content-free image I': `white`, `black`, `mean_colour` or `noise` (seeded).
-        mode: What each layer takes out, see `vlmend.core.shifts.Mode`; or `unit_gain`: what is missing until the
-            state there has moved by alpha times its shift, whatever the blocks make of the layers before.
+        mode: What each layer takes out. `unit_gain`: what is missing until the state there has moved by alpha times its
+            shift, whatever the blocks make of the layers before. The others: `vlmend.core.shifts.Mode`.
         scope: `prefill`: the last prompt token only; the cache carries it on. `every_step`: every
             generated token too. `every_token`: the whole prompt too, which is not the paper's rule but what
             weights can hold (`vlmend export hf`).
@@ -69,12 +68,12 @@ class CMRM(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
-    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.25, 0.5, 0.75, 1.0))
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 1.5, 2.0))
 
     alpha: float = 1.0
     layers: str = "all"
     corrupt: Corrupt = "white"
-    mode: Mode | Literal["unit_gain"] = "increment"
+    mode: Mode | Literal["unit_gain"] = "unit_gain"
     scope: Scope = "prefill"
     aggregate: Literal["mean", "direction"] = "mean"
     cap: float | None = None
@@ -93,11 +92,10 @@ class CMRM(AbstractMethod):
         image = corrupt_image(self.corrupt, target.image_side, seed, target.mean_colour)
         notes: tuple[str, ...] = ()
         if self.mode == "sequential":
-            few = spread(anchors, SEQUENTIAL_ANCHORS)
-            edits, sizes = measure_sequential(self, target, data, few, image, layers, seed)
+            edits, sizes = sequential_edits(self, target, anchors, image, layers)
         else:
             shift = (measure_shift if self.aggregate == "mean" else measure_direction)(target, anchors, image)
-            edits, sizes = self.edits_by(target, data, shift, anchors, image, layers, seed), shift.size
+            edits, sizes = self.edits_by(target, shift, anchors, image, layers), shift.size
             checked = check_shift(target, data, image, shift.mean, layers)
             notes = checked.notes if checked else ()
         dose = {str(edit.site): float(edit.vector.norm() / sizes[edit.site.layer]) for edit in edits}
@@ -105,12 +103,11 @@ class CMRM(AbstractMethod):
         return replace(mend, card=replace(mend.card, notes=notes))
 
     def edits_by(
-        self, target: ChatStates, data: Dataset, shift: Shift, anchors: Sequence[Example], image: Image,
-        layers: Sequence[int], seed: int,
-    ) -> tuple[AddVector, ...]:  # fmt: skip
+        self, target: ChatStates, shift: Shift, anchors: Sequence[Example], image: Image, layers: Sequence[int]
+    ) -> tuple[AddVector, ...]:
         """The edits that take `alpha` times this shift out, in any mode but the sequential one."""
         if self.mode == "unit_gain":
-            return unit_gain_edits(self, target, data, shift, anchors, image, layers, seed)
+            return unit_gain_edits(self, target, shift, anchors, image, layers)
         return self.edits_for(shift, layers)
 
     def edits_for(self, shift: Shift, layers: Sequence[int]) -> tuple[AddVector, ...]:
@@ -177,47 +174,51 @@ def measure_direction(target: ChatStates, anchors: Sequence[Example], image: Ima
     return Shift(shift, seen.norm(dim=-1).mean(0), agreement)
 
 
-def measure_sequential(
-    cmrm: CMRM, target: ChatStates, data: Dataset, anchors: Sequence[Example], image: Image,
-    layers: Sequence[int], seed: int,
-) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:  # fmt: skip
-    """Each layer's mean shift under the mend of the layers before it: one pass over the anchors a layer."""
-    text = read_states(target, anchors, as_text)
-    edits: list[AddVector] = []
+def sequential_edits(
+    cmrm: CMRM, target: ChatStates, anchors: Sequence[Example], image: Image, layers: Sequence[int]
+) -> tuple[tuple[AddVector, ...], Float[Tensor, " layer"]]:
+    """Each layer's mean shift under the mend of the layers before it, in one read of at most `TOGETHER` anchors."""
+    few = spread(anchors, TOGETHER)
+    text = target.hidden([as_text(anchor) for anchor in few], sites_of(target))
     sizes = torch.zeros(target.layers)
-    for layer in layers:
-        view = target.with_mend(cmrm.made(target, data, seed, edits, {}))
-        seen = read_states(view, anchors, with_image(image))[:, layer]
-        sizes[layer] = seen.norm(dim=-1).mean()
-        edits.append(cmrm.edit(layer, cmrm.alpha * (seen - text[:, layer]).mean(0), sizes[layer]))
-    return tuple(edits), sizes
+
+    def taken(site: Site, seen: Tensor) -> Tensor:
+        sizes[site.layer] = seen.norm(dim=-1).mean()
+        return cmrm.alpha * (seen - text[site]).mean(0)
+
+    return _steered(cmrm, target, [with_image(image)(anchor) for anchor in few], layers, taken, sizes), sizes
 
 
 def unit_gain_edits(
-    cmrm: CMRM, target: ChatStates, data: Dataset, shift: Shift, anchors: Sequence[Example], image: Image,
-    layers: Sequence[int], seed: int,
-) -> tuple[AddVector, ...]:  # fmt: skip
-    """Vectors under which the mean state of every selected layer moves by -alpha v_l.
+    cmrm: CMRM, target: ChatStates, shift: Shift, anchors: Sequence[Example], image: Image, layers: Sequence[int]
+) -> tuple[AddVector, ...]:
+    """Vectors under which the mean state of every selected layer moves by -alpha v_l, over at most `TOGETHER` anchors.
 
-    With m_l the mean move that is measured under the vectors so far and e_l = m_l + alpha v_l what it misses, each pass
-    takes e_l - e_(l-1) out of layer l's vector: right at once where a block only carries on what comes, and otherwise
-    right for one more layer a pass, since a layer's error cannot come from those after it. So it ends after one pass a
-    layer at the latest, and mostly after a few.
+    They are read together: where a layer is reached, what the layers before it have made of their vectors is there to
+    be seen, and its own vector is what is missing.
     """
-    few = spread(anchors, SEQUENTIAL_ANCHORS)
-    plain = read_states(target, few, with_image(image)).mean(0)
-    wanted = cmrm.alpha * shift.mean
-    taken = steps_of(wanted, layers, "increment")
-    close = UNIT_TOLERANCE * wanted.norm(dim=-1)
-    for _ in layers:
-        edits = [cmrm.edit(layer, one, shift.size[layer]) for layer, one in taken.items()]
-        view = target.with_mend(cmrm.made(target, data, seed, edits, {}))
-        missed = read_states(view, few, with_image(image)).mean(0) - plain + wanted
-        if all(missed[layer].norm() <= close[layer] for layer in layers):
-            break
-        steps = steps_of(missed, layers, "increment")
-        taken = {layer: one + steps[layer] for layer, one in taken.items()}
-    return tuple(cmrm.edit(layer, one, shift.size[layer]) for layer, one in taken.items())
+    batch = [with_image(image)(anchor) for anchor in spread(anchors, TOGETHER)]
+    plain = target.hidden(batch, sites_of(target))
+
+    def taken(site: Site, seen: Tensor) -> Tensor:
+        return (seen - plain[site]).mean(0) + cmrm.alpha * shift.mean[site.layer]
+
+    return _steered(cmrm, target, batch, layers, taken, shift.size)
+
+
+def _steered(
+    cmrm: CMRM, target: ChatStates, batch: Sequence[Conversation], layers: Sequence[int],
+    taken: Callable[[Site, Float[Tensor, "anchor width"]], Float[Tensor, " width"]], sizes: Float[Tensor, " layer"],
+) -> tuple[AddVector, ...]:  # fmt: skip
+    """Edits that take out of each layer what `taken` makes of its states under the edits of the layers before it."""
+    edits: list[AddVector] = []
+
+    def push(site: Site, seen: Tensor) -> Tensor:
+        edits.append(cmrm.edit(site.layer, taken(site, seen), sizes[site.layer]))
+        return edits[-1].vector
+
+    target.steer(batch, [Site("language", layer) for layer in layers], push, TOKENS[cmrm.scope])
+    return tuple(edits)
 
 
 METHOD = CMRM

@@ -49,7 +49,7 @@ class CMRMGated(AbstractMethod):
     """CMRM behind a harm probe of the model's own states.
 
     Attributes:
-        alpha: Strength; 1 takes out the whole shift.
+        alpha: Strength; at 1 the vectors add up to the whole shift.
         caution: Added to the probe's log-odds: above 0 more requests are mended, below 0 fewer.
         gate_layer: Layer of the probe and first edited layer; unless given, the layer where the probe
             tells the anchors apart best in cross-validation, the earliest of equals.
@@ -89,7 +89,7 @@ class CMRMGated(AbstractMethod):
         gate = fit_gate(layer, states[:, :, layer].flatten(0, 1), labels.repeat(len(states)))
         gate = replace(gate, bias=gate.bias + self.caution)
         shift = measure_shift(target, harmful, image)
-        edits = CMRM(alpha=self.alpha).edits_for(shift, range(layer, target.layers))
+        edits = CMRM(alpha=self.alpha, mode="increment").edits_for(shift, range(layer, target.layers))
         gated = [replace(edit, gate=gate) for edit in edits]
         dose = {str(edit.site): float(edit.vector.norm() / shift.size[edit.site.layer]) for edit in edits}
         return self.made(target, data, seed, gated, dose)

@@ -50,7 +50,7 @@ class RCS(AbstractMethod):
     """Another method's mend behind a contrastive gate.
 
     Attributes:
-        mend: The method and its settings, as `cmrm alpha=0.6 mode=unit_gain`; its edits must be edits of states without
+        mend: The method and its settings, as `cmrm alpha=0.6 mode=increment`; its edits must be edits of states without
             a gate of their own. Where it has `layers` and they are not set, it acts from the gate's layer on.
         distance: `mahalanobis`, `knn`, or for comparison `linear`: the log-odds of the probe of `cmrm_gated`.
         caution: Added to the score: above 0 more requests are mended, below 0 fewer.
@@ -127,7 +127,7 @@ class RCS(AbstractMethod):
         name, *settings = self.mend.split() or [""]
         if name in ("", self.name) or any("=" not in setting for setting in settings):
             raise BadParameter(
-                f"mend={self.mend!r} cannot be read.", "Write a method and its settings: cmrm alpha=0.6 mode=unit_gain."
+                f"mend={self.mend!r} cannot be read.", "Write a method and its settings: cmrm alpha=0.6 mode=increment."
             )
         parameters = dict(setting.split("=", 1) for setting in settings)
         made = registry.make_method(name, parameters)

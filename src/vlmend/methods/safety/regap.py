@@ -80,7 +80,7 @@ class ReGap(AbstractMethod):
         towards = unit(text.gap, later, "The difference of harmful and benign requests as text")
         drift = (seen.states - text.states).mean(0)
         size = seen.states.norm(dim=-1).mean(0)
-        fixed = CMRM(alpha=self.alpha).edits_for(Shift(drift, size, torch.ones(target.layers)), every)
+        fixed = CMRM(alpha=self.alpha, mode="increment").edits_for(Shift(drift, size, torch.ones(target.layers)), every)
         view = target.with_mend(self.made(target, data, seed, fixed, {}))
         corrected = read_classes(view, data, with_image(image))
         adaptive, extra = self._adaptive(corrected, towards, steps_of(drift, later, "increment"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from vlmend.models.editing.states import RowShift, chasing
 from vlmend.models.reading.reader import Reader
 from vlmend.models.reading.states import capturing
 
-__all__ = ["row_shifts"]
+__all__ = ["row_shifts", "spread_over"]
 
 
 def row_shifts(
@@ -52,6 +53,13 @@ def row_shifts(
         spread[seen_rows] = -vectors
         edits.append(RowShift(Site("language", layer), spread, edit.tokens, edit.when))
     return edits
+
+
+def spread_over(shift: RowShift, mine: Sequence[int], size: int) -> RowShift:
+    """A shift of some rows as one of the whole batch, zero for the others."""
+    vectors = shift.vectors.new_zeros((size, shift.vectors.shape[1]))
+    vectors[list(mine)] = shift.vectors
+    return replace(shift, vectors=vectors)
 
 
 def _taken(

@@ -36,10 +36,11 @@ from vlmend.core.state_edits import (
     Tokens,
     When,
 )
+from vlmend.core.steering import Push
 from vlmend.models.anatomy.find import Anatomy
 from vlmend.models.reading.states import Rows, block, precise, state_of
 
-__all__ = ["STEPS", "Aimed", "Change", "RowShift", "change_of", "chasing", "editing", "gate_of", "score"]
+__all__ = ["STEPS", "Aimed", "Change", "RowShift", "change_of", "chasing", "editing", "gate_of", "score", "steering"]
 
 STEPS = ("last", "all", "reply")
 """Scopes that cover generated tokens."""
@@ -106,6 +107,26 @@ def chasing(
             module = block(anatomy, Site("language", layer))
             stack.callback(module.register_forward_hook(chase(layer)).remove)
         yield taken
+
+
+@contextmanager
+def steering(anatomy: Anatomy, sites: Sequence[Site], push: Push, tokens: Tokens, rows: Rows) -> Generator[None]:
+    """Add at each site what `push` says to the states that came there, at the prefill."""
+    every = torch.ones_like(rows.has_image)
+
+    def at(site: Site) -> Callable[..., None]:
+        def hook(module: nn.Module, args: object, output: Any) -> None:
+            hidden = state_of(output)
+            added = push(site, _at_last(hidden, rows).float().cpu())
+            where = tuple(index.to(hidden.device) for index in _positions(tokens, rows, every, True, hidden.shape[1]))
+            hidden[where] += added.to(hidden.device, hidden.dtype)
+
+        return hook
+
+    with ExitStack() as stack:
+        for site in sites:
+            stack.callback(block(anatomy, site).register_forward_hook(at(site)).remove)
+        yield
 
 
 def gate_of(edit: ActivationEdit | RowShift) -> AnyGate | None:

@@ -112,8 +112,8 @@ class Lab:
 
     def mend(self, level: Level, alpha: float | None = None) -> Mend:
         """CMRM's mend at a level; the strength that the sweep chose unless given."""
-        unit = self.fit(f"cmrm-{level}", self.method(level, 1.0))
-        return unit.scaled(self.best[level] if alpha is None else alpha)
+        strength = self.best[level] if alpha is None else alpha
+        return self.fit(f"cmrm-{level}-{strength:g}", self.method(level, strength))
 
     def fit(self, name: str, method: AbstractMethod[Any], data: Dataset | None = None) -> Mend:
         """A mend kept under `mends/` in the study's folder."""

@@ -65,7 +65,8 @@ def layers(lab: Lab) -> dict[str, Any]:
     """Unsafe replies with one layer alone, with the first k, with the last k (dataset level, validation)."""
     depth, step = lab.target.layers, lab.plan.layer_step
     alpha = lab.best["dataset"]
-    shift = measure_shift(lab.target, lab.anchors.examples, blank_image(lab.target.image_side))
+    image = blank_image(lab.target.image_side)
+    shift = measure_shift(lab.target, lab.anchors.examples, image)
     asked = lab.validation.harmful.only("original")
     base = lab.asker.ask(asked)
     marks = sorted({*range(0, depth, step), depth - 1})
@@ -77,8 +78,9 @@ def layers(lab: Lab) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for kind, chosen in kinds.items():
         for mark, some in chosen.items():
-            edits = CMRM(alpha=alpha).edits_for(shift, some)
-            mend = CMRM(alpha=alpha).made(lab.target, lab.anchors, lab.seed, edits, {})
+            cmrm = CMRM(alpha=alpha)
+            edits = cmrm.edits_by(lab.target, shift, lab.anchors.examples, image, some)
+            mend = cmrm.made(lab.target, lab.anchors, lab.seed, edits, {})
             answers = lab.asker.ask(asked, [mend])
             rows.append({"kind": kind, "layer": mark} | _unsafe(base, answers, lab.seed))
     return {"alpha": alpha, "base": _unsafe(base, base, lab.seed), "rows": rows, "agreement": shift.agreement.tolist()}
@@ -87,7 +89,7 @@ def layers(lab: Lab) -> dict[str, Any]:
 def transfer(lab: Lab) -> dict[str, Any]:
     """Anchors of one kind tested on every kind, and anchor sets of growing size, with their cosines."""
     alpha = lab.best["dataset"]
-    whole = lab.fit("cmrm-dataset", CMRM())
+    whole, cmrm = lab.mend("dataset"), lab.method("dataset", alpha)
     sets: dict[str, Dataset] = {"all": lab.anchors, "harmful": lab.labelled("harmful")}
     harmless = lab.labelled("benign")
     for kind in ("lookalike", "ordinary"):
@@ -98,8 +100,8 @@ def transfer(lab: Lab) -> dict[str, Any]:
     base = measure(lab.asker, lab.validation)
     matrix: list[dict[str, Any]] = []
     for name, data in sets.items():
-        mend = lab.fit(f"transfer-{name}", CMRM(), data)
-        outcome = measure(lab.asker, lab.validation, [mend.scaled(alpha)])
+        mend = lab.fit(f"transfer-{name}", cmrm, data)
+        outcome = measure(lab.asker, lab.validation, [mend])
         matrix.append(
             {"anchors": name, "n": len(data.examples), "cosine": _cosine(mend, whole)} | table_row(base, outcome)
         )
@@ -107,8 +109,8 @@ def transfer(lab: Lab) -> dict[str, Any]:
     plain = lab.asker.ask(asked)
     sizes: list[dict[str, Any]] = []
     for count in (*lab.plan.anchor_sizes, len(lab.anchors.examples)):
-        mend = lab.fit(f"size-{count}", CMRM(), thinned(lab.anchors, count, f"{count} anchors"))
-        answers = lab.asker.ask(asked, [mend.scaled(alpha)])
+        mend = lab.fit(f"size-{count}", cmrm, thinned(lab.anchors, count, f"{count} anchors"))
+        answers = lab.asker.ask(asked, [mend])
         sizes.append({"n": count, "cosine": _cosine(mend, whole)} | _unsafe(plain, answers, lab.seed))
     return {"alpha": alpha, "matrix": matrix, "sizes": sizes}
 
@@ -127,7 +129,7 @@ def overhead(lab: Lab) -> dict[str, Any]:
 def controls(lab: Lab) -> dict[str, Any]:
     """Random vectors of equal norm, the same vectors at shuffled layers, and I' = I."""
     alpha = lab.best["dataset"]
-    whole = lab.fit("cmrm-dataset", CMRM())
+    whole = lab.mend("dataset")
     generator = torch.Generator().manual_seed(lab.seed)
     order = torch.randperm(len(whole.edits), generator=generator).tolist()
     vectors = [edit for edit in whole.edits if isinstance(edit, AddVector)]
@@ -136,9 +138,9 @@ def controls(lab: Lab) -> dict[str, Any]:
         tuple(range(lab.target.layers)), blank_image(lab.target.image_side), seen="original", unseen="text"
     )
     made = {
-        "cmrm": whole.scaled(alpha),
-        "random vectors": lab.fit("random", RandomVector()).scaled(alpha),
-        "shuffled layers": CMRM().made(lab.target, lab.anchors, lab.seed, shuffled, {}).scaled(alpha),
+        "cmrm": whole,
+        "random vectors": lab.fit("random", RandomVector(alpha=alpha)),
+        "shuffled layers": CMRM().made(lab.target, lab.anchors, lab.seed, shuffled, {}),
         "I' = I": CMRM().made(lab.target, lab.anchors, lab.seed, [whole_image], {}),
     }
     base = measure(lab.asker, lab.validation)

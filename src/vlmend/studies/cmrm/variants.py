@@ -14,6 +14,7 @@ __all__ = ["VARIANTS", "variants"]
 
 VARIANTS: tuple[Defence, ...] = (
     Defence("default", "cmrm"),
+    Defence("mode increment", "cmrm", {"mode": "increment"}),
     Defence("mode full", "cmrm", {"mode": "full"}),
     Defence("mode full, alpha / 3", "cmrm", {"mode": "full", "alpha": 1 / 3}),
     Defence("mode last_only", "cmrm", {"mode": "last_only"}),
