@@ -11,6 +11,7 @@ import torch
 
 from vlmend.core.conversation import Conversation, Sampling
 from vlmend.core.edits import (
+    AddVector,
     AffineMap,
     ContrastLogits,
     Edit,
@@ -20,6 +21,7 @@ from vlmend.core.edits import (
     ModuleEdit,
     OtherView,
     ReplaceWeights,
+    Tokens,
 )
 from vlmend.core.images import Image, blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
@@ -236,3 +238,39 @@ def test_sequential_shifts_beside_other_weights_are_read_on_the_bare_model() -> 
     assert both.generate([SEEN], GREEDY)[0].text == first.text
     fresh = tiny_vlm()
     assert vlm.generate([SEEN], GREEDY)[0].text == fresh.generate([SEEN], GREEDY)[0].text
+
+
+SITES = [Site("language", layer) for layer in (0, 1, 2)]
+
+
+@pytest.mark.parametrize("alone", ["", "one picture a row"])
+@pytest.mark.parametrize("tokens", ["last_prompt", "all"])
+def test_steering_a_read_is_the_mend_that_it_finds(tiny: VLM, tokens: Tokens, alone: str) -> None:
+    """Each vector is half of what the rows have in common there, so it hangs on those before it."""
+    view = replace(tiny, anatomy=replace(tiny.anatomy, alone=alone))
+    hooks = hook_count(tiny.model)
+    seen: dict[Site, torch.Tensor] = {}
+    added: dict[Site, torch.Tensor] = {}
+
+    def push(site: Site, states: torch.Tensor) -> torch.Tensor:
+        seen[site], added[site] = states, -states.mean(0) / 2
+        return added[site]
+
+    view.steer([TEXT, SEEN], SITES, push, tokens)
+    assert list(added) == SITES
+    assert hook_count(tiny.model) == hooks
+    edits = [AddVector(site, added[site], tokens, "always") for site in SITES]
+    found = mended(tiny, *edits).hidden([TEXT, SEEN], SITES)
+    for site in SITES:
+        torch.testing.assert_close(found[site], seen[site] + added[site], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(seen[SITES[2]], tiny.hidden([TEXT, SEEN], SITES)[SITES[2]], atol=1e-2)
+
+
+def test_nothing_is_left_behind_where_steering_fails(tiny: VLM) -> None:
+    def push(site: Site, states: torch.Tensor) -> torch.Tensor:
+        raise ValueError(site)
+
+    hooks = hook_count(tiny.model)
+    with pytest.raises(ValueError, match="language"):
+        tiny.steer([TEXT], SITES, push, "last_prompt")
+    assert hook_count(tiny.model) == hooks

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlmend.audit.judges.rules import RuleJudge
 from vlmend.core.measures import Measure
-from vlmend.errors import BadParameter, UnknownName, UsageError
-from vlmend.studies.auto import CANDIDATES, QUICK, above, choose, within_room
+from vlmend.data.sources import builtin_dataset
+from vlmend.errors import BadData, BadParameter, UnknownName, UsageError
+from vlmend.studies.asking import Asker
+from vlmend.studies.auto import CANDIDATES, QUICK, above, choice_table, choose, try_out, within_room
 from vlmend.studies.defences import parse_defences
-from vlmend.studies.measuring import Outcome, front
+from vlmend.studies.fitting import Defence
+from vlmend.studies.measuring import Outcome, Sizes, front, panels
+from vlmend.testing import ScriptedTarget
 
 
 def rate(value: float) -> Measure:
@@ -73,6 +80,21 @@ def test_defences_are_read_with_their_settings_and_bad_ones_are_named() -> None:
         parse_defences("cmrm:alpha")
     with pytest.raises(BadParameter, match="It has:"):
         parse_defences("cmrm:no_such=1")
+
+
+def test_a_candidate_that_cannot_be_fitted_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    """This model declines nothing, so that there are no refusals for NullSteer to aim at."""
+    target = ScriptedTarget(lambda c, mended: "Here it is." if not mended else "I cannot help with that.")
+    asked = panels(Sizes(4, 4, 4, 4, 8), "validation")
+    anchors = builtin_dataset(("harmful", "lookalike"), "anchor")
+    candidates = [Defence("first", "nullsteer"), Defence("second", "safety_prompt")]
+    asker = Asker(target, tmp_path, 8, [RuleJudge()])  # type: ignore[arg-type]
+    tried = try_out(asker, asked, candidates, anchors, tmp_path / "candidates", 0, lambda *_: None)
+    assert list(tried.mends) == ["second"]
+    assert "declines 0" in tried.left_out["first"]
+    assert choice_table(tried, candidates, "second")["left_out"] == dict(tried.left_out)
+    with pytest.raises(BadData, match="declines 0"):
+        try_out(asker, asked, candidates[:1], anchors, tmp_path / "candidates", 0, lambda *_: None)
 
 
 def test_every_candidate_can_be_made_and_the_quick_ones_are_candidates() -> None:

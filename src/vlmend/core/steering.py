@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Push", "steer_by_passes"]
 
 Push = Callable[[Site, Float[Tensor, "example width"]], Float[Tensor, " width"]]
-"""What to add to every row at a site, from the rows' states there at the last prompt position, float32 on the CPU."""
+"""What to add to every row at a site, from the rows' states there at the last prompt position, float32 on the CPU.
+
+It is called once a site, with what came of all that was added before it."""
 
 
 def steer_by_passes(

@@ -73,11 +73,7 @@ class Pixels:
 
 @runtime_checkable
 class Target(Protocol):
-    """A model under zero or more mends.
-
-    Attributes:
-        kind: What it is.
-    """
+    """A model of some kind under zero or more mends."""
 
     kind: ClassVar[Kind]
 
@@ -169,14 +165,7 @@ class ChatStates(ChatTarget, Protocol):
         ...
 
     def steer(self, batch: Sequence[Conversation], sites: Sequence[Site], push: Push, tokens: Tokens) -> None:
-        """Read a batch while `push` adds to its states, block after block.
-
-        Args:
-            batch: All of it is read together.
-            sites: Where `push` is called, in the order in which the model comes to them.
-            push: Called once a site, with what came of all that was added before it.
-            tokens: Positions of the prompt that its vector is added to.
-        """
+        """Read a whole batch at once while `push` adds to it: at each site, in order, its vector to its `tokens`."""
         ...
 
 
@@ -329,8 +318,7 @@ PROTOCOLS: Mapping[tuple[Kind, Access], Any] = {
     ("chat", "replies"): ChatTarget, ("chat", "likelihoods"): ChatLikelihoods, ("chat", "states"): ChatStates,
     ("chat", "gradients"): ChatGradients, ("chat", "weights"): ChatWeights,
     ("dual", "embeddings"): DualTarget, ("dual", "states"): DualStates, ("dual", "gradients"): DualGradients,
-    ("dual", "weights"): DualWeights, ("draw", "pictures"): DrawTarget,
-    ("draw", "states"): DrawStates,
+    ("dual", "weights"): DualWeights, ("draw", "pictures"): DrawTarget, ("draw", "states"): DrawStates,
 }  # fmt: skip
 """What a target must have for each level; a level without a protocol is given by every target of its kind."""
 

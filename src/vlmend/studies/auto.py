@@ -10,7 +10,7 @@ cheaper kind wins. Whether the winner is within `ROOM` on every price is said be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,25 @@ from vlmend.core.examples import Dataset
 from vlmend.core.files import held, write_json
 from vlmend.core.mend import Mend
 from vlmend.core.verdicts import Judge
+from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
 from vlmend.studies.asking import Asker, names_of
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Outcome, Panels, Sizes, front, measure, panels, table_row
 from vlmend.studies.remembering import remembering
 
-__all__ = ["CANDIDATES", "QUICK", "ROOM", "above", "choice_table", "choose", "choose_mend", "try_out", "within_room"]
+__all__ = [
+    "CANDIDATES",
+    "QUICK",
+    "ROOM",
+    "Tried",
+    "above",
+    "choice_table",
+    "choose",
+    "choose_mend",
+    "try_out",
+    "within_room",
+]
 
 ROOM = 0.05
 
@@ -70,12 +82,30 @@ def choose_mend(
     asked = panels(sizes, "validation")
     with held(out):
         asker = Asker(target, out, sizes.new_tokens, judges)
-        outcomes, mends = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
-        won = choose(outcomes, [c.name for c in candidates])
-        content = choice_table(outcomes, candidates, won) | {"sizes": asdict(sizes), "judge": names_of(judges)}
+        tried = try_out(asker, asked, candidates, data, out / "candidates", seed, progress)
+        won = choose(tried.outcomes, list(tried.mends))
+        content = choice_table(tried, candidates, won) | {"sizes": asdict(sizes), "judge": names_of(judges)}
         write_json(out / "choice.json", content)
-        mends[won].save(out)
-    return mends[won]
+        mend = tried.mends[won]
+        left = tuple(f"{name} was not tried: {why}" for name, why in tried.left_out.items())
+        mend = replace(mend, card=replace(mend.card, notes=(*mend.card.notes, *left)))
+        mend.save(out)
+    return mend
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of the candidates.
+
+    Attributes:
+        outcomes: By name, `none` first: the model without a mend.
+        mends: Of the candidates that could be fitted, from cheap to dear.
+        left_out: Why the others could not.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    mends: Mapping[str, Mend]
+    left_out: Mapping[str, str]
 
 
 def try_out(
@@ -86,16 +116,28 @@ def try_out(
     folder: Path,
     seed: int,
     progress: Progress,
-) -> tuple[dict[str, Outcome], dict[str, Mend]]:
-    """Fit and measure every candidate; `none` is the unmended model."""
+) -> Tried:
+    """Fit and measure every candidate; one that this model or data is not for is left out.
+
+    Raises:
+        UsageError: None could be fitted.
+    """
     outcomes: dict[str, Outcome] = {"none": measure(asker, asked)}
     mends: dict[str, Mend] = {}
+    problems: dict[str, UsageError] = {}
     for k, candidate in enumerate(candidates):
         progress("choose", k, len(candidates))
-        mends[candidate.name], _ = fitted(asker.target, candidate.made(), data, folder / candidate.folder, seed)
-        outcomes[candidate.name] = measure(asker, asked, [mends[candidate.name]])
+        try:
+            mend, _ = fitted(asker.target, candidate.made(), data, folder / candidate.folder, seed)
+        except UsageError as problem:
+            problems[candidate.name] = problem
+            continue
+        mends[candidate.name] = mend
+        outcomes[candidate.name] = measure(asker, asked, [mend])
     progress("choose", len(candidates), len(candidates))
-    return outcomes, mends
+    if not mends:
+        raise next(iter(problems.values()))
+    return Tried(outcomes, mends, {name: problem.message for name, problem in problems.items()})
 
 
 def choose(outcomes: Mapping[str, Outcome], order: Sequence[str]) -> str:
@@ -120,8 +162,9 @@ def within_room(base: Outcome, mended: Outcome) -> bool:
     return all(gaps[name] <= ROOM + 1e-9 for name in ("lookalike", "ordinary", "naming"))
 
 
-def choice_table(outcomes: Mapping[str, Outcome], candidates: Sequence[Defence], won: str) -> dict[str, Any]:
+def choice_table(tried: Tried, candidates: Sequence[Defence], won: str) -> dict[str, Any]:
     """The numbers behind the choice, as JSON values; `front` marks who is on the Pareto front."""
+    outcomes = tried.outcomes
     base = outcomes["none"]
     best = front({name: (o.unsafe.value, o.lookalike.value) for name, o in outcomes.items()})
     rows: list[dict[str, Any]] = [
@@ -134,5 +177,6 @@ def choice_table(outcomes: Mapping[str, Outcome], candidates: Sequence[Defence],
         | table_row(base, outcome)
         for name, outcome in outcomes.items()
     ]
-    settings = {c.name: {"method": c.method, "parameters": c.parameters} for c in candidates}
-    return {"won": won, "room": ROOM, "split": "validation", "settings": settings, "rows": rows}
+    settings = {c.name: {"method": c.method, "parameters": c.parameters} for c in candidates if c.name in outcomes}
+    return {"won": won, "room": ROOM, "split": "validation", "settings": settings, "rows": rows,
+            "left_out": dict(tried.left_out)}  # fmt: skip

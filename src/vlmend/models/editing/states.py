@@ -117,7 +117,7 @@ def steering(anatomy: Anatomy, sites: Sequence[Site], push: Push, tokens: Tokens
     def at(site: Site) -> Callable[..., None]:
         def hook(module: nn.Module, args: object, output: Any) -> None:
             hidden = state_of(output)
-            added = push(site, _at_last(hidden, rows).float().cpu())
+            added = push(site, _at_last(hidden, rows).to("cpu", torch.float32, copy=True))
             where = tuple(index.to(hidden.device) for index in _positions(tokens, rows, every, True, hidden.shape[1]))
             hidden[where] += added.to(hidden.device, hidden.dtype)
 

@@ -174,8 +174,8 @@ def price(lab: Lab) -> dict[str, Any]:
     """What restores safety at the text path's own price: the candidates of `mend auto`, on the validation split."""
     candidates = QUICK if lab.plan.anchors is not None else CANDIDATES
     folder = lab.out / "mends" / "candidates"
-    outcomes, _ = try_out(lab.asker, lab.validation, candidates, lab.anchors, folder, lab.seed, lambda *_: None)
-    return choice_table(outcomes, candidates, choose(outcomes, [c.name for c in candidates]))
+    tried = try_out(lab.asker, lab.validation, candidates, lab.anchors, folder, lab.seed, lambda *_: None)
+    return choice_table(tried, candidates, choose(tried.outcomes, list(tried.mends)))
 
 
 def defences(lab: Lab) -> dict[str, Any]:
