@@ -48,7 +48,7 @@ def test_an_interval_holds_its_value_or_says_that_it_has_none(name: str, pairs: 
 
 
 @given(FEW)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_test_gives_a_p_value(pairs: list[tuple[float, float]]) -> None:
     """1 where nothing differs, and never below 2 / 2^n: so many outcomes n coins have."""
     old, new = [a for a, _ in pairs], [b for _, b in pairs]
