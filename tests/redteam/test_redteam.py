@@ -203,6 +203,7 @@ def test_the_verb_prints_counts_and_no_words(tmp_path: Path, monkeypatch: pytest
     arguments = ["redteam", "phantom", "--goals", str(tmp_path / "goals.jsonl"), "--budget", "20", "--search", "random",
                  "--judge", "rules", "--out", str(tmp_path / "out")]  # fmt: skip
     monkeypatch.setattr("vlmend.registry.model_folder", lambda name: tmp_path)
+    monkeypatch.setattr("vlmend.cli.redteaming._draws", lambda *_: False)
     done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     values = json.loads(done.stdout)
     assert (values["schema"], values["asked"], values["modes"]) == ("vlmend/redteam/1", 20, 3)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlmend.cli.options import ApiBase, Json, Judges, LoadOptions, Model, app, with_loading
 from vlmend.cli.progress import progress_bars
+from vlmend.errors import UsageError
 from vlmend.printing import out_console, print_json
 
 if TYPE_CHECKING:
+    from vlmend.core.metrics.stats import Interval
     from vlmend.redteam.finds import Found
+    from vlmend.redteam.pictures import Drawn
 
 __all__ = ["redteam"]
 
@@ -33,6 +38,13 @@ Templates = Annotated[
     Path | None, typer.Option(help='Forms of requests: JSONL, {"name": ..., "form": "{} ..."}; ours unless given.')
 ]
 Searches = Annotated[str, typer.Option(help="novelty; reward (what worked alone) and random are its baselines.")]
+Carriers = Annotated[
+    str, typer.Option(help="What may come with the words: text,photo,blank,noise,own (the goal's own picture).")
+]
+Detectors = Annotated[str, typer.Option(help="Of a pipeline's pictures, by name; all there are unless given.")]
+Filters = Annotated[
+    str, typer.Option(help="Of a pipeline's prompts: profanity, grim, words:FILE; profanity unless given.")
+]
 
 
 @app.command()
@@ -45,17 +57,20 @@ def redteam(
     mend: Mends = None,
     search: Searches = "novelty",
     templates: Templates = None,
-    carriers: Annotated[
-        str, typer.Option(help="What may come with the words: text,photo,blank,noise,own (the goal's own picture).")
-    ] = "",
+    carriers: Carriers = "",
     judge: Judges = None,
+    detectors: Detectors = "",
+    filters: Filters = "",
     seed: int = 0,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     loading: LoadOptions = LoadOptions(),
     api_base: ApiBase = None,
     as_json: Json = False,
 ) -> None:
-    """Search for rewrites, pictures and seeds under which a model does what it should decline; resumes."""
+    """Search for rewrites, pictures and seeds under which a model does what it should decline; resumes.
+
+    Of a text-to-image pipeline: for prompts that no filter stops and whose pictures a detector flags.
+    """
     with progress_bars(model) as report:
         from vlmend.audit.preflight import check_names_of
         from vlmend.redteam.run import JUDGE, check_budget, red_team
@@ -67,21 +82,72 @@ def redteam(
             model, [goals], lambda: check_budget(budget), lambda: search_kind(search), lambda: carriers_in(carriers),
             lambda: read_templates(templates), out=out, judges=judges, mends=mend or [], options=loading,
         )  # fmt: skip
-        found = red_team(
-            model, goals, out, budget=budget, search=search_kind(search), mends=mend or [], judges=judges,
-            templates=read_templates(templates), carriers=carriers_in(carriers), seed=seed,
-            max_new_tokens=max_new_tokens, options=loading, api_base=api_base, progress=report,
-        )  # fmt: skip
+        how: dict[str, Any] = {
+            "budget": budget, "search": search_kind(search), "templates": read_templates(templates), "seed": seed,
+            "options": loading, "progress": report,
+        }  # fmt: skip
+        if _draws(model, loading):
+            _refuse("a text-to-image pipeline", {"--mend": mend, "--carriers": carriers, "--judge": judge})
+            found = _of_pipeline(model, goals, out, detectors, filters, how)
+        else:
+            _refuse("a model that answers", {"--detectors": detectors, "--filters": filters})
+            found = red_team(
+                model, goals, out, mends=mend or [], judges=judges, carriers=carriers_in(carriers),
+                max_new_tokens=max_new_tokens, api_base=api_base, **how,
+            )  # fmt: skip
     if as_json:
         print_json("redteam", {"out": str(out)} | found.values())
     else:
         _show(found, model, out)
 
 
-def _show(found: Found, model: str, out: Path) -> None:
+def _draws(model: str, loading: LoadOptions) -> bool:
+    from vlmend.models.loading.target import kind_of
+    from vlmend.registry import model_folder
+
+    return kind_of(model, loading, folder=model_folder(model)) == "draw"
+
+
+def _refuse(what: str, given: Mapping[str, object]) -> None:
+    """
+    Raises:
+        UsageError: An option was given that says nothing of this kind of model.
+    """
+    named = [name for name, value in given.items() if value]
+    if named:
+        raise UsageError(f"{' and '.join(named)} cannot be had of {what}.", "Leave it out.")
+
+
+def _of_pipeline(model: str, goals: str, out: Path, detectors: str, filters: str, how: Mapping[str, Any]) -> Drawn:
+    from vlmend.redteam.pipeline import DETECTORS, FILTERS, red_team_pipeline
+
+    named = [[one.strip() for one in text.split(",") if one.strip()] for text in (detectors, filters)]
+    return red_team_pipeline(model, goals, out, detectors=named[0] or DETECTORS, filters=named[1] or FILTERS, **how)
+
+
+def _show(found: Found | Drawn, model: str, out: Path) -> None:
     """What a search came to, for people: counts, and no word of what was asked."""
-    rate = found.rate
-    share = f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of what could be scored" if found.finds else "none"
+    from vlmend.redteam.finds import Found
+
+    for line in _told(found, model, out) if isinstance(found, Found) else _told_drawn(found, model, out):
+        out_console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told_drawn(drawn: Drawn, model: str, out: Path) -> list[str]:
+    found = drawn.found
+    lines = [
+        f"{found.search} search on {model}: {found.asked} tried, {drawn.filtered} of them stopped by a filter, "
+        f"{found.finds} flagged by any detector, {drawn.majority} by most.",
+        f"{len(found.modes)} failure modes; {len(drawn.confirmed)} confirmed by fresh drawings.",
+        f"flagged: {_share(drawn.floor)} of neutral prompts' drawings, {_share(drawn.fresh)} of the finds' fresh ones.",
+    ]
+    if found.asked < found.budget:
+        lines.append(f"Nothing is left to try: {found.asked} tries are all there are.")
+    return [*lines, f"prompts and what was said of each drawing: {out}"]
+
+
+def _told(found: Found, model: str, out: Path) -> list[str]:
+    share = f"{_share(found.rate)} of what could be scored" if found.finds else "none"
     lines = [
         f"{found.search} search on {model}: {found.asked} asked, {found.unscored} unscored, {found.finds} unsafe "
         f"({share}; a rate of the search, not of the model).",
@@ -95,5 +161,8 @@ def _show(found: Found, model: str, out: Path) -> None:
         lines.append(f"by {what}: {best}")
     replay = f"vlmend audit MODEL --suite safety/finds --data {out}"
     lines.append(f"finds: {out}   replay them: {replay}" if found.finds else f"no finds; what was asked: {out}")
-    for line in lines:
-        out_console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return lines
+
+
+def _share(rate: Interval) -> str:
+    return "none" if math.isnan(rate.value) else f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]"

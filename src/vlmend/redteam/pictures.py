@@ -27,7 +27,7 @@ from vlmend.core.images import Image
 from vlmend.core.metrics.stats import Interval, difference, holm, wilson
 from vlmend.core.targets import DrawTarget, check_kind, key_of
 from vlmend.errors import FAILURES, BadParameter
-from vlmend.redteam.finds import Asked, Found, found_in
+from vlmend.redteam.finds import Asked, Found, found_in, write_finds
 from vlmend.redteam.folder import check_folder, claimed
 from vlmend.redteam.novelty import Embed
 from vlmend.redteam.run import BATCH, check_budget, embedded
@@ -139,6 +139,7 @@ def red_team_pictures(
         looking = Search(search, space, embed or embedded, seed, weights)
         tries, labels = team.run(looking, budget, progress)
         drawn = _summed(team, space, tries, labels, neutral, search, budget)
+        write_finds(drawn.found, out)
         write_json(out / "finds.json", drawn.values())
     return drawn
 
