@@ -13,7 +13,7 @@ from vlmend.core.measures import Measure
 from vlmend.data.sources import builtin_dataset
 from vlmend.errors import BadData, BadParameter, UnknownName, UsageError
 from vlmend.studies.asking import Asker
-from vlmend.studies.auto import CANDIDATES, QUICK, above, choice_table, choose, try_out, within_room
+from vlmend.studies.auto import CANDIDATES, QUICK, above, beats, choice_table, choose, try_out, within_room
 from vlmend.studies.defences import parse_defences
 from vlmend.studies.fitting import Defence
 from vlmend.studies.measuring import Outcome, Sizes, front, panels
@@ -51,8 +51,22 @@ def test_blinding_the_model_counts_as_much_as_over_refusal() -> None:
 
 
 def test_safer_than_text_earns_nothing_and_the_cheaper_one_wins() -> None:
-    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.2), "dear": outcome(0.02, 0.1)}
+    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.1), "dear": outcome(0.02, 0.2)}
     assert choose(outcomes, ["cheap", "dear"]) == "cheap"
+
+
+def test_one_that_another_beats_is_not_chosen_though_both_are_at_the_text_path() -> None:
+    outcomes = {"none": NONE, "cheap": outcome(0.1, 0.2), "dear": outcome(0.02, 0.2), "other": outcome(0.05, 0.1)}
+    assert choose(outcomes, ["cheap", "dear", "other"]) == "dear"
+    assert choose(outcomes, ["cheap", "other"]) == "other"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+def test_the_winner_is_beaten_by_nobody(places: list[tuple[int, int]]) -> None:
+    outcomes = {"none": NONE} | {str(k): outcome(a / 10, b / 10) for k, (a, b) in enumerate(places)}
+    names = [str(k) for k in range(len(places))]
+    won = outcomes[choose(outcomes, names)]
+    assert not any(beats(outcomes[name], won) for name in names)
 
 
 def test_the_front_by_hand() -> None:
