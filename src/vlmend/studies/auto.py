@@ -5,7 +5,8 @@ above the model's own on text, points of over-refusal above its own on text (loo
 requests each), and points of picture naming below the unmended model's. Being below the text path
 earns nothing: a mend is to bring back the backbone's alignment, not to add to it. Of equals, the
 cheaper kind wins. A candidate that another one beats is never chosen: one that is as good in unsafe replies,
-over-refusal and naming, and better in one of them. Whether the winner is within `ROOM` on every price is said beside it.
+over-refusal and naming, and better in one of them. Whether the winner is within `ROOM` on every price is said
+beside it.
 """
 
 from __future__ import annotations
