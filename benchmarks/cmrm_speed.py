@@ -149,8 +149,9 @@ def among_peers(rounds: int, quick: bool, tiny: bool) -> list[Table]:
 def apply(vlm: VLM, rounds: int, quick: bool) -> list[Table]:
     """Prefill and decoding with the mend, and with other libraries that add the same vectors."""
     image, batch = blank_image(vlm.image_side), requests(ROWS)
-    edits = CMRM(alpha=0.6).edits_for(measure_shift(vlm, ANCHORS.examples[::4], image), range(vlm.layers))
-    mend = CMRM(alpha=0.6, anchors="all").made(vlm, ANCHORS, 0, edits, {})
+    cmrm = CMRM(alpha=0.6, mode="increment")
+    edits = cmrm.edits_for(measure_shift(vlm, ANCHORS.examples[::4], image), range(vlm.layers))
+    mend = cmrm.made(vlm, ANCHORS, 0, edits, {})
     steps = replace(mend, edits=tuple(replace(edit, tokens="last") for edit in edits))
     views = {BASE: vlm, "cmrm, prefill": vlm.with_mend(mend), "cmrm, every step": vlm.with_mend(steps)}
     others, missing = ready([bare(vlm), *peers(vlm, {e.site.layer: e.vector for e in edits})], vlm, batch)
