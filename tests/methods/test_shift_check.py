@@ -51,6 +51,15 @@ def _checked(harmful: float, benign: float, rows: Sequence[Example] = ROWS) -> S
     return check_shift(target, DATA, image, shift.mean, range(target.layers))
 
 
+def test_fewer_requests_of_one_label_than_of_the_other_are_read_as_well() -> None:
+    target = _Moved(lambda conversation, mended: "")
+    few = Dataset("few", tuple(row for k, row in enumerate(ROWS) if row.label == "harmful" or k % 2))
+    shift = measure_shift(target, few.examples, blank_image(16))
+    found = check_shift(target, few, blank_image(16), shift.mean, range(target.layers))
+    assert found is not None
+    assert (found.layer, found.lost) == (1, pytest.approx(0.25, abs=0.02))
+
+
 def test_a_shift_that_all_share_is_given_back_and_nothing_is_said() -> None:
     found = _checked(-1.0, -1.0)
     assert found is not None

@@ -108,7 +108,7 @@ def check_shift(
     return ShiftCheck(layer, lost, lost_benign, back)
 
 
-def _apart(harmful: Float[Tensor, "request width"], benign: Float[Tensor, "request width"]) -> float:
+def _apart(harmful: Float[Tensor, "harmful width"], benign: Float[Tensor, "benign width"]) -> float:
     """Distance of the means over the spread along the line between them."""
     line = torch.nn.functional.normalize(harmful.mean(0) - benign.mean(0), dim=-1)
     one, two = harmful @ line, benign @ line
