@@ -95,12 +95,16 @@ class CMRM(AbstractMethod):
             edits, sizes = sequential_edits(self, target, anchors, image, layers)
         else:
             shift = (measure_shift if self.aggregate == "mean" else measure_direction)(target, anchors, image)
-            edits, sizes = self.edits_by(target, shift, anchors, image, layers), shift.size
+            edits, sizes = self.edits_by(target, self.aimed(shift, seed), anchors, image, layers), shift.size
             checked = check_shift(target, data, image, shift.mean, layers)
             notes = checked.notes if checked else ()
         dose = {str(edit.site): float(edit.vector.norm() / sizes[edit.site.layer]) for edit in edits}
         mend = self.made(target, data, seed, edits, dose)
         return replace(mend, card=replace(mend.card, notes=notes))
+
+    def aimed(self, shift: Shift, seed: int) -> Shift:
+        """The shift that is taken out; a control may turn it elsewhere."""
+        return shift
 
     def edits_by(
         self, target: ChatStates, shift: Shift, anchors: Sequence[Example], image: Image, layers: Sequence[int]
