@@ -30,7 +30,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
     always: Annotated[
-        bool, typer.Option("--always", help="hf: let edits meant for image requests act on text-only requests too.")
+        bool,
+        typer.Option(
+            "--always", help="hf, gguf, vllm: let edits meant for image requests act on text-only requests too."
+        ),
     ] = False,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,

@@ -112,6 +112,7 @@ class HuggingFace(AbstractExporter):
     name: ClassVar[str] = "hf"
     takes: ClassVar[tuple[str, ...]] = ("always", "dtype")
     about: ClassVar[str] = "a stock transformers checkpoint, mends folded into weights and biases"
+    near: ClassVar[str] = "logits within 1e-5 of the largest one, checked at each export"
 
     def refusals(self, target: VLM, options: Mapping[str, Any]) -> list[str]:
         """Every reason why the view cannot be a stock checkpoint."""
