@@ -184,7 +184,7 @@ def test_kept_replies_and_lost_requests_are_a_line_each(tmp_path: Path) -> None:
     assert told[-1].startswith("1 requests have no reply (bad-image), first row-2:original: bad-image: ")
     told.clear()
     audit(target, plan, tmp_path / "run", note=told.append)
-    assert f"{len(Journal(tmp_path / 'run' / 'replies.jsonl').replies())} of 9 replies are kept from before" in told
+    assert f"{len(Journal(tmp_path / 'run' / 'replies.jsonl').keys)} of 9 replies are kept from before" in told
     assert (kept_note(0, 9), lost_notes({})) == ([], [])
 
 

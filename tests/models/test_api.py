@@ -634,7 +634,7 @@ def test_the_first_ctrl_c_of_an_audit_waits_for_no_slow_endpoint(
         "stopping; what was answered is kept",
         "stopped. Run the same command again to go on: finished replies are kept.",
     ]
-    assert len(Journal(run / "replies.jsonl").replies()) == 6
+    assert len(Journal(run / "replies.jsonl").keys) == 6
 
 
 def test_an_endpoint_that_falters_once_more_at_the_harmless_request_is_not_given_up(

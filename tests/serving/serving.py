@@ -118,8 +118,12 @@ def started(served: Mapping[str, VLM], settings: Settings = Settings()) -> Itera
         service.worker.close()
 
 
-def post(address: str, body: Any, **given: Any) -> httpx.Response:
-    return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60, trust_env=False, **given)
+def post(address: str, body: Any, client: httpx.Client | None = None, **given: Any) -> httpx.Response:
+    """An answer; a client that is kept saves making one, a quarter of the time of a short request to a tiny model."""
+    place = f"{address}/v1/chat/completions"
+    if client is not None:
+        return client.post(place, json=body, **given)
+    return httpx.post(place, json=body, timeout=60, trust_env=False, **given)
 
 
 def events(answer: str) -> list[dict[str, Any]]:

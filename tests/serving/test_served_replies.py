@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import torch
 from tests.models.families import family
@@ -65,8 +66,8 @@ def drawn(count: int, names: list[str], seed: int, hot: float = 0.2) -> list[Ask
 
 def compared(address: str, served: dict[str, VLM], asked: list[Asked], at_once: int) -> int:
     """How many served replies are not those of the request alone."""
-    with ThreadPoolExecutor(at_once) as pool:
-        answers = list(pool.map(lambda one: post(address, one.body), asked))
+    with ThreadPoolExecutor(at_once) as pool, httpx.Client(timeout=60, trust_env=False) as client:
+        answers = list(pool.map(lambda one: post(address, one.body, client), asked))
     found = [text_of(answer, one.stream) for answer, one in zip(answers, asked, strict=True)]
     wanted = [alone(served[one.model], [one])[0] for one in asked]
     return sum(a != b for a, b in zip(found, wanted, strict=True))

@@ -227,3 +227,5 @@ def test_the_document_describes_the_request() -> None:
     schema = found["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(ChatRequest.model_fields)
+    assert schema["properties"]["model"]["enum"] == ["base"]
+    assert schema["properties"]["n"]["enum"] == [None, 1]

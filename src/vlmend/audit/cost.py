@@ -37,7 +37,7 @@ def metered(file: Path, journal: Journal) -> Generator[None]:
     finally:
         seconds = time.monotonic() - began
         used = _difference(joules, energy_joules())
-        _write(file, journal, before, seconds, sum(reply.seconds for reply in journal.replies()) - known, used)
+        _write(file, journal, before, seconds, known, used)
 
 
 def energy_joules(folder: Path = RAPL) -> float | None:
@@ -54,19 +54,20 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def _write(
-    file: Path, journal: Journal, before: dict[str, Any], seconds: float, in_model: float, joules: float | None
+    file: Path, journal: Journal, before: dict[str, Any], seconds: float, known: float, joules: float | None
 ) -> None:
-    replies = journal.replies()
-    n = len(replies)
-    model_seconds = sum(reply.seconds for reply in replies)
+    n, tokens, prompt_tokens, model_seconds = 0, 0, 0, 0.0
+    for reply in journal.replies():
+        n, tokens, prompt_tokens = n + 1, tokens + reply.new_tokens, prompt_tokens + reply.prompt_tokens
+        model_seconds += reply.seconds
+    in_model = model_seconds - known
     engine = before.get("engine_seconds", 0.0) + max(0.0, seconds - in_model)
     so_far = before.get("energy_joules", 0.0)
     energy = None if joules is None or so_far is None else so_far + joules
-    tokens = sum(reply.new_tokens for reply in replies)
     cost = {
         "requests": n,
         "new_tokens": tokens,
-        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "prompt_tokens": prompt_tokens,
         "model_seconds": round(model_seconds, 3),
         "engine_seconds": round(engine, 3),
         "energy_joules": energy,

@@ -28,7 +28,7 @@ WINDOW = 4
 """Batches' worth of requests that are looked at together, so that requests of like length share a batch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request to come. `build` makes it when its turn comes, so that made pictures are never held all at once."""
 

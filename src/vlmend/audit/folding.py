@@ -15,7 +15,7 @@ from vlmend.audit.judging import Bench, Pictures, judges_of
 from vlmend.audit.labels.correcting import put_right
 from vlmend.audit.shown import thumbnail
 from vlmend.audit.suite import IS_GARBLED, Answer, Suite, question_suite
-from vlmend.core.files import write_file
+from vlmend.core.files import replacing
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure, Scorecard, behind
 from vlmend.core.metrics.raters import kappa_interval
@@ -142,14 +142,14 @@ def _write_samples(
     out: Path, labelled: Mapping[str, Labelled], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
     pictures: Mapping[str, Pictures],
 ) -> None:  # fmt: skip
-    lines: list[str] = []
-    for name, by in labelled.items():
-        for k, answer in enumerate(next(iter(by.values()))):
-            said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
-            picture = pictures[name].get(answer.id)
-            shown = {"image": thumbnail(out / "images", picture), "frames": _frames(picture)}
-            lines.append(json.dumps({"suite": name} | asdict(answer) | {"verdicts": said} | shown) + "\n")
-    write_file(out / "samples.jsonl", "".join(lines))
+    with replacing(out / "samples.jsonl") as lines:
+        for name, by in labelled.items():
+            for k, answer in enumerate(next(iter(by.values()))):
+                said = {judge: asdict(found[k]) for judge, found in verdicts[name].items()}
+                picture = pictures[name].get(answer.id)
+                shown = {"image": thumbnail(out / "images", picture), "frames": _frames(picture)}
+                row = {"suite": name} | asdict(answer) | {"verdicts": said} | shown
+                lines.write(json.dumps(row).encode() + b"\n")
 
 
 def _frames(image: Image | None) -> int:

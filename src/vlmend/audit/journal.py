@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.typed import made
 
 __all__ = ["Journal"]
-
 
 REPLY = frozenset(field.name for field in fields(Reply))
 
@@ -50,13 +49,13 @@ class Journal:
         return None if row is None else Reply(**row)
 
     @property
-    def keys(self) -> Collection[str]:
+    def keys(self) -> KeysView[str]:
         """Of the replies that are written down."""
         return self._records.rows.keys()
 
-    def replies(self) -> list[Reply]:
-        """Every reply that is written down."""
-        return [Reply(**row) for row in self._records.rows.values()]
+    def replies(self) -> Iterator[Reply]:
+        """Every reply that is written down, read one at a time."""
+        return (Reply(**row) for row in self._records.rows.values())
 
     def write(self, replies: Mapping[str, Reply]) -> None:
         """Append replies by key and sync them to disk.

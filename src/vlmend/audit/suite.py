@@ -46,7 +46,7 @@ IS_GARBLED = "is garbled"
 """What the row of garbled replies counts: beside what is language, not beside what could be scored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """One thing to ask.
 
@@ -97,7 +97,7 @@ class Question:
         return Conversation((*self.turns, Turn("user", self.prompt, (*shown, *self.more_images))), self.lead)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came of one question; `label` is a judge's verdict, `unscored` where there is none.
 
@@ -161,7 +161,7 @@ class Suite(AbstractSuite[Answer]):
         """What came of a question, with the suite's own verdict; `name` is another id than the question's."""
         problem = f"{reply.code}: {reply}" if isinstance(reply, SampleError) else ""
         done = Reply("", "stop", 0, 0, 0.0) if isinstance(reply, SampleError) else reply
-        text = done.text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        text = _text(done.text)
         stop = "none" if problem else str(done.stop)
         found = Verdict("unscored", problem) if problem else self.verdict(question, text)
         return Answer(
@@ -215,6 +215,15 @@ def question_suite(name: str) -> Suite:
     if not isinstance(found, Suite):
         raise UsageError(f"{found.name} asks for no replies.", "Name a suite that asks a model that answers.")
     return found
+
+
+def _text(said: str) -> str:
+    """What was said, itself where it can be written; half a surrogate pair is no text."""
+    try:
+        said.encode()
+    except UnicodeEncodeError:
+        return said.encode("utf-8", "replace").decode()
+    return said
 
 
 def share(

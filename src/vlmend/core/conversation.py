@@ -105,7 +105,7 @@ class Sampling:
     least: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One reply.
 

@@ -54,7 +54,7 @@ class Exchange:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A judge's word on one reply, why, and the probability of each label where the judge gives them."""
 

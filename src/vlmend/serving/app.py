@@ -24,7 +24,7 @@ from vlmend.serving.logs import Log
 from vlmend.serving.metrics import Metrics
 from vlmend.serving.pictures import Pictures
 from vlmend.serving.proof import Served
-from vlmend.serving.wire import ChatRequest, chunk, completion, conversation_of, parsed, usage_of
+from vlmend.serving.wire import ChatRequest, chunk, completion, conversation_of, parsed, schema_of, usage_of
 from vlmend.serving.worker import Answer, Job, Piece, Told, Worker
 
 __all__ = ["Service", "serving_app"]
@@ -279,7 +279,9 @@ class _Stream(StreamingResponse):
 def serving_app(service: Service) -> FastAPI:
     """The application: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`, `/openapi.json`."""
     app = FastAPI(title="vlmend", docs_url=None, redoc_url=None)
-    shown = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}}
+    shown = {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema_of([*service.served])}}}
+    }
 
     @app.post("/v1/chat/completions", openapi_extra=shown, response_model=None)
     async def chat(request: Request) -> Response:
@@ -311,12 +313,6 @@ def serving_app(service: Service) -> FastAPI:
         app.add_exception_handler(kind, refused)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*service.hosts], www_redirect=False)
     return app
-
-
-def _schema() -> dict[str, Any]:
-    """Of a request; its references stay within it."""
-    place = "#/paths/~1v1~1chat~1completions/post/requestBody/content/application~1json/schema/$defs/{model}"
-    return ChatRequest.model_json_schema(ref_template=place)
 
 
 def _model(served: Served, began: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A field that we do not know, or know and cannot honour, is refused with the reas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
@@ -14,7 +14,7 @@ from vlmend.core.conversation import Conversation, Reply, Role, Turn
 from vlmend.core.images import Image
 from vlmend.serving.limits import Limits, Refusal
 
-__all__ = ["ChatRequest", "chunk", "completion", "conversation_of", "parsed", "usage_of"]
+__all__ = ["ChatRequest", "chunk", "completion", "conversation_of", "parsed", "schema_of", "usage_of"]
 
 LONGEST_NAME = 200
 
@@ -137,6 +137,19 @@ class ChatRequest(_Strict):
             said = f"Replies have {limits.new_tokens:,} tokens at most here, and {wanted:,} were asked for."
             raise Refusal(400, said, "too_many_tokens", "max_tokens")
         return wanted or min(limits.default_new_tokens, limits.new_tokens)
+
+
+def schema_of(models: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema of a request, with the models that are there and the values that fields may have which change
+    nothing; its references stay within the place that the OpenAPI document gives it."""
+    place = "#/paths/~1v1~1chat~1completions/post/requestBody/content/application~1json/schema/$defs/{model}"
+    schema = ChatRequest.model_json_schema(ref_template=place)
+    for part in (schema, schema["$defs"]["_Message"]):
+        for name in NEUTRAL.keys() & part["properties"].keys():
+            why, neutral = NEUTRAL[name]
+            part["properties"][name] |= {"enum": [None, *neutral], "description": why}
+    schema["properties"]["model"]["enum"] = list(models)
+    return schema
 
 
 def parsed(body: bytes) -> ChatRequest:
