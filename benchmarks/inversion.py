@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +31,7 @@ from vlmend.models.dual.encoder import DualEncoder
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.pictures.galleries import PHOTO, object_pictures
-from vlmend.training.inversion import matched, pair_loss
+from vlmend.training.inversion import matched
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "suites" / "gradient_inversion.md", DOCS / "pictures" / "reconstructions.png"
@@ -59,8 +60,8 @@ def timed(clip: DualEncoder, rounds: int) -> Table:
     row = victims[0]
 
     def passed() -> None:
-        loss = pair_loss(room.learner, room.pixels([row]), [str(row.caption)], room.scale)
-        torch.autograd.grad(loss, room.twin.parameters, allow_unused=True)
+        loss = room.client.loss([row], room.pixels([row]))
+        torch.autograd.grad(loss, room.client.twin.parameters, allow_unused=True)
 
     found: list[float] = []
     attack, own = "attack on one pair", "the client's forward and backward pass"
@@ -107,11 +108,10 @@ def _said(arm: Arm) -> str:
 
 
 def _matched(room: Room, row: Example, steps: int) -> torch.Tensor:
-    pixels, texts, parameters = room.pixels([row]), [str(row.caption)], room.twin.parameters
-    loss = pair_loss(room.learner, pixels, texts, room.scale)
-    given = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pixels, parameters = room.pixels([row]), room.client.twin.parameters
+    given = torch.autograd.grad(room.client.loss([row], pixels), parameters, allow_unused=True)
     start = replace(pixels, values=room.mean.expand_as(pixels.values))
-    return matched(room.learner, parameters, given, start, texts, room.scale, steps=steps)[0]
+    return matched(partial(room.client.loss, [row]), parameters, given, start, steps=steps)[0]
 
 
 def main() -> None:

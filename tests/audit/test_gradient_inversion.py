@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vlmend.audit.clients import client_of
 from vlmend.audit.suites.privacy import gradient_inversion
 from vlmend.audit.suites.privacy.gradient_inversion import ARMS, LEFT_OUT, NO_PATCHES, Arm, GradientInversion, Room
 from vlmend.core.contracts import Sample
 from vlmend.core.dual_edits import MapImages
-from vlmend.core.examples import Dataset
-from vlmend.core.images import Image
+from vlmend.core.examples import Dataset, Example
+from vlmend.core.images import Image, noise_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.metrics.reconstruction import EXACT, picked_out, psnr
 from vlmend.core.targets import Pixels
 from vlmend.errors import BadData
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
-from vlmend.testing import tiny_clip
-from vlmend.training.inversion import Shared, inside, matched, noised, pair_loss, rebuilt, summed, words_used
+from vlmend.testing import tiny_clip, tiny_vlm
+from vlmend.training.batches import row_of
+from vlmend.training.inversion import Shared, inside, matched, noised, rebuilt, summed, words_used
+from vlmend.training.replies import loss_of_rows
 
 SUITE = GradientInversion(steps=0)
 """Without matching where a test does not ask for it: on phantom-clip it takes half a minute."""
 PAIRS = SUITE.sample_data()
 assert PAIRS is not None
+ROWS = PAIRS.examples
 
 
 def mean_of(samples: list[Sample], group: str, name: str = "psnr") -> float:
@@ -96,22 +101,23 @@ def test_a_pair_alone_comes_back_to_the_pixel_with_its_words_in_any_encoder_of_p
     row = replace(PAIRS.examples[0], caption="zebra 0")
     seen = room.seen(row, Arm("one_pair"))
     assert float((room.picture(seen, 0.0) - room.pixels([row]).values[0]).abs().max()) < 1e-5
-    assert words_used(seen) == room.tokens(row)
+    assert words_used(seen) == room.client.tokens(row)
 
 
 def test_matching_lowers_what_it_is_told_to_lower() -> None:
     """From grey, gradients of the rebuilt pair point more the way of the true ones."""
     base = tiny_clip()
     room = Room(base, PAIRS.examples[4:], 0)
-    pixels, texts, parameters = room.pixels(PAIRS.examples[:1]), ["thing 0"], room.twin.parameters
+    rows, parameters = PAIRS.examples[:1], room.client.twin.parameters
+    pixels, loss = room.pixels(rows), partial(room.client.loss, rows)
 
     def gradient(at: Pixels) -> torch.Tensor:
-        found = torch.autograd.grad(pair_loss(room.learner, at, texts, 1.0), parameters, allow_unused=True)
+        found = torch.autograd.grad(loss(at), parameters, allow_unused=True)
         return torch.cat([one.flatten() for one in found if one is not None])
 
-    given = torch.autograd.grad(pair_loss(room.learner, pixels, texts, 1.0), parameters, allow_unused=True)
+    given = torch.autograd.grad(loss(pixels), parameters, allow_unused=True)
     start = replace(pixels, values=torch.full_like(pixels.values, 0.5))
-    found = matched(room.learner, parameters, given, start, texts, 1.0, steps=30, smooth=0.0)
+    found = matched(loss, parameters, given, start, steps=30, smooth=0.0)
     true = gradient(pixels)
     before, after = (
         float(torch.cosine_similarity(gradient(at), true, dim=0)) for at in (start, replace(pixels, values=found))
@@ -165,3 +171,64 @@ def test_without_patches_the_closed_form_is_unscored_and_matching_is_not(monkeyp
     samples = SUITE.samples(tiny_clip(), PAIRS, 1, seed=0)
     assert {s.reason for s in samples if s.group in {arm.name for arm in ARMS}} == {NO_PATCHES}
     assert all(s.values for s in samples if s.group == "adapters_of_8")
+
+
+def test_a_client_of_a_model_that_answers_gives_its_picture_and_words_away_and_noise_takes_that_back() -> None:
+    base, data = tiny_vlm(), Dataset("asked", tuple(replace(r, prompt="?", answers=(str(r.caption),)) for r in ROWS))
+    samples = GradientInversion(steps=1).samples(base, data, 3, seed=0)
+    found = {arm.name: mean_of(samples, arm.name) for arm in ARMS}
+    floor = mean_of(samples, "mean_picture")
+    assert found["one_pair"] == EXACT
+    assert found["one_pair"] > found["noise_0.0001"] > found["noise_0.001"] > found["noise_0.01"]
+    assert found["noise_0.1"] < floor + 1.5
+    assert found["one_pair"] > found["sum_of_2"] + 20
+    assert found["sum_of_8"] < floor + 1.5
+    for name in ("picked_out", "words_found", "words_right"):
+        assert mean_of(samples, "one_pair", name) == 1.0
+
+
+def test_the_gradient_of_a_reply_is_that_of_the_plain_loss_in_the_picture_of_the_row() -> None:
+    """A client's loss with its own pixels is `loss_of_rows`, and its tokens are those of request and reply."""
+    base = tiny_vlm()
+    client = client_of(base, "weights", 0)
+    row = Example("0", "which?", image=noise_image(16, 3), answers=("it is",))
+    learnt = row_of(row)
+    assert learnt is not None
+    own = client.loss([row], client.pixels([row]))
+    assert torch.allclose(own, loss_of_rows(base, client.twin, [learnt]), atol=1e-6)
+    ids = base.processor.tokenizer("[user]which?[assistant]it is<eos>", add_special_tokens=False).input_ids
+    assert client.tokens(row) == set(ids)
+
+
+def test_what_a_row_teaches_is_its_answer_or_its_caption() -> None:
+    picture = noise_image(16, 0)
+    asked = row_of(Example("a", "which?", image=picture, answers=("this",), caption="a thing"))
+    told = row_of(Example("b", image=picture, caption="a thing"))
+    assert asked is not None
+    assert (asked.asked.turns[-1].text, asked.reply) == ("which?", "this")
+    assert told is not None
+    assert told.reply == "a thing"
+    assert row_of(Example("c", image=picture)) is None
+    only_asked = Dataset("asked", tuple(replace(row, caption=None, prompt="which?") for row in ROWS))
+    assert not SUITE.fits(only_asked, "chat")
+    assert SUITE.fits(only_asked, "dual")
+
+
+def test_pictures_that_are_read_in_several_parts_are_unscored_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_vlm()
+    tiles = base.pixels([noise_image(16, k) for k in range(2)])
+    monkeypatch.setattr(type(base), "pixels", lambda self, images: tiles)
+    samples = SUITE.samples(base, PAIRS, 2, seed=0)
+    assert all("one picture as one block" in sample.reason for sample in samples)
+
+
+def test_a_token_embedding_that_makes_the_logits_too_tells_no_words() -> None:
+    words, tower = nn.Embedding(4, 2), nn.Sequential(nn.Conv2d(3, 8, 2, stride=2), nn.Embedding(5, 8))
+    head = nn.Linear(2, 4, bias=False)
+    apart = inside(nn.Sequential(words, tower, head), tower)
+    head.weight = words.weight
+    tied = inside(nn.Sequential(words, tower, head), tower)
+    assert apart is not None
+    assert apart.tokens is words.weight
+    assert tied is not None
+    assert tied.tokens is None

@@ -12,12 +12,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
+from vlmend.core.examples import Example
 from vlmend.core.images import Image
 from vlmend.core.targets import DualWeights, Pixels
 from vlmend.models.reading.reader import Reader
+from vlmend.pictures.galleries import QUESTION
 from vlmend.training.losses import IGNORED
 
-__all__ = ["Pair", "Preference", "Row", "chosen", "pair_batch", "preference_batch", "reply_batch"]
+__all__ = ["Pair", "Preference", "Row", "chosen", "pair_batch", "preference_batch", "reply_batch", "row_of"]
 
 One = TypeVar("One")
 
@@ -46,6 +48,15 @@ class Preference:
     asked: Conversation
     chosen: str
     rejected: str
+
+
+def row_of(row: Example) -> Row | None:
+    """What there is to learn of a row: its question and first answer, or what its picture shows and the caption."""
+    if row.prompt and any(row.answers[:1]):
+        return Row(row.conversation, row.answers[0], True)
+    if not row.caption or not (row.prompt or row.image):
+        return None
+    return Row(row.conversation if row.prompt else Conversation.ask(QUESTION, row.image), row.caption, True)
 
 
 def chosen(rows: Sequence[One], size: int, key: str) -> list[One]:

@@ -13,7 +13,7 @@ the same way (Geiping et al. 2020).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -41,12 +41,12 @@ NOTHING = 1e-200
 
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """The parameters of a dual encoder that give pairs away.
+    """The parameters of a model that give pairs away.
 
     Attributes:
         patches: Weight of the convolution that cuts a picture into patches, "width channel side side".
         places: Embedding of the places of patches, one row a patch, after rows that are no patch's.
-        tokens: Embedding of tokens.
+        tokens: Embedding of tokens; None where it makes the logits as well, so that every row of it has a gradient.
     """
 
     patches: Tensor
@@ -61,13 +61,13 @@ class Shared:
     Attributes:
         patches: Gradient of the patches' weight, "width value".
         places: Gradient of the places of patches, "place width".
-        tokens: Gradient of the token embedding, "token width", where there is one.
+        tokens: Gradient of the token embedding, "token inner", where there is one; its width need not be the tower's.
         size: Length of the whole gradient.
     """
 
     patches: Float[Tensor, "width value"]
     places: Float[Tensor, "place width"]
-    tokens: Float[Tensor, "token width"] | None
+    tokens: Float[Tensor, "token inner"] | None
     size: float
 
 
@@ -83,6 +83,9 @@ def inside(model: nn.Module, vision: nn.Module | None) -> Inside | None:
     outside = {id(one) for one in vision.modules()}
     words = [one for one in model.modules() if isinstance(one, nn.Embedding) and id(one) not in outside]
     tokens = max(words, key=lambda one: one.num_embeddings).weight if words else None
+    logits = [one.weight for one in model.modules() if isinstance(one, nn.Linear)]
+    if any(one is tokens for one in logits):
+        tokens = None
     return Inside(cut[0].weight, placed[0].weight, tokens)
 
 
@@ -157,13 +160,13 @@ def words_used(seen: Shared, noise: float = 0.0) -> set[int]:
 
 
 def matched(
-    learner: DualWeights, parameters: Sequence[nn.Parameter], given: Sequence[Tensor | None], pixels: Pixels,
-    texts: Sequence[str], scale: float, *, steps: int, rate: float = 0.05, smooth: float = 0.05,
+    loss_of: Callable[[Pixels], Tensor], parameters: Sequence[nn.Parameter], given: Sequence[Tensor | None],
+    pixels: Pixels, *, steps: int, rate: float = 0.05, smooth: float = 0.05,
 ) -> Float[Tensor, "picture channel height width"]:  # fmt: skip
     """Pictures whose gradient points the way of a given one, parameter by parameter, from `pixels.values` on.
 
     The mean of 1 - cosine over parameters, plus `smooth` times the total variation, is lowered by Adam on the signs of
-    its gradient, its rate falling to 0 by a cosine. Whoever does this knows the texts.
+    its gradient, its rate falling to 0 by a cosine. Whoever does this knows the texts, which are in `loss_of`.
     """
     told = [(k, one / one.norm()) for k, one in enumerate(given) if one is not None and float(one.norm()) > 0]
     values = pixels.values.clone().requires_grad_()
@@ -171,7 +174,7 @@ def matched(
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
         for _ in range(steps):
-            loss = pair_loss(learner, replace(pixels, values=values), texts, scale)
+            loss = loss_of(replace(pixels, values=values))
             own: Any = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
             apart = torch.stack([1 - (own[k] * one).sum() / own[k].norm().clamp(min=1e-30) for k, one in told])
             rough = (values.diff(dim=-1).abs().mean() + values.diff(dim=-2).abs().mean()) if values.dim() == 4 else 0.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation, Reply, Sampling
-from vlmend.core.targets import ChatWeights
+from vlmend.core.targets import ChatWeights, Pixels
 from vlmend.training.batches import Row, reply_batch
 from vlmend.training.loop import LoopSettings, train_at_once
 from vlmend.training.losses import reply_loss
@@ -35,9 +35,18 @@ def learn_replies(
     return train_at_once(twin.parameters, lambda step: loss_of_rows(target, twin, rows_of(step)), settings)
 
 
-def loss_of_rows(target: ChatWeights, twin: Twin, rows: Sequence[Row]) -> Tensor:
-    """Mean cross-entropy of the reply tokens under the twin."""
+def loss_of_rows(target: ChatWeights, twin: Twin, rows: Sequence[Row], pixels: Pixels | None = None) -> Tensor:
+    """Mean cross-entropy of the reply tokens under the twin, differentiable in `pixels.values` where these are given.
+
+    Args:
+        target: Whose twin it is.
+        twin: What learns.
+        rows: Of the batch.
+        pixels: In the place of the rows' own pictures, in their order.
+    """
     inputs, labels = reply_batch(target.reader, rows)
+    if pixels is not None:
+        inputs["pixel_values"] = (pixels.black + pixels.values * pixels.span).to(inputs["pixel_values"])
     logits = twin.model(**inputs, logits_to_keep=labels.shape[1] + 1, use_cache=False).logits
     return reply_loss(logits[:, :-1], labels)
 

@@ -20,20 +20,18 @@ import torch
 from torch import Generator, Tensor
 
 from vlmend.core.contracts import AbstractMethod
-from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Access, ChatWeights
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.promises import cautions_of, check_promise, entropy_of, with_notes
-from vlmend.pictures.galleries import QUESTION
-from vlmend.training.batches import Row, reply_batch
+from vlmend.training.batches import Row, reply_batch, row_of
 from vlmend.training.losses import IGNORED, reply_logprobs
 from vlmend.training.private import Ledger, drawn_rows, ledger_for, noisy_mean, rows_apart
 from vlmend.training.twin import Twin, twin_of
 
-__all__ = ["METHOD", "DpCaptions", "caption_rows", "row_losses"]
+__all__ = ["METHOD", "DpCaptions", "caption_rows", "private_step", "row_losses"]
 
 AT_ONCE = 32
 """Rows whose gradients are held in memory together."""
@@ -113,21 +111,29 @@ class DpCaptions(AbstractMethod[ChatWeights]):
         expected = sampling * len(rows)
         with rows_apart(twin.model):
             for _ in range(self.steps):
-                places = drawn_rows(len(rows), sampling, draws)
-                parts = [places[k : k + AT_ONCE] for k in range(0, len(places), AT_ONCE)] or [[]]
-                found: list[Tensor] | None = None
-                for last, part in zip([*[False] * (len(parts) - 1), True], parts, strict=True):
-                    optimiser.zero_grad(set_to_none=True)
-                    for parameter in twin.parameters:
-                        parameter.grad_sample = None  # pyright: ignore[reportAttributeAccessIssue]
-                    if part:
-                        row_losses(target, twin.model, [rows[place] for place in part]).sum().backward()
-                    each = noisy_mean(twin.parameters, expected, clip, noise if last else 0.0, draws)
-                    found = each if found is None else [a + b for a, b in zip(found, each, strict=True)]
-                for parameter, gradient in zip(twin.parameters, found or [], strict=True):
+                batch = [rows[place] for place in drawn_rows(len(rows), sampling, draws)]
+                found = private_step(target, twin, batch, expected, clip, noise, draws)
+                for parameter, gradient in zip(twin.parameters, found, strict=True):
                     parameter.grad = gradient
                 optimiser.step()
         return twin
+
+
+def private_step(
+    target: ChatWeights, twin: Twin, batch: Sequence[Row], expected: float, clip: float, noise: float,
+    draws: Generator,
+) -> list[Tensor]:  # fmt: skip
+    """The noisy mean gradient of a batch, in the shapes of the twin's parameters; while `rows_apart` is open."""
+    parts = [batch[k : k + AT_ONCE] for k in range(0, len(batch), AT_ONCE)] or [[]]
+    total: list[Tensor] = []
+    for last, part in zip([*[False] * (len(parts) - 1), True], parts, strict=True):
+        for parameter in twin.parameters:
+            parameter.grad = parameter.grad_sample = None  # pyright: ignore[reportAttributeAccessIssue]
+        if part:
+            row_losses(target, twin.model, part).sum().backward()
+        each = noisy_mean(twin.parameters, expected, clip, noise if last else 0.0, draws)
+        total = [a + b for a, b in zip(total, each, strict=True)] if total else each
+    return total
 
 
 def row_losses(target: ChatWeights, model: Any, rows: Sequence[Row]) -> Tensor:
@@ -143,11 +149,7 @@ def caption_rows(data: Dataset) -> list[Row]:
     Raises:
         BadData: There are fewer than two.
     """
-    rows = [
-        Row(row.conversation if row.prompt else Conversation.ask(QUESTION, row.image), text, True)
-        for row in data.examples
-        if (text := row.answers[0] if row.answers and row.prompt else (row.caption or "")) and (row.prompt or row.image)
-    ]
+    rows = [learnt for row in data.examples if (learnt := row_of(row)) is not None]
     if len(rows) < 2:
         raise BadData(
             f"{data.name} has {len(rows)} rows to learn.",

@@ -1,8 +1,9 @@
 """privacy/gradient_inversion: can a server rebuild a client's pairs from the gradient that it shares of them?
 
-Of each pair one gradient of a dual encoder is shared: as it is, with noise, or as the sum over several clients. Patches
-and words come back by a closed form, and from adapters alone by matching gradients (`training.inversion`). The attacker
-knows the model and public pairs, and puts these through the same arm to choose how hard to pull towards their mean.
+Of each pair one gradient is shared, of a dual encoder or of a model that learns what to reply: as it is, with noise, or
+as the sum over several clients. Patches and words come back by a closed form, and from adapters alone by matching
+gradients (`training.inversion`). The attacker knows the model and public pairs, and puts these through the same arm to
+choose how hard to pull towards their mean.
 
 Lu et al., CVPR 2022 (APRIL); Zhu et al. 2019 (DLG); Geiping et al. 2020.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from vlmend.audit.clients import Client, client_of
 from vlmend.audit.means import FLOOR, mean_row
 from vlmend.audit.separating import cluster_of, pairs_of, words_of
 from vlmend.core.contracts import Sample, SampleSuite
@@ -28,22 +30,11 @@ from vlmend.core.images import Image, noise_image
 from vlmend.core.measures import Axis, Better, Measure, Unit
 from vlmend.core.metrics.reconstruction import picked_out, psnr
 from vlmend.core.splits import Split, word_fraction
-from vlmend.core.targets import Access, DualWeights, Kind, Pixels, problem_of
-from vlmend.errors import BadData, MissingExtra
+from vlmend.core.targets import Access, ChatWeights, DualWeights, Kind, Pixels, problem_of
+from vlmend.errors import BadData, MissingExtra, ModelProblem
 from vlmend.pictures.galleries import PHOTO, object_pictures
-from vlmend.training.inversion import (
-    Inside,
-    Shared,
-    inside,
-    matched,
-    noised,
-    pair_loss,
-    rebuilt,
-    shared,
-    summed,
-    words_used,
-)  # fmt: skip
-from vlmend.training.twin import Twin, twin_of
+from vlmend.training.batches import row_of
+from vlmend.training.inversion import Inside, Shared, inside, matched, noised, rebuilt, shared, summed, words_used
 
 __all__ = ["ARMS", "SUITE", "Arm", "GradientInversion", "Room"]
 
@@ -58,8 +49,8 @@ RIDGES = (0.0, *(10.0**power for power in range(-6, 5)))
 NOISES = ("0.00001", "0.0001", "0.001", "0.01", "0.1")
 """Deviation of the noise on each number, in lengths of the whole gradient: the noise multiplier of private training."""
 
-ADAPTERS, BATCH, RANK, STEPS = "adapters_of_8", 8, 8, 30
-"""The arm of matching: pairs in a batch, rank of the adapters, steps of the attack."""
+ADAPTERS, BATCH, STEPS = "adapters_of_8", 8, 30
+"""The arm of matching: pairs in a batch, steps of the attack."""
 
 MEAN, ANOTHER = "mean_picture", "another_picture"
 
@@ -92,38 +83,32 @@ ARMS = (
 class Room:
     """A client's model, what everybody knows, and what the attacker makes of it."""
 
-    def __init__(self, subject: DualWeights, public: Sequence[Example], seed: int) -> None:
+    def __init__(self, subject: DualWeights | ChatWeights, public: Sequence[Example], seed: int) -> None:
         self.public, self.seed = public, seed
-        self.twin = twin_of(subject, "all", "weights", seed=seed)
-        self.learner: Any = subject.on(self.twin.model)
-        self.scale = float(subject.towers.scale)
-        self.held: Inside | None = inside(self.twin.model, self.learner.towers.vision)
-        self.pictures = self.pixels(public).values
+        self.client: Client = client_of(subject, "weights", seed)
+        self.held: Inside | None = inside(self.client.twin.model, self.client.vision)
+        known = self.pixels(public)
+        self.pictures = known.values
+        self._one = replace(known, values=known.values[:1], black=known.black[:1], span=known.span[:1])
         self.mean = self.pictures.mean(0)
         self._kept: dict[str, Shared] = {}
 
     @cached_property
     def common(self) -> set[int]:
         """Tokens of at least half of the public texts, which tell nothing of a pair."""
-        each = [self.tokens(row) for row in self.public]
+        each = [self.client.tokens(row) for row in self.public]
         return {token for token in set[int]().union(*each) if 2 * sum(token in one for one in each) >= len(each)}
-
-    def tokens(self, row: Example) -> set[int]:
-        """Of a pair's text, padding apart."""
-        given = self.learner.towers.tokens([words_of(row)], 0)
-        ids = given["input_ids"][0]
-        return set(ids[given["attention_mask"][0] > 0].tolist() if "attention_mask" in given else ids.tolist())
 
     def pixels(self, rows: Sequence[Example]) -> Pixels:
         """Their pictures, 0 to 1."""
-        return self.learner.pixels([row.image for row in rows if row.image is not None])
+        return self.client.pixels(rows)
 
     def of_one(self, row: Example) -> Shared:
         """The gradient of one pair."""
         assert self.held is not None
         if row.id not in self._kept:
-            loss = pair_loss(self.learner, self.pixels([row]), [words_of(row)], self.scale)
-            self._kept[row.id] = shared(loss, self.twin.parameters, self.held)
+            loss = self.client.loss([row], self.pixels([row]))
+            self._kept[row.id] = shared(loss, self.client.twin.parameters, self.held)
         return self._kept[row.id]
 
     def seen(self, row: Example, arm: Arm) -> Shared:
@@ -137,7 +122,7 @@ class Room:
     def picture(self, seen: Shared, ridge: float) -> Tensor:
         """The closed form's picture."""
         assert self.held is not None
-        return rebuilt(seen, self.pixels(self.public[:1]), self.held.patches.shape[-1], self.mean, ridge)
+        return rebuilt(seen, self._one, self.held.patches.shape[-1], self.mean, ridge)
 
     def ridge(self, arm: Arm) -> float:
         """The pull with which public pairs that go through the arm come out best."""
@@ -147,7 +132,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class GradientInversion(SampleSuite[DualWeights]):
+class GradientInversion(SampleSuite[DualWeights | ChatWeights]):
     """PSNR of rebuilt pictures, whether they pick out theirs, and words, by what the client shares.
 
     Attributes:
@@ -156,29 +141,36 @@ class GradientInversion(SampleSuite[DualWeights]):
 
     name: ClassVar[str] = "privacy/gradient_inversion"
     axis: ClassVar[Axis] = "privacy"
-    works_on: ClassVar[Kind] = "dual"
+    works_on: ClassVar[Kind | tuple[Kind, ...]] = ("chat", "dual")
     needs: ClassVar[Access] = "weights"
-    about: ClassVar[str] = "pictures and words rebuilt from a gradient that is shared of them (dual encoders)"
+    about: ClassVar[str] = "pictures and words rebuilt from a gradient that is shared of them"
     quick: ClassVar[Mapping[str, Any]] = {"steps": 2}
 
     steps: int = STEPS
 
     def applies(self, data: Dataset) -> bool:
-        return len(pairs_of(data)) >= 4
+        return any(self.fits(data, kind) for kind in ("chat", "dual"))
+
+    def fits(self, data: Dataset, kind: Kind) -> bool:
+        return len(_learnable(data, kind)) >= 4
 
     def sample_data(self) -> Dataset | None:
         rows = (Example(str(k), image=noise_image(16, k), caption=f"thing {k}") for k in range(24))
         return Dataset("pairs", tuple(rows))
 
     def samples(
-        self, subject: DualWeights, data: Dataset | None, limit: int | None, *, seed: int, split: Split = "held_out"
-    ) -> list[Sample]:
+        self, subject: DualWeights | ChatWeights, data: Dataset | None, limit: int | None, *, seed: int,
+        split: Split = "held_out",
+    ) -> list[Sample]:  # fmt: skip
         victims, public, bad = _parted(subject, data, limit, split)
         names = [arm.name for arm in ARMS] + [ADAPTERS, MEAN, ANOTHER]
         if subject.mends:
             return [_sample(row, name, {}, LEFT_OUT) for name in names for row in victims]
-        room = Room(subject, public, seed)
-        true = room.pixels(victims).values
+        try:
+            room = Room(subject, public, seed)
+            true = room.pixels(victims).values
+        except ModelProblem as problem:
+            return [_sample(row, name, {}, problem.message) for name in names for row in victims]
         made: dict[str, tuple[Sequence[Tensor | None], Sequence[Mapping[str, float]], str]] = {
             MEAN: ([room.mean] * len(victims), (), ""),
             ANOTHER: ([room.pictures[k % len(public)] for k in range(len(victims))], (), ""),
@@ -233,20 +225,18 @@ def _by_closed_form(
 
 
 def _by_matching(
-    subject: DualWeights, room: Room, victims: Sequence[Example], steps: int
+    subject: DualWeights | ChatWeights, room: Room, victims: Sequence[Example], steps: int
 ) -> tuple[Sequence[Tensor | None], Sequence[Mapping[str, float]], str]:
     """Pictures of a batch of the first victims, filled with public pairs; the attacker knows the texts."""
     try:
-        twin: Twin = twin_of(subject, "all", "adapters", rank=RANK, seed=room.seed)
+        client = client_of(subject, "adapters", room.seed)
     except MissingExtra as problem:
         return [None] * BATCH, (), problem.message
     rows = [*victims, *room.public][:BATCH]
-    learner, texts = subject.on(twin.model), [words_of(row) for row in rows]
-    pixels = room.pixels(rows)
-    loss = pair_loss(learner, pixels, texts, room.scale)
-    given = torch.autograd.grad(loss, twin.parameters, allow_unused=True)
+    pixels, parameters = room.pixels(rows), client.twin.parameters
+    given = torch.autograd.grad(client.loss(rows, pixels), parameters, allow_unused=True)
     start = replace(pixels, values=room.mean.expand_as(pixels.values))
-    return list(matched(learner, twin.parameters, given, start, texts, room.scale, steps=steps)), (), ""
+    return list(matched(partial(client.loss, rows), parameters, given, start, steps=steps)), (), ""
 
 
 def _values(room: Room, picture: Tensor, true: Tensor, place: int) -> dict[str, float]:
@@ -261,7 +251,9 @@ def _values(room: Room, picture: Tensor, true: Tensor, place: int) -> dict[str, 
 
 def _words(room: Room, row: Example, seen: Shared, noise: float) -> dict[str, float]:
     """Of the tokens that tell the pair: how many are found, and how many of those found are its own."""
-    own, found = room.tokens(row) - room.common, words_used(seen, noise) - room.common
+    if seen.tokens is None:
+        return {}
+    own, found = room.client.tokens(row) - room.common, words_used(seen, noise) - room.common
     values = {"words_found": len(own & found) / len(own), f"words_found{FLOOR}": 0.0} if own else {}
     return values | ({"words_right": len(own & found) / len(found)} if found else {})
 
@@ -271,23 +263,30 @@ def _sample(row: Example, group: str, values: Mapping[str, float], reason: str) 
 
 
 def _parted(
-    subject: DualWeights, data: Dataset | None, limit: int | None, split: Split
+    subject: DualWeights | ChatWeights, data: Dataset | None, limit: int | None, split: Split
 ) -> tuple[list[Example], list[Example], list[tuple[Example, str]]]:
     """Victims, public pairs, and victims that cannot be read: the rows in a drawn order, the last ones public.
 
     Raises:
         BadData: There are fewer than four pairs that can be read.
     """
-    rows = sorted(_builtin(split) if data is None else pairs_of(data), key=lambda row: word_fraction(row.id))
+    rows = _builtin(split) if data is None else _learnable(data, subject.kind)
+    rows = sorted(rows, key=lambda row: word_fraction(row.id))
     bad = [(row, why) for row in rows if (why := problem_of(subject, row))]
     good = [row for row in rows if row.id not in {one.id for one, _ in bad}]
     if len(good) < 4:
         raise BadData(
             f"{data.name if data else 'No data'} has {len(good)} pairs that can be read; four are needed.",
-            "Pass rows with image and caption: half are attacked, half stand for what is public.",
+            "Pass rows with image and caption, for a model that answers also with image, prompt and answers: half are "
+            "attacked, half stand for what is public.",
         )
     first = min(len(good) // 2, VICTIMS if limit is None else limit)
     return good[:first], good[max(len(good) // 2, len(good) - PUBLIC) :], bad[: VICTIMS if limit is None else limit]
+
+
+def _learnable(data: Dataset, kind: Kind) -> list[Example]:
+    """The rows of which a client of this kind learns."""
+    return [row for row in pairs_of(data) if kind == "dual" or row_of(row) is not None]
 
 
 def _builtin(split: Split) -> list[Example]:
