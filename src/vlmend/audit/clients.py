@@ -119,11 +119,10 @@ class ReplyClient:
         learnt = [_learnt(row) for row in rows]
         if not self._subject.anatomy.alone:
             return loss_of_rows(self._subject, self.twin, learnt, pixels)
-        parts = pixels.values, pixels.black, pixels.span
-        each = [
-            loss_of_rows(self._subject, self.twin, [row], Pixels(*(part[k : k + 1] for part in parts)))
-            for k, row in enumerate(learnt)
-        ]
+        each: list[Tensor] = []
+        for k, row in enumerate(learnt):
+            values, black, span = (part[k : k + 1] for part in (pixels.values, pixels.black, pixels.span))
+            each.append(loss_of_rows(self._subject, self.twin, [row], Pixels(values, black, span)))
         return torch.stack(each).mean()
 
 
