@@ -37,6 +37,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
 )
 from vlmend.core.images import blank_image, noise_image
 from vlmend.core.mend import Mend, MendCard
@@ -57,6 +58,7 @@ CHAT: list[AnyEdit] = [
     ModuleEdit(SITE, torch.ones(4, WIDTH), torch.zeros(4), torch.ones(WIDTH, 4), torch.zeros(WIDTH)),
     ContrastShift((0, 2), blank_image(16), onto=torch.eye(WIDTH)[:4], mode="full", cap=0.1),
     RewritePrompt("a", "b", "c"), ShowExamples(("q",), ("r",), (blank_image(16),)),
+    ShowNearest(SITE, torch.ones(2, WIDTH), ("a", "b"), ("c", "d"), ("e", "f"), "what is it", 2, 1),
     ContrastLogits((OtherView("z"), OtherView(image=blank_image(16))), 2.0, "damp", 0.1), FilterImage("jpeg", 75.0),
     RefuseWhen((1, 2), (5, 6), 0.9, "no"), ReviewReply("{prompt} {reply}", "y", "{prompt}", "{caption} {prompt}"),
     AlignReply(GATE, GATE, "As", 2, 0.7), LoadAdapter(HEAD, torch.ones(1, WIDTH), torch.ones(99, 1)),

@@ -1,11 +1,11 @@
 """The closed set of edits that mends of chat models are made of, as plain data.
 
-Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every `RewritePrompt`
-changes its words, every `ShowExamples` puts turns before it and every `FilterImage` changes its pictures, weights and
-activation edits act in each forward pass (at one site in their order in the mend), `ContrastLogits` mixes the logits,
-and `ShowReasoned`, `ReviewReply` and `AlignReply` look at what came out. A kind is added here and in the interpreters
-(`models/editing`, `export`), where the type checker names each `match`; what it `touches` it declares itself. The edits
-of dual encoders are in `core/dual_edits.py`.
+Order of work for one request, whatever the order in the mend: a `RefuseWhen` may decline it, every `ShowNearest` looks
+for examples like it, every `RewritePrompt` changes its words, every `ShowExamples` puts turns before it and every
+`FilterImage` changes its pictures, weights and activation edits act in each forward pass (at one site in their order in
+the mend), `ContrastLogits` mixes the logits, and `ShowReasoned`, `ReviewReply` and `AlignReply` look at what came out.
+A kind is added here and in the interpreters (`models/editing`, `export`), where the type checker names each `match`;
+what it `touches` it declares itself. The edits of dual encoders are in `core/dual_edits.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from vlmend.core.conversation import Conversation, Turn
+from vlmend.core.conversation import Conversation
 from vlmend.core.dual_edits import DualEdit
+from vlmend.core.example_edits import ShowExamples, ShowNearest
 from vlmend.core.images import Image, blurred_image
 from vlmend.core.state_edits import (
     ActivationEdit,
@@ -41,7 +42,7 @@ __all__ = [
     "ActivationEdit", "AddVector", "AffineMap", "AlignReply", "AnyEdit", "AnyGate", "ContrastLogits", "ContrastShift",
     "CosineDose", "Edit", "FilterImage", "Gate", "LoadAdapter", "MahalanobisGate", "ModuleEdit", "NeighbourGate",
     "OtherView", "ProjectOut", "RefuseWhen", "ReplaceWeights", "ReviewReply", "RewritePrompt", "ShowExamples",
-    "ShowReasoned", "Tokens",
+    "ShowNearest", "ShowReasoned", "Tokens",
     "Touch", "WeightEdit", "When", "idle",
 ]  # fmt: skip
 
@@ -70,54 +71,6 @@ class RewritePrompt:
         return frozenset({"prompt"})
 
     def scaled(self, factor: float) -> RewritePrompt:
-        return replace(self, strength=self.strength * factor)
-
-
-@dataclass(frozen=True)
-class ShowExamples:
-    """Earlier turns that show how it is done: a question, its picture and the right reply, again and again.
-
-    They stand behind a system turn and before all others. One with the request's own picture is left out. Any strength
-    other than 0 is on.
-
-    Attributes:
-        prompts, replies: One of each for every example.
-        images: Likewise, or none at all where the examples are words.
-    """
-
-    prompts: tuple[str, ...]
-    replies: tuple[str, ...]
-    images: tuple[Image, ...] = ()
-    strength: float = 1.0
-    when: When = "with_image"
-
-    def __post_init__(self) -> None:
-        if len(self.prompts) != len(self.replies) or len(self.images) not in (0, len(self.prompts)):
-            raise BadParameter(
-                f"{len(self.prompts)} questions, {len(self.replies)} replies and {len(self.images)} pictures make no "
-                "examples.",
-                "Give one of each for every example, or no pictures.",
-            )
-
-    def put(self, conversation: Conversation) -> Conversation:
-        """A request behind the examples, where they are meant for it."""
-        if self.when == "with_image" and not conversation.has_image:
-            return conversation
-        asked = {image.digest for image in conversation.images}
-        shown: list[Turn] = []
-        for place, (prompt, reply) in enumerate(zip(self.prompts, self.replies, strict=True)):
-            images = self.images[place : place + 1]
-            if not asked.intersection(image.digest for image in images):
-                shown += [Turn("user", prompt, images), Turn("assistant", reply)]
-        front = int(conversation.turns[0].role == "system")
-        turns = (*conversation.turns[:front], *shown, *conversation.turns[front:])
-        return Conversation(turns, conversation.lead)
-
-    @property
-    def touches(self) -> frozenset[Touch]:
-        return frozenset({"prompt", "image"})
-
-    def scaled(self, factor: float) -> ShowExamples:
         return replace(self, strength=self.strength * factor)
 
 
@@ -360,8 +313,8 @@ class AlignReply:
 
 
 Edit = (
-    ActivationEdit | ContrastShift | RewritePrompt | ShowExamples | FilterImage | ContrastLogits | RefuseWhen
-    | ShowReasoned | ReviewReply | AlignReply | WeightEdit
+    ActivationEdit | ContrastShift | RewritePrompt | ShowExamples | ShowNearest | FilterImage | ContrastLogits
+    | RefuseWhen | ShowReasoned | ReviewReply | AlignReply | WeightEdit
 )  # fmt: skip
 """The edits of chat models."""
 

@@ -38,6 +38,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
 )
 from vlmend.core.files import SHARED, write_file
@@ -140,8 +141,8 @@ def _reasons(edit: Edit, depth: int, always: bool) -> list[str]:
         case FilterImage():
             return [f"{kind} changes pictures before they are read. Do it where you serve."]
         case (
-            RewritePrompt() | ShowExamples() | ShowReasoned() | ContrastLogits() | RefuseWhen() | ReviewReply()
-            | AlignReply()
+            RewritePrompt() | ShowExamples() | ShowNearest() | ShowReasoned() | ContrastLogits() | RefuseWhen()
+            | ReviewReply() | AlignReply()
         ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply; no vector can hold it. Do it where you serve."]
         case _:

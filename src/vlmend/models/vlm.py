@@ -36,8 +36,8 @@ from vlmend.models.decoding.shifts import row_shifts, spread_over
 from vlmend.models.decoding.steering import steered
 from vlmend.models.decoding.trial import loop_of
 from vlmend.models.editing.contrast import Contrast, contrasted
-from vlmend.models.editing.inputs import rewritten
 from vlmend.models.editing.lens import lens_score
+from vlmend.models.editing.nearest import reworded
 from vlmend.models.editing.places import check_places
 from vlmend.models.editing.replies import answer, captioned
 from vlmend.models.editing.states import Aimed, RowShift, editing, gate_of
@@ -318,7 +318,7 @@ class VLM:
 
     def rewritten(self, batch: Sequence[Conversation]) -> list[Conversation]:
         """The batch in the words and with the images that the mends give it."""
-        return [rewritten(self.edits, conversation) for conversation in batch]
+        return reworded(self, batch)
 
     def asked(self, batch: Sequence[Conversation]) -> tuple[list[Conversation], Contrast]:
         """What the model is asked: every request, then its other views for each contrast of logits."""

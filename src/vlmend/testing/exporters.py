@@ -33,6 +33,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
 )
 from vlmend.core.images import blank_image
@@ -117,6 +118,7 @@ def one_of_each(base: VLM) -> Sequence[AnyEdit]:
         AffineMap(site, thin, thin.T, ones), ModuleEdit(site, thin, torch.ones(2), thin.T, ones),
         ContrastShift((0, 1), blank_image(16)), RewritePrompt(before="Be kind. "), FilterImage("blur", 1.0),
         ShowExamples(("What is it?",), ("A cat.",)),
+        ShowNearest(site, thin, ("a", "b"), ("c", "d"), ("e", "f"), "g", 2, 1),
         ContrastLogits((OtherView(before="Be kind. "),)), RefuseWhen((0, 1), (5, 6), 0.3, "No."),
         ReviewReply("{prompt} {reply}", "Yes", "{prompt}", "{caption} {prompt}"), AlignReply(gate, gate, "As", 2, 0.7),
         ShowReasoned("None.", 8),

@@ -33,6 +33,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
 )
 from vlmend.export.checkpoint.folding import DOWN, FLAGS, bare_frame, down_of, vectors_of
@@ -82,8 +83,8 @@ def _edit_reasons(view: VLM, edit: Edit, depth: int, always: bool) -> list[str]:
         case FilterImage():
             return [f"{kind} changes images before the processor; weights cannot hold it. Do it where you serve."]
         case (
-            RewritePrompt() | ShowExamples() | ContrastLogits() | RefuseWhen() | ShowReasoned() | ReviewReply()
-            | AlignReply()
+            RewritePrompt() | ShowExamples() | ShowNearest() | ContrastLogits() | RefuseWhen() | ShowReasoned()
+            | ReviewReply() | AlignReply()
         ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply; weights cannot hold it. Do it where you serve."]
         case _:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmend.core.conversation import Conversation
-from vlmend.core.edits import ContrastShift, FilterImage, ShowExamples
+from vlmend.core.edits import ContrastShift, FilterImage, ShowExamples, ShowNearest
 from vlmend.core.images import Image
 from vlmend.core.targets import Pixels
 from vlmend.errors import BadParameter, ModelProblem
@@ -107,7 +107,8 @@ def _check_passable(view: View) -> None:
     bad = [
         type(edit).__name__
         for edit in view.edits
-        if isinstance(edit, FilterImage | ShowExamples) or (isinstance(edit, ContrastShift) and edit.seen == "original")
+        if isinstance(edit, FilterImage | ShowExamples | ShowNearest)
+        or (isinstance(edit, ContrastShift) and edit.seen == "original")
     ]
     if bad:
         raise ModelProblem(

@@ -25,6 +25,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
 )
 from vlmend.core.sites import Site
@@ -79,6 +80,8 @@ def _places(edit: Edit) -> Iterator[tuple[Site, int | None]]:
             yield from ((Site("language", layer), None if onto is None else onto.shape[1]) for layer in layers)
         case RefuseWhen(layers=layers):
             yield from ((Site("language", layer), None) for layer in layers)
+        case ShowNearest():
+            yield edit.site, edit.states.shape[1]
         case AlignReply():
             yield from map(_of_gate, (edit.before, edit.after))
         case (

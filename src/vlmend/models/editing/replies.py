@@ -34,6 +34,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
     When,
 )
@@ -93,7 +94,7 @@ def answer(engine: Engine, edits: Sequence[Edit], batch: Sequence[Conversation],
                 replies |= _aligned(_opened(engine), edit, batch, replies, sampling)
             case (
                 AddVector() | ProjectOut() | CosineDose() | AffineMap() | ModuleEdit() | ContrastShift()
-                | RewritePrompt() | ShowExamples() | FilterImage() | ContrastLogits() | LoadAdapter()
+                | RewritePrompt() | ShowExamples() | ShowNearest() | FilterImage() | ContrastLogits() | LoadAdapter()
                 | ReplaceWeights() | RefuseWhen()
             ):  # fmt: skip
                 pass  # done inside decode, or before it
