@@ -42,6 +42,7 @@ from vlmend.core.edits import (
     ReviewReply,
     RewritePrompt,
     ShowExamples,
+    ShowNearest,
     ShowReasoned,
 )
 from vlmend.core.files import SHARED, write_file
@@ -136,7 +137,8 @@ def _reasons(edit: Edit, depth: int) -> list[str]:
         case FilterImage():
             return [f"{kind} changes pictures before they are read. Do it where you serve."]
         case (
-            RewritePrompt() | ShowExamples() | ShowReasoned() | ContrastLogits() | RefuseWhen() | ReviewReply()
+            RewritePrompt() | ShowExamples() | ShowNearest() | ShowReasoned() | ContrastLogits() | RefuseWhen()
+            | ReviewReply()
             | AlignReply()
         ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply, the plug-in on states. Use vlmend serve."]
