@@ -138,8 +138,7 @@ def _reasons(edit: Edit, depth: int) -> list[str]:
             return [f"{kind} changes pictures before they are read. Do it where you serve."]
         case (
             RewritePrompt() | ShowExamples() | ShowNearest() | ShowReasoned() | ContrastLogits() | RefuseWhen()
-            | ReviewReply()
-            | AlignReply()
+            | ReviewReply() | AlignReply()
         ):  # fmt: skip
             return [f"{kind} acts on prompt, logits or reply, the plug-in on states. Use vlmend serve."]
         case _:

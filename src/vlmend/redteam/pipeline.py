@@ -12,7 +12,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
 from vlmend.core.targets import DrawTarget, Target, check_kind
 from vlmend.data.layouts import read_data
-from vlmend.errors import BadData, UnknownName
+from vlmend.errors import BadData
 from vlmend.models.judging.scorers import PICTURE_SCORERS, THRESHOLD, picture_scores, scorer_id, text_scores
 from vlmend.models.loading.options import LoadOptions
 from vlmend.models.loading.target import open_target
@@ -91,8 +91,7 @@ def check_scorers(detectors: Sequence[str], filters: Sequence[str]) -> None:
         BadParameter: A file of words cannot be read.
     """
     for name in detectors:
-        if name not in DETECTORS:
-            raise UnknownName(f"There is no scorer of pictures {name!r}.", f"Known: {', '.join(DETECTORS)}.")
+        picture_scores(name, [])
         scorer_id(name)
     for name in filters:
         text_scores(name, ["a word"])

@@ -75,10 +75,10 @@ def layers(lab: Lab) -> dict[str, Any]:
         "prefix": {k: list(range(k + 1)) for k in marks},
         "suffix": {k: list(range(k, depth)) for k in marks},
     }
+    cmrm = CMRM(alpha=alpha)
     rows: list[dict[str, Any]] = []
     for kind, chosen in kinds.items():
         for mark, some in chosen.items():
-            cmrm = CMRM(alpha=alpha)
             edits = cmrm.edits_by(lab.target, shift, lab.anchors.examples, image, some)
             mend = cmrm.made(lab.target, lab.anchors, lab.seed, edits, {})
             answers = lab.asker.ask(asked, [mend])
