@@ -229,3 +229,6 @@ def test_the_document_describes_the_request() -> None:
     assert set(schema["properties"]) == set(ChatRequest.model_fields)
     assert schema["properties"]["model"]["enum"] == ["base"]
     assert schema["properties"]["n"]["enum"] == [None, 1]
+    told = found["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert {"200", "400", "401", "404", "429"} <= set(told)
+    assert set(told["200"]["content"]) == {"application/json", "text/event-stream"}

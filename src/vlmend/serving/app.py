@@ -9,12 +9,13 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from vlmend.core.conversation import Sampling
@@ -283,22 +284,25 @@ def serving_app(service: Service) -> FastAPI:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema_of([*service.served])}}}
     }
 
-    @app.post("/v1/chat/completions", openapi_extra=shown, response_model=None)
+    streamed = {200: {"content": {"text/event-stream": {}}}}
+    told = streamed | _refusals(400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
+
+    @app.post("/v1/chat/completions", openapi_extra=shown, response_model=None, responses=told)
     async def chat(request: Request) -> Response:
         service.check_key(request)
         return await _Exchange(service, request).answered()
 
-    @app.get("/v1/models", response_model=None)
+    @app.get("/v1/models", response_model=None, responses=_refusals(401))
     async def models(request: Request) -> Response:
         service.check_key(request)
         return JSONResponse({"object": "list", "data": [_model(one, service.began) for one in service.served.values()]})
 
-    @app.get("/health", response_model=None)
+    @app.get("/health", response_model=None, responses={503: {"description": "It is closing."}})
     async def health() -> Response:
         alive = service.worker.alive
         return JSONResponse({"status": "ok" if alive else "closing"}, 200 if alive else 503)
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_model=None, response_class=PlainTextResponse, responses=_refusals(401))
     async def metrics(request: Request) -> Response:
         service.check_key(request)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -313,6 +317,15 @@ def serving_app(service: Service) -> FastAPI:
         app.add_exception_handler(kind, refused)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*service.hosts], www_redirect=False)
     return app
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses as the OpenAPI document tells them: an error in OpenAI's form."""
+    fields = {name: {"type": ["string", "null"]} for name in ("message", "type", "param", "code")}
+    error = {"type": "object", "properties": fields, "required": [*fields]}
+    schema = {"type": "object", "properties": {"error": error}, "required": ["error"]}
+    return {one: {"description": HTTPStatus(one).phrase, "content": {"application/json": {"schema": schema}}}
+            for one in statuses}  # fmt: skip
 
 
 def _model(served: Served, began: int) -> dict[str, Any]:
