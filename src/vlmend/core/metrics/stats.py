@@ -1,6 +1,6 @@
 """Intervals of a share and of a paired difference, exact paired tests, agreement of two raters.
 
-scipy and statsmodels do the mathematics. Intervals by resampling are in `resampling`, sample sizes in
+scipy does the mathematics. Intervals by resampling are in `resampling`, sample sizes in
 `power`, corrections for a judge's errors in `correction`, agreement with intervals in `raters`.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 from scipy.stats import binomtest
@@ -163,7 +164,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Valid however the tests depend on each other.
 
-    Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70; statsmodels `multipletests`.
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
 
     Raises:
         BadParameter: A p-value outside 0 to 1.
@@ -173,10 +174,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         raise BadParameter(f"{bad[0]!r} is no p-value.", "Leave out tests that gave none.")
     if not p_values:
         return []
-    from statsmodels.stats.multitest import multipletests  # seconds to import, and rarely needed
-
-    found = cast(Any, multipletests(list(p_values), method="holm"))
-    return [float(p) for p in found[1]]
+    given = np.asarray(p_values, dtype=float)
+    order = np.argsort(given, kind="stable")
+    stepped = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
 
 
 def check_lengths(**lengths: int) -> None:
