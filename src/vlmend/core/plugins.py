@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -60,6 +62,12 @@ class Plugin:
 
 def plugins_of(group: Group) -> dict[str, Plugin]:
     """Every plug-in of a group by its name, which is unique over axes; a clash is kept as `rivals`."""
+    return dict(_found(group, tuple(sys.path)))
+
+
+@lru_cache(maxsize=32)
+def _found(group: Group, path: tuple[str, ...]) -> tuple[tuple[str, Plugin], ...]:
+    """Looked for once for each path: a file of every installed package is read."""
     found: dict[str, Plugin] = {}
     for plugin in (*_files(group), *_entries(group)):
         other = found.get(plugin.name)
@@ -67,7 +75,7 @@ def plugins_of(group: Group) -> dict[str, Plugin]:
             found[plugin.name] = plugin
         elif plugin.place not in (other.place, *(one.place for one in other.rivals)):
             found[plugin.name] = replace(other, rivals=(*other.rivals, plugin))
-    return dict(sorted(found.items(), key=lambda item: item[1].full))
+    return tuple(sorted(found.items(), key=lambda item: item[1].full))
 
 
 def check_alone(group: Group, plugin: Plugin) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Generator as Generated
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -53,6 +54,7 @@ class Ledger:
     steps: int
 
 
+@cache
 def ledger_for(epsilon: float, delta: float, sampling: float, steps: int) -> Ledger:
     """The least noise that keeps a promise, by opacus's accountant of Renyi privacy.
 
