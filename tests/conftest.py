@@ -8,11 +8,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers, two cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from jaxtyping import install_import_hook
+from checking import check
 
-install_import_hook(
-    [f"vlmend.{name}" for name in ("core", "models", "methods", "testing", "training", "export")], "checking.checked"
-)
+check(*(f"vlmend.{name}" for name in ("core", "models", "methods", "testing", "training", "export")))
 
 from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402

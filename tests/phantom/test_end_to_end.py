@@ -38,9 +38,9 @@ def phantom() -> VLM:
 
 
 def test_audit_mend_prove(phantom: VLM, tmp_path: Path) -> None:
-    plan = Plan(("safety/alignment_gap",), limit=40, max_new_tokens=12)
+    plan = Plan(("safety/alignment_gap",), limit=32, max_new_tokens=12)
     audit(phantom, plan, tmp_path / "base")
-    anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 48)
+    anchors = thinned(builtin_dataset(("harmful", "lookalike", "ordinary"), "anchor"), 24)
     mend = registry.make_method("cmrm", {}).fit(phantom, anchors, seed=0)
     audit(phantom.with_mend(mend), plan, tmp_path / "cmrm", reuse=[tmp_path / "base"])
     base, mended = read_run(tmp_path / "base"), read_run(tmp_path / "cmrm")

@@ -135,10 +135,7 @@ def check_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) -> N
 def laws_of_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) -> Laws:
     """The laws that hold for this suite, by name, as `check_suite` runs them; with the kind where it has several."""
     suite, full = held("suites", plugin)
-    trials = [
-        (_Measuring if isinstance(suite, SampleSuite) else _Asking)(suite, full, docs, kind)
-        for kind in kinds_of(suite.works_on)
-    ]
+    trials = _registered(plugin, docs) if isinstance(plugin, str) else _trials(suite, full, docs)
     laws = [
         says_what_it_is, taken_twice_is_the_same, sample_ids_are_unique, the_limit_is_kept, rows_are_its_own_and_unique,
         values_lie_within_their_intervals, rows_say_how_they_are_compared, every_sample_is_counted,
@@ -151,6 +148,17 @@ def laws_of_suite(plugin: str | AbstractSuite[Any], docs: Path | None = None) ->
         return bound(name, trials[0], laws)
     every = {trial.kind: bound(f"{name} on {trial.kind}", trial, laws) for trial in trials}
     return {f"{law}-{kind}": put for kind, each in every.items() for law, put in each.items()}
+
+
+@cache
+def _registered(name: str, docs: Path | None) -> list[SuiteTrial]:
+    """Made once, so that samples taken for one law serve the next."""
+    return _trials(*held("suites", name), docs)
+
+
+def _trials(suite: AbstractSuite[Any], full: str, docs: Path | None) -> list[SuiteTrial]:
+    kind = _Measuring if isinstance(suite, SampleSuite) else _Asking
+    return [kind(suite, full, docs, one) for one in kinds_of(suite.works_on)]
 
 
 # --- the laws
