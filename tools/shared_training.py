@@ -33,13 +33,13 @@ from vlmend.core.metrics.membership import separation
 from vlmend.core.metrics.reconstruction import psnr
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.methods.adversary import Guesser
-from vlmend.methods.privacy.adversarial_privacy import TELLTALES, AdversarialPrivacy, pairs_in, telltales
+from vlmend.methods.privacy.adversarial_privacy import TELLTALES, AdversarialPrivacy, telltales
 from vlmend.methods.privacy.federated import Federated
 from vlmend.models.dual.encoder import DualEncoder
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
 from vlmend.pictures.galleries import PHOTO, object_pictures, shifted_objects
-from vlmend.pictures.named import named_pictures
+from vlmend.pictures.named import named_pictures, pairs_in
 from vlmend.training.federated import Rounds, local_update
 from vlmend.training.inversion import Shared, inside
 from vlmend.training.twin import twin_of

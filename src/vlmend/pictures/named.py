@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
 from vlmend.errors import BadData
 from vlmend.pictures.galleries import PHOTO
 
-__all__ = ["NamedPictures", "named_pictures"]
+__all__ = ["NamedPictures", "Texts", "named_pictures", "pairs_in", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,26 @@ def named_pictures(data: Dataset) -> NamedPictures:
         )
     places = {name: place for place, name in enumerate(names)}
     return NamedPictures(tuple(image for image, _ in rows), tuple(places[name] for _, name in rows), names)
+
+
+@dataclass(frozen=True)
+class Texts(NamedPictures):
+    """Pictures whose names are whole texts."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts as they are."""
+        return list(self.names)
+
+
+def text_of(row: Example) -> str:
+    """What a picture is paired with: its caption, else its name in the frame of every text here, else nothing."""
+    return row.caption or (PHOTO.format(row.answers[0]) if row.answers else "")
+
+
+def pairs_in(rows: Sequence[Example]) -> Texts:
+    """The pairs of rows that have a picture and a text."""
+    held = [(row.image, text_of(row)) for row in rows if row.image is not None and text_of(row)]
+    texts = tuple(dict.fromkeys(text for _, text in held))
+    places = {text: place for place, text in enumerate(texts)}
+    return Texts(tuple(image for image, _ in held), tuple(places[text] for _, text in held), texts)

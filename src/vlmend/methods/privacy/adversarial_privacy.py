@@ -14,7 +14,6 @@ and Mittal (CCS 2019, arXiv 1905.10291) found to give members away more, not les
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,19 +21,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmend.core.examples import Dataset, Example
+from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
 from vlmend.core.targets import DualWeights
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.adversary import Guesser, certainty
 from vlmend.methods.contrastive import AbstractContrastive, Pairs, embedded
-from vlmend.pictures.galleries import PHOTO
-from vlmend.pictures.named import NamedPictures
+from vlmend.pictures.named import Texts, pairs_in, text_of
 from vlmend.training.adversary import Adversary, worst_pixels
 from vlmend.training.batches import chosen
 from vlmend.training.losses import contrastive_loss
 
-__all__ = ["METHOD", "TELLTALES", "AdversarialPrivacy", "Texts", "pairs_in", "telltales"]
+__all__ = ["METHOD", "TELLTALES", "AdversarialPrivacy", "telltales"]
 
 TELLTALES = 3
 """Numbers of a pair that the adversary sees."""
@@ -44,16 +42,6 @@ CLIMBS = 2
 
 REFERENCE, UNSEEN = "reference", "no"
 """Values of the attribute `member`: kept aside, and of no use here since an audit needs pairs that nobody learnt."""
-
-
-@dataclass(frozen=True)
-class Texts(NamedPictures):
-    """Pictures whose names are whole texts."""
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts as they are."""
-        return list(self.names)
 
 
 @dataclass(frozen=True)
@@ -131,7 +119,7 @@ class AdversarialPrivacy(AbstractContrastive):
         Raises:
             BadData: There are fewer than two of either.
         """
-        pairs = [row for row in data.examples if row.image is not None and _text(row)]
+        pairs = [row for row in data.examples if row.image is not None and text_of(row)]
         rows = [row for row in pairs if row.attributes.get("member") != UNSEEN]
         aside = [row for row in rows if row.attributes.get("member") == REFERENCE]
         if drawn := not aside:
@@ -161,14 +149,6 @@ class AdversarialPrivacy(AbstractContrastive):
         return raised(pairs.texts, moved)
 
 
-def pairs_in(rows: Sequence[Example]) -> Texts:
-    """The pairs of rows that have a picture and a text."""
-    held = [(row.image, _text(row)) for row in rows if row.image is not None]
-    texts = tuple(dict.fromkeys(text for _, text in held))
-    places = {text: place for place, text in enumerate(texts)}
-    return Texts(tuple(image for image, _ in held), tuple(places[text] for _, text in held), texts)
-
-
 def telltales(
     images: Float[Tensor, "pair width"], texts: Float[Tensor, "pair width"], scale: float
 ) -> Float[Tensor, "pair number"]:
@@ -176,10 +156,6 @@ def telltales(
     logits = scale * images @ texts.T
     found = [logits.log_softmax(dim).diagonal() for dim in (1, 0)]
     return torch.stack([logits.diagonal() / scale, *(one / scale for one in found)], dim=1)
-
-
-def _text(row: Example) -> str:
-    return row.caption or (PHOTO.format(row.answers[0]) if row.answers else "")
 
 
 METHOD = AdversarialPrivacy

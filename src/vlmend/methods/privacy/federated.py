@@ -3,7 +3,7 @@
 McMahan et al. 2017 (arXiv 1602.05629), Li et al. 2020 (arXiv 1812.06127). Each round every client gets the parameters,
 takes a few steps on its own pairs (symmetric InfoNCE, negatives from its own rows alone) and sends them back; the
 server takes the mean, weighted by rows. The clients are simulated: rows are dealt over them by Dirichlet shares of
-their categories, or names.
+their categories, or texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlmend.core.targets import Access, DualWeights, Kind
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.contrastive import embedded, same
 from vlmend.pictures.galleries import some_objects, training_objects
-from vlmend.pictures.named import NamedPictures, named_pictures
+from vlmend.pictures.named import NamedPictures, pairs_in, text_of
 from vlmend.training.batches import chosen
 from vlmend.training.federated import Client, Rounds, dirichlet_split, federate
 from vlmend.training.losses import contrastive_loss
@@ -39,7 +39,7 @@ class Federated(AbstractMethod[DualWeights]):
         rounds, local: Rounds, and steps of a client in each.
         rate: Of plain gradient descent.
         batch: Pictures a step, of the client's own.
-        alpha: Of the Dirichlet shares of categories, or of names: 0.1 gives a client few, 1000 deals all alike.
+        alpha: Of the Dirichlet shares of categories, or of texts: 0.1 gives a client few, 1000 deals all alike.
         mu: Pull of FedProx towards what the server sent; 0 is FedAvg.
         train: `adapters`: low-rank products beside linear modules. `weights`: both towers' own.
         rank: Of the adapters.
@@ -50,7 +50,7 @@ class Federated(AbstractMethod[DualWeights]):
     needs: ClassVar[Access] = "weights"
     works_on: ClassVar[Kind] = "dual"
     passes: ClassVar[str] = "none; two small products a linear module, or both towers' weights are replaced"
-    data: ClassVar[str] = "pictures with their names; federated training"
+    data: ClassVar[str] = "pairs of pictures and captions or names; federated training"
     quick: ClassVar[Mapping[str, Any]] = {"clients": 2, "rounds": 1, "local": 1, "batch": 2, "rate": 10.0}
 
     clients: int = 4
@@ -81,13 +81,18 @@ class Federated(AbstractMethod[DualWeights]):
         return some_objects()
 
     def learn(self, target: DualWeights, data: Dataset, *, seed: int) -> Mend:
-        """Train a twin on the rows that have an image and a right answer; the first answer is the name.
+        """Train a twin on the rows that have an image and a caption, or else an answer: the name.
 
         Raises:
-            BadData: There are fewer than two names, or no client gets two pictures.
+            BadData: There are fewer than two texts, or no client gets two pictures.
             MissingExtra: peft is not installed, which adapters need.
         """
-        known = named_pictures(data)
+        known = pairs_in(data.examples)
+        if len(known.names) < 2:
+            raise BadData(
+                f"{data.name} has pictures with {len(known.names)} different texts.",
+                "Pass rows with image and caption (or answers), of two texts or more.",
+            )
         dealt = self.dealt(data, seed)
         idle = self.clients - len(dealt)
         if not dealt:
@@ -109,8 +114,8 @@ class Federated(AbstractMethod[DualWeights]):
         return replace(made, card=replace(made.card, notes=(*made.card.notes, *notes)))
 
     def dealt(self, data: Dataset, seed: int) -> list[list[int]]:
-        """Places of the pictures of each client that has two or more, dealt by category, or by name without one."""
-        labels = [row.group or row.answers[0] for row in data.examples if row.image is not None and row.answers]
+        """Places of the pictures of each client that has two or more, dealt by category, or by text without one."""
+        labels = [row.group or text_of(row) for row in data.examples if row.image is not None and text_of(row)]
         return [rows for rows in dirichlet_split(labels, self.clients, self.alpha, seed) if len(rows) > 1]
 
     def parties(
