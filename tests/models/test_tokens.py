@@ -127,3 +127,34 @@ def test_a_tower_of_convolutions_is_refused() -> None:
     target = dual_of(*duals.built("align"), "align")
     with pytest.raises(ModelProblem, match="no plain sequence of patches"):
         seen(target, InsertTokens("vision", drawn(1, 2, 8))).embed_images([noise_image(64, 0)])
+
+
+def test_a_text_is_the_mean_of_what_it_is_behind_each_set_of_tokens() -> None:
+    target, words = tiny_clip(), [written(target, letters) for target in (tiny_clip(),) for letters in ("ab", "de")]
+    view = seen(target, InsertTokens("text", torch.cat(words, dim=1), sets=2))
+    texts = ["c", "d e f"]
+    by_hand = normalize((target.embed_texts(["a b c", "a b d e f"]) + target.embed_texts(["d e c", "d e d e f"])) / 2)
+    torch.testing.assert_close(view.embed_texts(texts), by_hand)
+    torch.testing.assert_close(normalize(view.text_features(texts)), by_hand)
+    site = Site("text", 1)
+    states = [target.hidden([text], [site])[site] for text in ("a b c", "d e c")]
+    torch.testing.assert_close(view.hidden(["c"], [site])[site], (states[0] + states[1]) / 2)
+    assert torch.equal(view.embed_images(IMAGES), target.embed_images(IMAGES))
+
+
+def test_sets_of_two_mends_are_read_in_every_combination() -> None:
+    target = tiny_clip()
+    first, second = (InsertTokens("text", drawn(1, 4, 32, seed=k), sets=2) for k in range(2))
+    parts = [
+        seen(target, InsertTokens("text", torch.cat([one, other], dim=1))).embed_texts(["a b"])
+        for one in first.tokens.chunk(2, dim=1)
+        for other in second.tokens.chunk(2, dim=1)
+    ]
+    by_hand = normalize(torch.stack(parts).mean(0))
+    torch.testing.assert_close(seen(seen(target, first), second).embed_texts(["a b"]), by_hand)
+
+
+def test_tokens_that_are_no_sets_are_refused() -> None:
+    for tower, sets in (("text", 2), ("text", 0), ("vision", 3)):
+        with pytest.raises(BadParameter, match=f"3 tokens of the {tower} tower are no {sets} sets"):
+            InsertTokens(tower, drawn(1, 3, 32), sets=sets)

@@ -97,6 +97,8 @@ class InsertTokens:
 
     Attributes:
         instead: Words in whose place they stand: a text that begins with these goes on without them.
+        sets: Of the text tower: how many sets the tokens are, one behind another. A text is read with each set by
+            itself, and what comes out, each brought to length 1, is averaged.
 
     Shape: tokens "block token width", float32, for as many blocks as have tokens of their own.
     """
@@ -105,7 +107,16 @@ class InsertTokens:
     tokens: Float[Tensor, "block token width"]
     instead: str = ""
     strength: float = 1.0
+    sets: int = 1
     when: ClassVar[Literal["always"]] = "always"
+
+    def __post_init__(self) -> None:
+        count = self.tokens.shape[1]
+        if self.sets < 1 or count % self.sets or (self.tower == "vision" and self.sets > 1):
+            raise BadParameter(
+                f"{count} tokens of the {self.tower} tower are no {self.sets} sets.",
+                "Sets are of texts, and all of one length.",
+            )
 
     @property
     def touches(self) -> frozenset[Touch]:

@@ -26,11 +26,18 @@ __all__ = ["AbstractPrompting", "Prompt", "every_second_thing"]
 
 WORDS = PHOTO.format("").strip()
 """What tokens of texts stand in the place of, and begin as."""
+APART = 0.3
+"""Noise that sets of tokens begin apart by, in spreads of what the words are read as."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """Tokens that learn in the place of `WORDS`, and linear maps that make those of pictures from them.
+
+    Attributes:
+        words: One set of tokens behind the other.
+        maps, bias: Of the tokens of pictures.
+        sets: How many sets there are; more than one where pictures have none.
 
     Shape: words "block token text_width", maps "block vision_width text_width", bias "block vision_width"; no block
     in maps and bias where pictures have none.
@@ -39,6 +46,7 @@ class Prompt:
     words: nn.Parameter
     maps: nn.Parameter
     bias: nn.Parameter
+    sets: int = 1
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -53,8 +61,13 @@ class Prompt:
     @property
     def edits(self) -> list[InsertTokens]:
         """The tokens as edits; gradients of a view that they are at work in reach the parameters."""
-        texts = InsertTokens("text", self.words, instead=WORDS)
+        texts = InsertTokens("text", self.words, instead=WORDS, sets=self.sets)
         return [texts, InsertTokens("vision", self.visual)] if len(self.maps) else [texts]
+
+    @property
+    def each(self) -> list[InsertTokens]:
+        """Every set of tokens of texts as an edit of its own."""
+        return [InsertTokens("text", one, instead=WORDS) for one in self.words.chunk(self.sets, dim=1)]
 
 
 @dataclass(frozen=True)
@@ -84,11 +97,14 @@ class AbstractPrompting(AbstractMethod[DualWeights]):
                 "rate is above 0, the others are at least 1.",
             )
 
-    def prompt(self, target: DualWeights, seed: int, *, depth: int = 1, visual: bool = False) -> Prompt:
+    def prompt(
+        self, target: DualWeights, seed: int, *, depth: int = 1, visual: bool = False, sets: int = 1
+    ) -> Prompt:  # fmt: skip
         """Tokens for the first `depth` blocks of the text tower, with maps to those of pictures where `visual`.
 
-        They begin as what these blocks read for the words. Where each token sees those before it only (CLIP), texts
-        that begin with the words are embedded as before.
+        They begin as what these blocks read for the words; of several sets all but the first are moved off that by
+        noise, `APART` of its spread, or they would all learn the same. Where each token sees those before it only
+        (CLIP), texts that begin with the words are embedded as before by the first set.
 
         Raises:
             BadParameter: A tower has fewer blocks.
@@ -105,7 +121,9 @@ class AbstractPrompting(AbstractMethod[DualWeights]):
         vision, count = (towers.vision.config.hidden_size, depth) if visual else (0, 0)
         generator = torch.Generator().manual_seed(seed)
         maps = torch.randn(count, vision, words.shape[2], generator=generator) / words.shape[2] ** 0.5
-        return Prompt(nn.Parameter(words), nn.Parameter(maps), nn.Parameter(torch.zeros(count, vision)))
+        others = [words + APART * words.std() * torch.randn(words.shape, generator=generator) for _ in range(sets - 1)]
+        every = torch.cat([words, *others], dim=1)
+        return Prompt(nn.Parameter(every), nn.Parameter(maps), nn.Parameter(torch.zeros(count, vision)), sets)
 
     def learnt(
         self, target: DualWeights, data: Dataset, prompt: Prompt, pictures: int, seed: int,

@@ -37,7 +37,7 @@ from vlmend.models.editing.embeddings import (
     edited_logits,
     reranked,
 )
-from vlmend.models.editing.tokens import installed_tokens, places_in_texts, with_places, without_words
+from vlmend.models.editing.tokens import folded, installed_tokens, places_in_texts, with_places, without_words
 from vlmend.models.editing.weights import check_weights, installed_weights
 from vlmend.models.identity import of_base
 from vlmend.models.reading.resizing import check_resized
@@ -45,7 +45,6 @@ from vlmend.models.reading.resizing import check_resized
 __all__ = ["BATCH", "DualEncoder", "Ranked", "checked", "dual_of"]
 
 BATCH = 32
-
 Objective = Callable[[Float[Tensor, "image width"]], Tensor]
 """A scalar, from unit-length embeddings of images."""
 
@@ -160,7 +159,7 @@ class DualEncoder:
         """Unit-length embeddings of texts after the mends; long texts are cut to the family's length."""
         order, batches = self._text_batches(texts)
         with self.mended_weights():
-            features = [_features(self.towers.text_features(inputs)) for inputs in batches]
+            features = [folded(_features(self.towers.text_features(inputs)), self.stages.tokens) for inputs in batches]
         return edited_embeddings(self.stages, "text", torch.cat(features)[order])
 
     @contextmanager
@@ -240,7 +239,8 @@ class DualEncoder:
         features = self.towers.image_features if images else self.towers.text_features
         with self.mended_weights():
             parts = [pooled_states(blocks, features, each, sites) for each in inputs]
-        return {site: torch.cat([part[site].float().cpu() for part in parts])[order] for site in sites}
+        sets = self.stages.tokens if texts else ()
+        return {s: torch.cat([folded(p[s].float().cpu(), sets, unit=False) for p in parts])[order] for s in sites}
 
     def pixels(self, images: Sequence[Image]) -> Pixels:
         """Images in [0, 1], after the processor's resizing and before its normalisation.
@@ -275,7 +275,7 @@ class DualEncoder:
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "text width"]:
         """What the text tower gives for a batch, of any length and in the order of the texts; differentiable."""
         with self.mended_weights():
-            return _features(self.towers.text_features(self._tokens(texts)))
+            return folded(_features(self.towers.text_features(self._tokens(texts))), self.stages.tokens)
 
     def on(self, model: Any) -> DualEncoder:
         """The same encoder without mends over another model of its class and shape, such as a twin."""
@@ -305,7 +305,7 @@ class DualEncoder:
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         places, kept = places_in_texts(self.stages.tokens), without_words(texts, self.stages.tokens)
-        return self.towers.placed(with_places(self.towers.tokens(kept, places), places))
+        return self.towers.placed(with_places(self.towers.tokens(kept, places), self.stages.tokens))
 
     def _image_batches(self, images: Sequence[Image]) -> Generator[dict[str, Tensor]]:
         """Decoded batch by batch, so that a million images need the room of one batch."""

@@ -1,22 +1,25 @@
 """The interpreter of `InsertTokens`: places in what a tower reads, and hooks on its blocks that fill them.
 
 Behind the first token of a text its tokenizer's inputs get places, behind the last patch of a picture the first block
-does. What is installed lives for one `with` block.
+does. Where the tokens of texts are several sets, a text stands in a batch once for each (each combination, if several
+edits have sets), in one run of rows. What is installed lives for one `with` block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from vlmend.core.dual_edits import InsertTokens
 from vlmend.errors import BadParameter, ModelProblem
 
-__all__ = ["installed_tokens", "places_in_texts", "with_places", "without_words"]
+__all__ = ["folded", "installed_tokens", "places_in_texts", "with_places", "without_words"]
 
 Stack = Literal["vision", "text"]
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -24,7 +27,7 @@ Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, .
 
 def places_in_texts(edits: Sequence[InsertTokens]) -> int:
     """How many places the edits need in each text."""
-    return sum(edit.tokens.shape[1] for edit in edits if edit.tower == "text")
+    return sum(edit.tokens.shape[1] // edit.sets for edit in edits if edit.tower == "text")
 
 
 def without_words(texts: Sequence[str], edits: Sequence[InsertTokens]) -> list[str]:
@@ -37,9 +40,27 @@ def without_words(texts: Sequence[str], edits: Sequence[InsertTokens]) -> list[s
     return kept
 
 
-def with_places(inputs: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Inputs of texts, "text position" each, with so many more positions, copies of the first, behind it."""
-    return {key: torch.cat([value[:, :1].expand(-1, count), value], dim=1) for key, value in inputs.items()}
+def with_places(inputs: Mapping[str, Tensor], edits: Sequence[InsertTokens]) -> dict[str, Tensor]:
+    """Inputs of texts, "text position" each, with the places, copies of the first, behind it; a row for each set."""
+    count, rows = places_in_texts(edits), _readings(edits)
+    return {
+        key: torch.cat([value[:, :1].expand(-1, count), value], dim=1).repeat_interleave(rows, 0)
+        for key, value in inputs.items()
+    }
+
+
+def folded(rows: Tensor, edits: Sequence[InsertTokens], *, unit: bool = True) -> Tensor:
+    """What came out for each text, "text width": where there are several sets the mean, of rows of length 1 if `unit`.
+
+    Args:
+        rows: Those of `with_places`, "row width".
+        edits: The edits that made them.
+        unit: Whether rows are brought to length 1 before.
+    """
+    count = _readings(edits)
+    if count == 1:
+        return rows
+    return (normalize(rows, dim=1) if unit else rows).unflatten(0, (-1, count)).mean(1)
 
 
 @contextmanager
@@ -62,21 +83,29 @@ def installed_tokens(blocks: Callable[[Stack], nn.ModuleList], edits: Sequence[I
                         "Fit the mend again on this very model.",
                     )
                 before, after = (
-                    sum(other.tokens.shape[1] for other in part) for part in (chosen[:place], chosen[place + 1 :])
+                    sum(other.tokens.shape[1] // other.sets for other in part)
+                    for part in (chosen[:place], chosen[place + 1 :])
                 )
+                inner = prod(other.sets for other in chosen[place + 1 :])
                 for k, (home, tokens) in enumerate(zip(homes, edit.tokens, strict=False)):
-                    hook = _filling(tokens, 1 + before) if tower == "text" else _following(tokens, after, new=k == 0)
+                    sets = tokens.unflatten(0, (edit.sets, -1)).repeat_interleave(inner, 0)
+                    hook = _filling(sets, 1 + before) if tower == "text" else _following(tokens, after, new=k == 0)
                     stack.callback(home.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
 
 
-def _filling(tokens: Tensor, start: int) -> Hook:
-    """Tokens in the place of what a block would read from `start` on."""
+def _readings(edits: Sequence[InsertTokens]) -> int:
+    """How often a text is read."""
+    return prod(edit.sets for edit in edits if edit.tower == "text")
+
+
+def _filling(sets: Tensor, start: int) -> Hook:
+    """Tokens, "set token width", in the place of what a block would read from `start` on; rows take sets in turn."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         states, *others = args
-        rows = _rows(tokens, states)
-        return (torch.cat([states[:, :start], rows, states[:, start + len(tokens) :]], dim=1), *others), kwargs
+        rows = _rows(sets, states)
+        return (torch.cat([states[:, :start], rows, states[:, start + sets.shape[1] :]], dim=1), *others), kwargs
 
     return hook
 
@@ -91,18 +120,18 @@ def _following(tokens: Tensor, after: int, *, new: bool) -> Hook:
                 f"{type(module).__name__} reads no plain sequence of patches, so learnt tokens have no place in it.",
                 "Learn tokens of the text tower alone (visual=false), or take a model of the CLIP kind.",
             )
-        rows, end = _rows(tokens, states), states.shape[1] - (0 if new else after)
+        rows, end = _rows(tokens[None], states), states.shape[1] - (0 if new else after)
         kept = states[:, :end] if new else states[:, : end - len(tokens)]
         return (torch.cat([kept, rows, states[:, end:]], dim=1), *others), kwargs
 
     return hook
 
 
-def _rows(tokens: Tensor, states: Tensor) -> Tensor:
+def _rows(sets: Tensor, states: Tensor) -> Tensor:
     """The tokens for each row of a batch."""
-    if tokens.shape[1] != states.shape[2]:
+    if sets.shape[2] != states.shape[2]:
         raise BadParameter(
-            f"InsertTokens is {tokens.shape[1]} numbers wide, and this tower's states are {states.shape[2]}.",
+            f"InsertTokens is {sets.shape[2]} numbers wide, and this tower's states are {states.shape[2]}.",
             "Fit the mend again on this very model.",
         )
-    return tokens.to(states).expand(len(states), -1, -1)
+    return sets.to(states).repeat(len(states) // len(sets), 1, 1)
