@@ -56,15 +56,20 @@ def measured(count: int) -> tuple[float, float, float]:
     """Seconds and megabytes of an audit of so many rows, and seconds of the same command once more."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for k in range(PICTURES):
-            (folder / f"{k}.png").write_bytes(builtin_picture(k)[1].content)
-        with (folder / "rows.jsonl").open("w") as out:
-            for k in range(count):
-                row = {"id": f"r{k}", "prompt": f"harmless request number {k}", "label": "benign"}
-                out.write(json.dumps(row | {"image": f"{k % PICTURES}.png"}) + "\n")
+        write_rows(folder, count)
         before = peak_mb()
         first = audited(folder)
         return first, peak_mb() - before, audited(folder)
+
+
+def write_rows(folder: Path, count: int) -> None:
+    """`rows.jsonl` and its pictures."""
+    for k in range(PICTURES):
+        (folder / f"{k}.png").write_bytes(builtin_picture(k)[1].content)
+    with (folder / "rows.jsonl").open("w") as out:
+        for k in range(count):
+            row = {"id": f"r{k}", "prompt": f"harmless request number {k}", "label": "benign"}
+            out.write(json.dumps(row | {"image": f"{k % PICTURES}.png"}) + "\n")
 
 
 def audited(folder: Path) -> float:

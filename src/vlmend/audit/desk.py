@@ -46,11 +46,19 @@ class Desk:
         folder: Holds `replies.jsonl`.
         batch: Largest batch, in requests.
         reuse: Folders of other runs; a reply that one of them holds to exactly this request is taken over.
+        shards: Folders of parts of this run; their replies are taken over with what they cost.
+
+    Attributes:
+        sharded: Replies that the shards hold.
     """
 
-    def __init__(self, folder: Path, batch: int = BATCH, reuse: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, folder: Path, batch: int = BATCH, reuse: Sequence[Path] = (), shards: Sequence[Path] = ()
+    ) -> None:
         self.journal = Journal(folder / "replies.jsonl")
         self._others = [Journal(other / "replies.jsonl", foreign=True) for other in reuse]
+        self._shards = [Journal(other / "replies.jsonl", foreign=True) for other in shards]
+        self.sharded = sum(len(shard.keys) for shard in self._shards)
         self._batch = batch
         self._works: set[str] = set()
 
@@ -92,8 +100,8 @@ class Desk:
             elif (kept := self.journal.get(row.key)) is not None:
                 row.outcome = kept
                 self._works.update(() if row.view is None else (row.view.id,))
-            elif (taken := next((r for other in self._others if (r := other.get(row.key))), None)) is not None:
-                row.outcome = known[row.key] = replace(taken, seconds=0.0)  # its cost is in the other run
+            elif (taken := self._taken(row.key)) is not None:
+                row.outcome = known[row.key] = taken
         self.journal.write(known)
         self.journal.reused += len(known)
         first: dict[str, _Row] = {}
@@ -106,6 +114,13 @@ class Desk:
             if row.outcome is None:  # asked by another row of the same words and pictures
                 row.outcome = first[row.key].outcome
                 progress(1)
+
+    def _taken(self, key: str) -> Reply | None:
+        """The reply of a shard, or of another run, in which its cost stays."""
+        for shard in self._shards:
+            if reply := shard.get(key):
+                return reply
+        return next((replace(reply, seconds=0.0) for other in self._others if (reply := other.get(key))), None)
 
     def _ask(self, batch: Sequence[_Row]) -> None:
         view = batch[0].view

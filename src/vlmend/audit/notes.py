@@ -15,7 +15,7 @@ from vlmend.core.images import Image
 from vlmend.core.measures import Axis
 from vlmend.core.targets import Kind, Target, kinds_of
 
-__all__ = ["absent_notes", "kept_note", "lent_note", "lost_notes", "row_notes"]
+__all__ = ["absent_notes", "kept_note", "lent_note", "lost_notes", "row_notes", "shard_note"]
 
 
 def absent_notes(
@@ -59,6 +59,11 @@ def lent_note(questions: Mapping[str, Sequence[Question]], data: Dataset | None)
 def kept_note(kept: int, asked: int) -> list[str]:
     """How many replies are there from before."""
     return [f"{min(kept, asked)} of {asked} replies are kept from before"] if kept else []
+
+
+def shard_note(replies: int) -> list[str]:
+    """How many replies the parts of a run hold."""
+    return [f"{replies} replies are there from shards"] if replies else []
 
 
 def lost_notes(answers: Mapping[str, Sequence[Answer]]) -> list[str]:

@@ -3,7 +3,8 @@
 A run folder holds `run.json` (what was asked for), `replies.jsonl` (every finished reply), `verdicts.jsonl` (every
 judge's word on them), `measured.jsonl` (the samples of suites that measure by themselves), `samples.jsonl`,
 `shown.json` and `images/` (what pages show), `scorecard.json`, `cost.json`, `states.json` for a mended chat model, and
-`logs/` (Inspect's, for `inspect view`). One process at a time may work in it.
+`logs/` (Inspect's, for `inspect view`). Where it was asked in parts (`sharding`), these are in `shards/`. One process
+at a time may work in a folder.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlmend import registry
+from vlmend.audit.asking import asked_of, read
 from vlmend.audit.cost import metered
-from vlmend.audit.desk import BATCH, Desk, Request
+from vlmend.audit.desk import BATCH, Desk
 from vlmend.audit.folding import fold
 from vlmend.audit.inspect.logs import write_logs
 from vlmend.audit.judging import JUDGES, made_judges
-from vlmend.audit.notes import absent_notes, kept_note, lent_note, lost_notes, row_notes
+from vlmend.audit.notes import absent_notes, kept_note, lent_note, lost_notes, row_notes, shard_note
 from vlmend.audit.plan import Plan, reachable, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
+from vlmend.audit.sharding import settled
 from vlmend.audit.shown import keep_shown
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
 from vlmend.core.contracts import AbstractSuite, ReferenceSuite, Sample, SampleSuite
-from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset
 from vlmend.core.files import held, read_json
 from vlmend.core.images import Image
@@ -39,11 +40,9 @@ from vlmend.core.samples import is_measured, read_samples
 from vlmend.core.targets import CALLED, ChatStates, ChatTarget, Target, check_access, key_of
 from vlmend.core.typed import made
 from vlmend.core.verdicts import Judge
-from vlmend.data.layouts import read_data
 from vlmend.errors import RunProblem, UsageError, VlmendError
-from vlmend.models.judging.sentences import encoder
 
-__all__ = ["audit", "read", "rejudge"]
+__all__ = ["audit", "rejudge"]
 
 Progress = Callable[[str, int, int], None]
 Questions = Mapping[str, Sequence[Question]]
@@ -82,7 +81,7 @@ def audit(
     suites, readers = _fitting(subject, plan, data, judges, reference)
     _tell(note, absent_notes(plan.suites, suites, subject, data, reference=reference is not None))
     _tell(note, row_notes(suites, data))
-    with held(out):
+    with held(out), settled(out, plan, subject, data) as shards:
         claim(out, plan, subject, data, reference)
         measuring = [one for one in suites if isinstance(one, SampleSuite)]
         rows, curves = _measured(subject, measuring, plan, data, out, progress, reference)
@@ -91,7 +90,7 @@ def audit(
             asking = {one.name: one for one in suites if isinstance(one, Suite)}
             questions = {name: one.questions(data, plan.limit) for name, one in asking.items()}
             _tell(note, lent_note(questions, data))
-            answers = _asked(subject, asking, questions, plan, Desk(out, batch, reuse), out, progress, note)
+            answers = _asked(subject, asking, questions, plan, Desk(out, batch, reuse, shards), out, progress, note)
             card = fold(out, card, answers, pictures_of(questions, plan.epochs), readers, progress)
             _keep_states(subject, out)
         card = replace(card, complete=True, made_from=samples_digests(out))
@@ -139,11 +138,6 @@ def rejudge(
         card.save(out / "scorecard.json")
         write_logs(out)
     return card
-
-
-def read(data: Dataset | str | None) -> Dataset | None:
-    """The user's data, with the sentence encoder at hand for sets that pair requests with captions."""
-    return read_data(data, encode=lambda texts: encoder()(texts)) if isinstance(data, str) else data
 
 
 def pictures_of(questions: Questions, epochs: int) -> dict[str, Mapping[str, Image]]:
@@ -203,36 +197,26 @@ def _asked(
     progress: Progress, note: Callable[[str], None],
 ) -> dict[str, list[Answer]]:  # fmt: skip
     """An answer to every question, sorted by id: from the journal, or asked now."""
-    asked = [
-        (name, question, epoch)
-        for name, every in questions.items()
-        for question in every
-        for epoch in range(plan.epochs)
-    ]
-    done = 0
+    asked, done = asked_of(suites, questions, plan), 0
 
     def tick(count: int) -> None:
         nonlocal done
         done += count
         progress("ask", done, len(asked))
 
-    side = target.image_side
-    requests = [Request(partial(q.conversation, side), _sampling(suites[name], plan, k)) for name, q, k in asked]
+    requests = [one.request(target.image_side) for one in asked]
     _tell(note, kept_note(desk.journal.reused, len(asked)))
+    _tell(note, shard_note(desk.sharded))
     progress("ask", 0, len(asked))
     with metered(out / "cost.json", desk.journal):
         replies = desk.ask(target, requests, tick)
     progress("ask", len(asked), len(asked))
     answers: dict[str, list[Answer]] = {name: [] for name in suites}
-    for (name, question, epoch), reply in zip(asked, replies, strict=True):
-        own = f"{question.id}#{epoch + 1}" if plan.epochs > 1 else ""
-        answers[name].append(suites[name].answer(question, reply, own))
+    for one, reply in zip(asked, replies, strict=True):
+        own = f"{one.question.id}#{one.epoch + 1}" if plan.epochs > 1 else ""
+        answers[one.suite.name].append(one.suite.answer(one.question, reply, own))
     _tell(note, lost_notes(answers))
     return {name: sorted(every, key=lambda answer: answer.id) for name, every in answers.items()}
-
-
-def _sampling(suite: Suite, plan: Plan, epoch: int) -> Sampling:
-    return Sampling(plan.max_new_tokens or suite.max_new_tokens, plan.temperature, plan.seed + epoch)
 
 
 def _measured(

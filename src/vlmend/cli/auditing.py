@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +42,21 @@ if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --he
 
 __all__ = ["audit", "gate", "rejudge_"]
 
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="FILE.jsonl, a folder of data or a public set (vlmend list data); may be given again."
+    ),
+]  # fmt: skip
+Reference = Annotated[str | None, typer.Option(help="A second model for suites that need one: see their pages.")]
+OnlyPlan = Annotated[bool, typer.Option("--plan", help="Check what was asked for, say how much it is, and stop.")]
+Part = Annotated[
+    str, typer.Option(help="Ask one share only, 1/4 to 4/4; the same command without it then makes the scorecard.")
+]
+Ray = Annotated[
+    str, typer.Option(help="Ask on a Ray cluster: local, auto, or its address (extra ray; docs/guides/scale.md).")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="With --ray: one a GPU unless given, or one a host.")]
 Every = Annotated[bool, typer.Option("--all", help="Print every row of the scorecard.")]
 Suites = Annotated[
     str,
@@ -60,29 +75,25 @@ def audit(
     suite: Suites = "",
     mend: Annotated[list[Path] | None, typer.Option(help="Folder of a mend; may be given again.")] = None,
     limit: Limit = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="FILE.jsonl, a folder of data or a public set (vlmend list data); may be given again."),
-    ] = None,
+    data: Rows = None,
     judge: Judges = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/audit"),
     seed: int = 0,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     epochs: Annotated[int, typer.Option(min=1, help="How often each request is asked.")] = 1,
     max_new_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="A second model for suites that need one: see their pages.")
-    ] = None,
+    reference: Reference = None,
     gates: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
     loading: LoadOptions = LoadOptions(),
     api_base: ApiBase = None,
     as_json: Json = False,
-    only_plan: Annotated[
-        bool, typer.Option("--plan", help="Check what was asked for, say how much it is, and stop.")
-    ] = False,
+    only_plan: OnlyPlan = False,
     every: Every = False,
+    shard: Part = "",
+    ray: Ray = "",
+    workers: Workers = None,
 ) -> None:
     """Measure a model, with or without mends, or a data set; exit code 1 where a gate fails."""
     with progress_bars("" if only_plan else model) as report:
@@ -99,6 +110,8 @@ def audit(
             return
         from vlmend import face
 
+        if _in_parts((model, mend or (), loading, api_base), plan, out, shard, ray, workers, report):
+            return
         card = face.audit(
             model, plan, out, mends=mend or (), judges=judge, options=loading, api_base=api_base, progress=report,
             note=say, reference=reference,
@@ -172,6 +185,29 @@ def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool
         show_plan(size)
         if memory is not None:
             out_console.print(f"{memory}.", highlight=False)
+
+
+def _in_parts(
+    opening: tuple[str, Sequence[Path], LoadOptions, str | None], plan: Plan, out: Path, shard: str, ray: str,
+    workers: int | None, report: Callable[[str, int, int], None],
+) -> bool:  # fmt: skip
+    """Ask one share, or all of them on a cluster where that is wanted; whether there is no more to do."""
+    from vlmend.audit.cluster import Opening, ask_on_ray
+    from vlmend.audit.sharding import Shard, ask_shard, shards_folder
+    from vlmend.core.mend import Mend
+
+    if not shard and not ray:
+        return False
+    model, mends, loading, api_base = opening
+    where = Opening(model, [Mend.load(folder) for folder in mends], loading, api_base, str(Path.cwd()))
+    if ray:
+        ask_on_ray(where, plan, out, ray, workers, report)
+        return False
+    part = Shard.parse(shard)
+    count = ask_shard(*where.opened(plan), out, part, progress=report)
+    say(f"{count} requests are answered in {shards_folder(out) / part.name}; when all shards are: the same command "
+        "without --shard")  # fmt: skip
+    return True
 
 
 def _report(

@@ -28,8 +28,8 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vlmend import registry
+from vlmend.audit.asking import read
 from vlmend.audit.inspect.provider import VlmendAPI
-from vlmend.audit.run import read
 from vlmend.audit.suite import Question, Suite
 from vlmend.core.contracts import SampleSuite
 from vlmend.core.conversation import Turn
