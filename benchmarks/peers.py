@@ -12,7 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -53,19 +53,19 @@ class Peer:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-def peer_python() -> Path:
-    """The interpreter of the peers' environment, made on first use."""
-    folder = cache_folder() / "bench-venv"
+def peer_python(packages: Sequence[str] = PACKAGES, name: str = "bench-venv") -> Path:
+    """The interpreter of an environment with these packages and all of ours, made on first use."""
+    folder = cache_folder() / name
     python = folder / "bin" / "python"
     stamp = folder / "installed"
-    if not stamp.exists() or stamp.read_text() != "\n".join(PACKAGES):
+    if not stamp.exists() or stamp.read_text() != "\n".join(packages):
         venv.create(folder, clear=True, with_pip=True)
-        run = [python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES]
+        run = [python, "-m", "pip", "install", "--quiet", "--no-deps", *packages]
         subprocess.run([str(part) for part in run], check=True, stdout=sys.stderr)
         purelib = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         mine = sysconfig.get_path("purelib")
         (purelib / "zz_vlmend.pth").write_text(f"import site; site.addsitedir({mine!r})\n")
-        stamp.write_text("\n".join(PACKAGES))
+        stamp.write_text("\n".join(packages))
     return python
 
 

@@ -131,25 +131,29 @@ def row(number: int, way: str, speeds: dict[str, list[float]], answers: Sequence
 
 
 async def asked_together(
-    client: httpx.AsyncClient, address: str, names: Sequence[str], number: int, turn: int
+    client: httpx.AsyncClient, address: str, names: Sequence[str], number: int, turn: int, *, usage: bool = True
 ) -> list[Answered]:
-    """So many requests at a time, at least four in all, the same in every way."""
+    """So many requests at a time, at least four in all, the same in every way; `usage` asks for counts of tokens."""
     held = [request.prompt for request in builtin_requests("ordinary", "held_out")]
     count, free = max(4, number), asyncio.Semaphore(number)
 
     async def one(k: int) -> Answered:
         picture = builtin_picture(turn * count + k)[1].to_data_uri()
         async with free:
-            return await streamed(client, address, names[k % len(names)], f"{held[k % len(held)]} ({turn})", picture)
+            prompt = f"{held[k % len(held)]} ({turn})"
+            return await streamed(client, address, names[k % len(names)], prompt, picture, usage)
 
     return [*await asyncio.gather(*(one(k) for k in range(count)))]
 
 
-async def streamed(client: httpx.AsyncClient, address: str, model: str, prompt: str, picture: str) -> Answered:
+async def streamed(
+    client: httpx.AsyncClient, address: str, model: str, prompt: str, picture: str, usage: bool
+) -> Answered:
     """One request and its stream."""
     parts = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": prompt}]
     body = {"model": model, "messages": [{"role": "user", "content": parts}], "max_tokens": TOKENS, "stream": True,
-            "stream_options": {"include_usage": True}}  # fmt: skip
+            "temperature": 0.0}  # fmt: skip
+    body |= {"stream_options": {"include_usage": True}} if usage else {}
     began, first, text, tokens = time.perf_counter(), 0.0, "", 0
     async with client.stream("POST", f"{address}/chat/completions", json=body) as answer:
         assert answer.status_code == 200, await answer.aread()
@@ -159,7 +163,7 @@ async def streamed(client: httpx.AsyncClient, address: str, model: str, prompt: 
             found = json.loads(line.removeprefix("data: "))
             said = "".join(choice["delta"].get("content") or "" for choice in found["choices"])
             first = first or (time.perf_counter() - began if said else 0.0)
-            text, tokens = text + said, tokens or found.get("usage", {}).get("completion_tokens", 0)
+            text, tokens = text + said, tokens or (found.get("usage") or {}).get("completion_tokens", 0)
     return Answered(first or time.perf_counter() - began, time.perf_counter() - began, tokens, text)
 
 
