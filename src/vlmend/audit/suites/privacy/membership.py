@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import PIL.Image
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -94,14 +93,15 @@ def _scores(subject: DualTarget, rows: Sequence[Example]) -> dict[str, Float[Ten
     """Of each pair its cosine s(x), and s(x) plus the sum of s(x) - s(T x) over the changed pictures T x."""
     if not rows:
         return {}
-    pictures = [row.image.decode() for row in rows if row.image is not None]
+    images = [row.image for row in rows if row.image is not None]
     texts = subject.embed_texts([words_of(row) for row in rows]).double()
 
-    def cosines(shown: Sequence[PIL.Image.Image]) -> Float[Tensor, " pair"]:
-        return (subject.embed_images([Image.from_pixels(one) for one in shown]).double() * texts).sum(1)
+    def cosines(shown: Sequence[Image]) -> Float[Tensor, " pair"]:
+        return (subject.embed_images(shown).double() * texts).sum(1)
 
-    plain = cosines(pictures)
-    changed = [cosines(shown) for shown in zip(*map(variants, pictures), strict=True)]
+    plain = cosines(images)
+    turned = zip(*(variants(image.decode()) for image in images), strict=True)
+    changed = [cosines([Image.from_pixels(one) for one in shown]) for shown in turned]
     return {"cosine": plain, "augmented": plain + torch.stack([plain - one for one in changed]).sum(0)}
 
 
