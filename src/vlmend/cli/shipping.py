@@ -15,9 +15,25 @@ from vlmend.errors import BadParameter
 from vlmend.printing import out_console, print_json
 
 if TYPE_CHECKING:
+    from vlmend.export.checkpoint.proofs import Proof
     from vlmend.export.private.asking import Answers
 
 __all__ = ["export", "score"]
+
+
+def _proof(before: Path | None, after: Path | None) -> Proof | None:
+    """What two runs tell a card; nothing without any."""
+    if before is None and after is None:
+        return None
+    from vlmend.data.catalogue import adapters
+    from vlmend.report.cards import proof_of
+    from vlmend.report.compare import read_run
+
+    if before is None or after is None:
+        raise BadParameter("A card tells of two runs.", "Pass --before and --after.")
+    first, second = read_run(before), read_run(after)
+    found = adapters().get((first.card.provenance.get("data") or {}).get("name", ""))
+    return proof_of(first, second, found.hub.id if found and found.hub else None)
 
 
 @app.command()
@@ -39,6 +55,8 @@ def export(
         Literal["float32", "float16", "bfloat16"] | None,
         typer.Option(help="hf: of the saved weights, float32 unless given; the proof is in float32."),
     ] = None,
+    before: Annotated[Path | None, typer.Option(help="hf: run of the model as it is, for the card.")] = None,
+    after: Annotated[Path | None, typer.Option(help="hf: run with these mends, or of the checkpoint.")] = None,
     data: Annotated[str | None, typer.Option(help="he, mpc: data whose answers name the classes of the head.")] = None,
     head: Annotated[
         Path | None, typer.Option(help="he, mpc: a safetensors file with weight and bias of a linear layer instead.")
@@ -49,7 +67,7 @@ def export(
     """Take a mended model to another runtime, prove it equal to the hooks, and write it."""
     from vlmend import registry
 
-    given = {"always": always or None, "dtype": dtype, "data": data, "head": head}
+    given = {"always": always or None, "dtype": dtype, "data": data, "head": head, "proof": _proof(before, after)}
     options = {name: value for name, value in given.items() if value is not None}
     with progress_bars(model) as report:
         from vlmend.audit.preflight import check_names_of

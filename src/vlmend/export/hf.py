@@ -27,6 +27,7 @@ from vlmend.core.mend import Mend
 from vlmend.core.provenance import fingerprint, versions
 from vlmend.errors import ModelProblem, RunProblem, UsageError, VlmendError
 from vlmend.export.checkpoint.folding import folded, merged_of, vectors_of
+from vlmend.export.checkpoint.proofs import Proof
 from vlmend.export.checkpoint.refusals import refusals
 from vlmend.models.loading.vlm import LoadOptions, load, quiet
 from vlmend.models.vlm import VLM
@@ -37,6 +38,9 @@ SavedAs = Literal["float32", "float16", "bfloat16"]
 
 TOLERANCE = 1e-5
 """Largest difference of any logit, relative to the largest logit (at least 1)."""
+
+RECORDS = ".eval_results/vlmend.yaml"
+"""Where the hub looks for what was measured of a model."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Exported:
     dtype: SavedAs
 
 
-def export_hf(view: VLM, out: Path, *, always: bool = False, dtype: SavedAs = "float32") -> Exported:
+def export_hf(
+    view: VLM, out: Path, *, always: bool = False, dtype: SavedAs = "float32", proof: Proof | None = None
+) -> Exported:
     """Write a view, mends and all, as a stock transformers checkpoint.
 
     Args:
@@ -77,9 +83,10 @@ def export_hf(view: VLM, out: Path, *, always: bool = False, dtype: SavedAs = "f
         out: Folder to make; it must not exist or be empty.
         always: Fold edits meant for image requests too: text-only requests are then edited as well.
         dtype: Of the saved weights; equality is proved before they are rounded.
+        proof: Two runs for its card; they must be of this model, and of these mends or of the checkpoint itself.
 
     Raises:
-        UsageError: A mend or the model cannot be folded; the message holds every reason.
+        UsageError: A mend or the model cannot be folded; the message holds every reason. Or the proof is of another.
         ModelProblem: Folded and hooked logits differ, or what was written does not load as it should.
         RunProblem: The folder is there already, or cannot be written.
     """
@@ -101,16 +108,18 @@ def export_hf(view: VLM, out: Path, *, always: bool = False, dtype: SavedAs = "f
         tuple(vectors_of(view)), merged_of(view),
         any(edit.when != "always" for edit in view.edits), error, text_moved, dtype,
     )  # fmt: skip
-    _write(made, result, _card(result, view.mends))
+    if proof is not None:
+        proof.check(view.model_digest, [mend.digest for mend in view.mends], result.model_digest, always=result.always)
+    _write(made, result, _card(result, view.mends, proof), proof)
     return result
 
 
 @dataclass(frozen=True)
 class HuggingFace(AbstractExporter):
-    """The exporter: `always` and `dtype` are its options, as of `export_hf`."""
+    """The exporter: its options are those of `export_hf`."""
 
     name: ClassVar[str] = "hf"
-    takes: ClassVar[tuple[str, ...]] = ("always", "dtype")
+    takes: ClassVar[tuple[str, ...]] = ("always", "dtype", "proof")
     about: ClassVar[str] = "a stock transformers checkpoint, mends folded into weights and biases"
     near: ClassVar[str] = "logits within 1e-5 of the largest one, checked at each export"
 
@@ -184,7 +193,7 @@ def _check_folder(out: Path, size: int) -> None:
         )
 
 
-def _write(made: VLM, result: Exported, card: str) -> None:
+def _write(made: VLM, result: Exported, card: str, proof: Proof | None = None) -> None:
     """Into a sibling folder, loaded from there as a user would, then renamed.
 
     Raises:
@@ -199,6 +208,9 @@ def _write(made: VLM, result: Exported, card: str) -> None:
             made.model.save_pretrained(building)
             made.processor.save_pretrained(building)
         write_file(building / "README.md", card, mode=SHARED)
+        if proof is not None and proof.records:
+            (building / RECORDS).parent.mkdir()
+            write_file(building / RECORDS, proof.records, mode=SHARED)
         _read_back(building, result)
         building.replace(out)
     except (OSError, SafetensorError) as problem:
@@ -225,7 +237,7 @@ def _read_back(folder: Path, result: Exported) -> None:
         raise ModelProblem(f"What was written of {result.model} loads with other weights.", hint)
 
 
-def _card(result: Exported, mends: Sequence[Mend]) -> str:
+def _card(result: Exported, mends: Sequence[Mend], proof: Proof | None) -> str:
     """README of the checkpoint: what it is, what is different, what was measured, whose licence."""
     front = {"base_model": result.model, "library_name": "transformers", "pipeline_tag": "image-text-to-text"}
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]
@@ -237,6 +249,7 @@ def _card(result: Exported, mends: Sequence[Mend]) -> str:
     return CARD.format(
         front="\n".join(lines), result=result, mends=", ".join(result.mends) or "no mend", changed=changed, text=text,
         mend_cards=mend_cards, versions=json.dumps(versions()),
+        proof=f"\n**Before and after**: {proof.card}\n" if proof else "",
     )  # fmt: skip
 
 
@@ -264,7 +277,7 @@ are the base's (saved in {result.dtype}).
 **Measured at export**, in float32, on one text-only and one image request: no logit is further from the hooked model's
 than {result.error:.1e} of the largest logit. The logits of the text-only request moved by up to {result.text_moved:.3g}
 from the base's.
-
+{proof}
 **Licence**: the base model's. vlmend adds no terms and has not checked whether the base allows redistribution.
 
 | | fingerprint |

@@ -27,7 +27,7 @@ def write_page(template: str, content: dict[str, Any], out: Path) -> None:
         loader=PackageLoader("vlmend.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"rate": _rate, "p": _p, "difference": _difference, "share": _share, "number": _number}
+    environment.filters |= {"rate": _rate, "p": _p, "difference": difference, "share": _share, "number": _number}
     style = resources.files("vlmend.report").joinpath("style.css").read_text("utf-8")
     page = environment.get_template(template).render(content | {"style": style})
     write_file(out, page.encode(errors="replace"))  # a reply may hold half of a pair of surrogates
@@ -41,7 +41,7 @@ def _rate(row: dict[str, Any]) -> str:
     return f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}]{unscored}"
 
 
-def _difference(test: Paired) -> str:
+def difference(test: Paired) -> str:
     """After minus before with its interval: of a share in points, else in the measure's own unit."""
     scale, form = (100, "+.0f") if test.before.unit == "share" else (1, "+.2f")
     value, low, high = (format(scale * x, form) for x in test.difference)
