@@ -104,9 +104,8 @@ async def measured(model: str, servers: dict[str, tuple[str, str]], at_once: Seq
             rows += [row(number, name, speeds, answers[name], f"{alike} of {len(pairs)}") for name in servers]
     columns = ("at a time", "server", "tokens/s", f"ratio to {THEIRS}", "first token p50, s", "reply p50, s", "p95",
                "same replies")  # fmt: skip
-    note = (
-        f"Each request with a picture of its own, at most {TOKENS} new tokens, {rounds} rounds in turns. Target: 1.5."
-    )
+    how = f"each request with a picture of its own, at most {TOKENS} new tokens, {rounds} rounds in turns"
+    note = f"{model}; {how}. Target: 1.5."
     return Table(f"serving_peers {model}", columns, tuple(rows), (note, machine(rounds)))
 
 
