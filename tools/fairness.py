@@ -22,7 +22,19 @@ from typing import Any
 
 import torch
 
-from tools.measuring import PAGES, STUDIES, Number, changed, number, pgd, survived, write_pages
+from tools.measuring import (
+    PAGES,
+    STUDIES,
+    Number,
+    changed,
+    keep_run,
+    number,
+    pgd,
+    read_runs,
+    rounded,
+    survived,
+    write_pages,
+)
 from tools.measuring import page_of as page_with
 from tools.measuring import table as table_of
 from tools.remedies import Study
@@ -281,18 +293,10 @@ def _titled(method: AbstractMethod[Any]) -> Dataset:
 
 
 def _keep(file: Path, told: Mapping[str, Any], values: Mapping[str, Number], units: Units) -> None:
-    """A run in place of an earlier one that was told alike; a line each, so that changes can be read."""
+    run = {**told, "values": rounded(values), "units": units}
     fields = ("method", "on", "seed", "set", "fitted")
-    runs = [run for run in _runs(file) if any(run.get(name) != told.get(name) for name in fields)]
-    rounded = {name: [*(round(one, 5) for one in value[:3]), value[3]] for name, value in values.items()}
-    runs.append({**told, "values": rounded, "units": units})
-    runs.sort(key=lambda run: (list(MODELS).index(run["on"]), run["method"] != "none"))
-    file.write_text("[\n" + ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs) + "\n]\n")
-    print(told, {name: value[0] for name, value in rounded.items()}, flush=True)
-
-
-def _runs(file: Path = RUNS) -> list[dict[str, Any]]:
-    return json.loads(file.read_text()) if file.exists() else []
+    keep_run(file, run, fields, lambda run: (list(MODELS).index(run["on"]), run["method"] != "none"))
+    print(told, {name: value[0] for name, value in run["values"].items()}, flush=True)
 
 
 def _method(text: str) -> Remedy:
@@ -326,6 +330,6 @@ if __name__ == "__main__":
         if not asked.on and not asked.no_twin:
             measure(chosen, TWIN, seeds[:1], asked.runs, titled=asked.titled)
     elif asked.what == "pages":
-        write_pages("fairness", _runs(), COLUMNS)
+        write_pages("fairness", read_runs(RUNS), COLUMNS)
     else:
-        write_remedies(STUDY.content(_runs()), PAGE, ABOUT)
+        write_remedies(STUDY.content(read_runs(RUNS)), PAGE, ABOUT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from vlmend.core.targets import DualGradients
 from vlmend.registry import make_attack, make_method
 
 __all__ = [
-    "PAGES", "ROOT", "STUDIES", "Number", "changed", "named", "number", "page_of", "pgd", "settings", "share",
-    "survived", "table", "write_pages",
+    "PAGES", "ROOT", "STUDIES", "Number", "changed", "keep_run", "named", "number", "page_of", "pgd", "read_runs",
+    "rounded", "settings", "share", "survived", "table", "write_pages",
 ]  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,23 @@ Run = Mapping[str, Any]
 def number(interval: Interval, n: int) -> Number:
     """An interval with its n."""
     return interval.value, interval.low, interval.high, n
+
+
+def rounded(values: Mapping[str, Number]) -> dict[str, list[float]]:
+    """Numbers as a file of runs holds them."""
+    return {name: [*(round(one, 5) for one in value[:3]), value[3]] for name, value in values.items()}
+
+
+def read_runs(file: Path) -> list[dict[str, Any]]:
+    """The runs of a file; none where there is no file yet."""
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def keep_run(file: Path, run: Run, same: Sequence[str], order: Callable[[Run], Any]) -> None:
+    """A run in place of an earlier one that is alike in the fields `same`; a line each, so that changes can be read."""
+    runs = [one for one in read_runs(file) if any(one.get(name) != run.get(name) for name in same)]
+    runs = sorted([*runs, dict(run)], key=order)
+    file.write_text("[\n" + ",\n".join(json.dumps(one, separators=(",", ":")) for one in runs) + "\n]\n")
 
 
 def share(right: Sequence[bool]) -> Number:

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from tools.measuring import STUDIES
+from tools.measuring import STUDIES, keep_run
 from vlmend.audit.separating import blind_columns
 from vlmend.core.examples import Example
 from vlmend.core.images import Image
@@ -322,16 +322,9 @@ def _measure(runs: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 def _keep(file: Path, run: Mapping[str, Any]) -> None:
-    """A run in place of an earlier one of the same variant and seed; a line each."""
-    runs = [one for one in _runs(file) if (one["variant"], one["seed"]) != (run["variant"], run["seed"])]
     names = ["blind", *VARIANTS]
-    runs = sorted([*runs, run], key=lambda one: (names.index(one["variant"]), one["seed"]))
-    file.write_text("[\n" + ",\n".join(json.dumps(one, separators=(",", ":")) for one in runs) + "\n]\n")
+    keep_run(file, run, ("variant", "seed"), lambda one: (names.index(one["variant"]), one["seed"]))
     print(json.dumps(run), flush=True)
-
-
-def _runs(file: Path) -> list[dict[str, Any]]:
-    return json.loads(file.read_text()) if file.exists() else []
 
 
 if __name__ == "__main__":

@@ -13,19 +13,18 @@ cosine of picture and name grew among 256 names, members are told by how much th
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from tools.fairness import signed_bias
-from tools.measuring import PAGES, STUDIES, Number, number
+from tools.measuring import PAGES, STUDIES, Number, number, read_runs
 from tools.phantom.clip_memory import never_shown, taught
 from tools.private_training import OTHERS, exposures_of
-from tools.remedies import Study
+from tools.remedies import Study, keep_remedy
 from vlmend.audit.separating import BLIND, blind_columns, words_of
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.metrics.exposure import exposure_by_chance
@@ -47,10 +46,12 @@ __all__ = [
     "STUDY",
     "Bench",
     "about",
+    "blind",
     "exposures",
     "measured",
     "membership",
     "shown",
+    "told_by_growth",
 ]
 
 RUNS = PAGES / "privacy.json"
@@ -59,6 +60,9 @@ PAGE = STUDIES / "privacy.html"
 EPOCHS, FEW = 8, 2
 """Passes of plain training, and of the remedy that trains less."""
 SHOWN = (0, 1, 16)
+
+WITH_REFERENCE = "adversarial_privacy"
+"""The remedy whose adversary sees half of the pairs that nobody learns; members are told from the other half."""
 
 MEMBERSHIP = ("auroc", "tpr")
 """What is said of members."""
@@ -86,9 +90,12 @@ ABOUT = {
     "study is for: it teaches phantom-clip nothing of use, so those rows say what a remedy keeps, not what "
     "training brings. dp_clip trains a map of rank 4 in the place of the towers: without any noise such a map "
     "remembers nothing of what is shown once and 2.9 to 3.4 bits of what is shown 64 times (its page), so "
-    "most of what it gains here is its size. Brackets: 95 % intervals over canaries, pairs, pictures or "
+    "most of what it gains here is its size. federated deals the rows over 4 clients and makes as many passes, by "
+    "plain gradient descent. adversarial_privacy has half of the other pairs as reference, and is asked about the "
+    "other half. "
+    "Brackets: 95 % intervals over canaries, pairs, pictures or "
     "professions; AUROC and its rate are means over seeds of values and of limits, and have no paired test. "
-    "Extraction is of models that answer, and not here.",
+    "Extraction is of models that answer: see the other page, privacy-chat.html.",
 }  # fmt: skip
 
 
@@ -131,6 +138,16 @@ class Bench:
         """The rows that are trained on."""
         return Dataset("members and canaries", self.rows)
 
+    @property
+    def aside(self) -> tuple[Example, ...]:
+        """Every second pair that is not trained on."""
+        return tuple(row for row in self.pool if row.attributes["member"] == "no")[::2]
+
+    def asked(self, remedy: str) -> Bench:
+        """Without the pairs that the remedy was shown as reference."""
+        shown = {row.id for row in self.aside} if remedy == WITH_REFERENCE else set[str]()
+        return replace(self, pool=tuple(row for row in self.pool if row.id not in shown))
+
 
 Remedy = Callable[[Bench], DualTarget]
 
@@ -150,6 +167,16 @@ def _deduplicated(bench: Bench) -> DualEncoder:
     return _plain(bench, make_step("deduplicate", {}).apply(bench.data, seed=bench.seed).data.examples)
 
 
+def _hidden(bench: Bench) -> DualTarget:
+    """Plain training's passes, against an adversary that has pairs kept aside."""
+    aside = [replace(row, attributes={**row.attributes, "member": "reference"}) for row in bench.aside]
+    steps = EPOCHS * len(bench.rows) // 32
+    method = make_method(WITH_REFERENCE, {"steps": steps, "batch": 32, "rate": 3e-4})
+    return bench.base.with_mend(
+        method.fit(bench.base, Dataset("with reference", (*bench.rows, *aside)), seed=bench.seed)
+    )
+
+
 def _afterwards(name: str, **parameters: Any) -> Remedy:
     """Plain training, then a method on its own data."""
 
@@ -166,6 +193,8 @@ REMEDIES: Mapping[str, Remedy] = {
     "none": _plain,
     "deduplicate": _deduplicated,
     f"{FEW} passes instead of {EPOCHS}": lambda bench: _plain(bench, epochs=FEW),
+    "federated, 4 clients": _method("federated", train="weights"),
+    WITH_REFERENCE: _hidden,
     "dp_clip, epsilon 8": _method("dp_clip", epsilon=8.0),
     "dp_clip, epsilon 1": _method("dp_clip", epsilon=1.0),
     "clean_clip, afterwards": _afterwards("clean_clip"),
@@ -174,14 +203,14 @@ REMEDIES: Mapping[str, Remedy] = {
 """Each gives the model that is then attacked."""
 
 
-def measured(bench: Bench, view: DualTarget) -> tuple[dict[str, Number], dict[str, list[float]]]:
+def measured(bench: Bench, view: DualTarget, remedy: str = "") -> tuple[dict[str, Number], dict[str, list[float]]]:
     """The numbers of one model, and the units behind those that are means; of one that learnt nothing no attack."""
     others = [row for row in bench.pool if row.attributes["member"] == "no"]
     units = {"fresh": _found(view, others), "object": _named(view)}
     units["bias"] = [one.values["bias_at_10"] for one in signed_bias(view) if "bias_at_10" in one.values]  # type: ignore[arg-type]
     told: dict[str, Number] = {}
     if view is not bench.base:
-        told = membership(bench, view)
+        told = membership(bench.asked(remedy), view)
         units |= {f"bits {count}": list[float]() for count in SHOWN}
         for (_, count), bits in zip(bench.canaries, exposures(bench, view), strict=True):
             units[f"bits {count}"].append(bits)
@@ -206,14 +235,19 @@ def exposures(bench: Bench, view: DualTarget) -> list[float]:
 def membership(bench: Bench, view: DualTarget) -> dict[str, Number]:
     """AUROC and TPR at 1 % FPR of how much the cosine of a pair grew."""
     after, before = (_pair_cosines(model, bench.pool) for model in (view, bench.base))
-    told = _told(bench, [new - old for new, old in zip(after, before, strict=True)])
-    return {"auroc": number(told.auroc, len(after)), "tpr": number(told.tpr, len(after))}
+    return told_by_growth(bench.pool, before, after)
 
 
-def _told(bench: Bench, scores: Sequence[float]) -> Separation:
-    """How well a score of each pair of the pool tells members from others."""
+def told_by_growth(pool: Sequence[Example], before: Sequence[float], after: Sequence[float]) -> dict[str, Number]:
+    """AUROC and TPR at 1 % FPR of how much a score of each row grew, `member` told by its attributes."""
+    told = _told(pool, [new - old for new, old in zip(after, before, strict=True)])
+    return {"auroc": number(told.auroc, len(pool)), "tpr": number(told.tpr, len(pool))}
+
+
+def _told(pool: Sequence[Example], scores: Sequence[float]) -> Separation:
+    """How well a score of each row of the pool tells members from others."""
     kinds: dict[str, dict[str, list[float]]] = {"yes": {}, "no": {}}
-    for row, score in zip(bench.pool, scores, strict=True):
+    for row, score in zip(pool, scores, strict=True):
         kinds[row.attributes["member"]][row.id] = [score]
     return separation(kinds["yes"], kinds["no"], seed=0)
 
@@ -229,25 +263,25 @@ def _named(view: DualTarget) -> list[float]:
     return _found(view, [Example(row.id, image=row.image, caption=PHOTO.format(row.answers[0])) for row in rows])
 
 
-def _blind(bench: Bench) -> dict[str, Number]:
+def blind(pool: Sequence[Example]) -> dict[str, Number]:
     """What words and pixels alone tell of who is a member."""
-    columns = blind_columns(bench.pool, seed=0)
-    return {name: number(_told(bench, column).auroc, len(column)) for name, column in columns.items()}
+    columns = blind_columns(pool, seed=0)
+    return {name: number(_told(pool, column).auroc, len(column)) for name, column in columns.items()}
 
 
-def about(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the page says of itself, with what the blind baseline found on these pairs."""
+def about(runs: Sequence[Mapping[str, Any]], page: Mapping[str, str] = ABOUT) -> dict[str, str]:
+    """What a page says of itself, with what the blind baseline found on these rows."""
     plain = [run for run in runs if run["method"] == "none"]
     told = [
         f"{name.removeprefix('blind_')} {', '.join(_interval(run['values'][name]) for run in plain)}" for name in BLIND
     ]
-    blind = f"The blind baseline, which knows no model, tells members with an AUROC of: {'; '.join(told)} (by seed)."
+    found = f"The blind baseline, which knows no model, tells members with an AUROC of: {'; '.join(told)} (by seed)."
     if void := sorted(_void(runs)):
-        blind += (
+        found += (
             " Where it lies above chance, membership is void, though the pairs are dealt at random: those numbers are "
             f"without seed {', '.join(map(str, void))}."
         )
-    return {**ABOUT, "note": f"{ABOUT['note']} {blind}"}
+    return {**page, "note": f"{page['note']} {found}"}
 
 
 def shown(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -274,26 +308,10 @@ def _measure(names: Sequence[str], seeds: Sequence[int]) -> None:
     for seed in seeds:
         bench = Bench.of(base, seed)
         for name in names:
-            values, units = measured(bench, REMEDIES[name](bench))
+            values, units = measured(bench, REMEDIES[name](bench), name)
             if name == "none":
-                values |= _blind(bench)
-            _keep({"method": name, "on": "", "seed": seed, "set": {}}, values, units)
-
-
-def _keep(told: Mapping[str, Any], values: Mapping[str, Number], units: Mapping[str, list[float]]) -> None:
-    """A run in place of an earlier one of the same name and seed; a line each."""
-    runs = [run for run in _runs() if (run["method"], run["seed"]) != (told["method"], told["seed"])]
-    rounded = {name: [*(round(one, 5) for one in value[:3]), value[3]] for name, value in values.items()}
-    runs.append(
-        {**told, "values": rounded, "units": {name: [round(one, 4) for one in own] for name, own in units.items()}}
-    )
-    runs.sort(key=lambda run: (list(REMEDIES).index(run["method"]), run["seed"]))
-    RUNS.write_text("[\n" + ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs) + "\n]\n")
-    print(told["method"], told["seed"], {name: value[0] for name, value in rounded.items()}, flush=True)
-
-
-def _runs() -> list[dict[str, Any]]:
-    return json.loads(RUNS.read_text()) if RUNS.exists() else []
+                values |= blind(bench.pool)
+            keep_remedy(RUNS, REMEDIES, name, seed, values, units)
 
 
 if __name__ == "__main__":
@@ -306,4 +324,4 @@ if __name__ == "__main__":
     if asked.what == "measure":
         _measure(asked.remedies or list(REMEDIES), [int(one) for one in asked.seeds.split(",")])
     else:
-        write_remedies(STUDY.content(shown(_runs())), PAGE, about(_runs()))
+        write_remedies(STUDY.content(shown(read_runs(RUNS))), PAGE, about(read_runs(RUNS)))

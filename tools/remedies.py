@@ -8,19 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from tools.measuring import settings
+from tools.measuring import Number, keep_run, rounded, settings
 from vlmend.core.measures import Axis, Better, Measure
 from vlmend.core.metrics.paired import Evidence, Paired, paired_tests
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.metrics.stats import Interval
 
-__all__ = ["Study"]
+__all__ = ["Study", "keep_remedy"]
 
 TWIN = "clean twin"
 
 Run = Mapping[str, Any]
+
+
+def keep_remedy(
+    file: Path, names: Iterable[str], name: str, seed: int,
+    values: Mapping[str, Number], units: Mapping[str, Sequence[float]],
+) -> None:  # fmt: skip
+    """Keep what a remedy of these names gave with a seed, in their order."""
+    own = {measure: [round(one, 4) for one in each] for measure, each in units.items()}
+    told = rounded(values)
+    run = {"method": name, "on": "", "seed": seed, "set": {}, "values": told, "units": own}
+    order = list(names)
+    keep_run(file, run, ("method", "seed"), lambda one: (order.index(one["method"]), one["seed"]))
+    print(name, seed, {measure: value[0] for measure, value in told.items()}, flush=True)
 
 
 @dataclass(frozen=True)
