@@ -1,8 +1,9 @@
 """The rounds of vlmend's method `federated` as a Flower app: one SuperLink, a SuperNode for each client.
 
 flwr is no dependency of vlmend: its pins do not go with vlmend's lock. See docs/methods/federated.md for an environment
-that holds both, and for how far the app agrees with the method. With Flower come secure aggregation (`secaggplus_mod`)
-and its wrappers of differential privacy, which are not rewritten here.
+that holds both, and for how far the app agrees with the method. With Flower come secure aggregation (see `secure.py`)
+and its wrapper of differential privacy, which is on where `noise` is above 0: updates clipped to length `clip` by the
+server, and Gaussian noise on their mean.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, Strategy
 
 from vlmend.core.examples import Dataset
 from vlmend.methods.privacy.federated import Federated
 from vlmend.models.dual.encoder import DualEncoder
 from vlmend.models.loading.dual import load_dual
 from vlmend.phantom.clip.load import phantom_clip
-from vlmend.pictures.named import named_pictures
+from vlmend.pictures.named import pairs_in
 from vlmend.training.federated import Client, Rounds, federate, local_update
 from vlmend.training.twin import Twin, twin_of
 
@@ -35,7 +36,7 @@ def parts_of(told: Mapping[str, Any]) -> tuple[Twin, list[Client], Rounds]:
     torch.set_num_threads(1)
     method = Federated(**{name: told[name] for name in ("clients", "rounds", "local", "rate", "batch", "alpha", "mu")})
     base, data = _given(str(told["model"]), method)
-    known, seed = named_pictures(data), int(told["seed"])
+    known, seed = pairs_in(data.examples), int(told["seed"])
     twin = twin_of(base, "all", method.train, rank=method.rank, seed=seed)
     clients = method.parties(base, twin, known, method.dealt(data, seed), seed)
     return twin, clients, Rounds(method.rounds, method.local, method.rate, method.mu)
@@ -75,7 +76,11 @@ def main(grid: Grid, context: Context) -> None:
     """All rounds by Flower's FedAvg, then the same by vlmend, and how far they are apart."""
     twin, clients, plan = parts_of(context.run_config)
     start = [one.detach().clone() for one in twin.parameters]
-    strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=len(clients), min_available_nodes=len(clients))
+    every = len(clients)
+    strategy: Strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=every, min_available_nodes=every)
+    noise, clip = (float(context.run_config[name]) for name in ("noise", "clip"))
+    if noise:
+        strategy = DifferentialPrivacyServerSideFixedClipping(strategy, noise, clip, every)
     result = strategy.start(grid=grid, initial_arrays=packed(start), num_rounds=plan.rounds)
     theirs = unpacked(result.arrays)
     federate(twin.parameters, clients, plan)
