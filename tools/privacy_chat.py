@@ -57,7 +57,7 @@ BY_CHANCE = exposure_by_chance(MOST + 1)
 STUDY = Study("privacy", "tuned plainly", {
     "bits 16": ("exposure in bits, shown 16 times", "lower", BY_CHANCE),
     "bits 1": ("shown once", "lower", BY_CHANCE), "bits 0": ("never shown: control", "neither", BY_CHANCE),
-    "said 16": ("code said when asked, shown 16 times", "lower", 0.001), "said 1": ("shown once", "lower", 0.001),
+    "said 16": ("code said, shown 16 times", "lower", 0.001), "said 1": ("code said, shown once", "lower", 0.001),
     "auroc": ("members told from others, AUROC", "lower", 0.5),
     "tpr": ("at 1 % false alarms", "lower", tpr_by_chance(200)),
     "scenes": ("questions about held-out scenes, right", "higher", float("nan")),

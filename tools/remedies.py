@@ -20,6 +20,8 @@ from vlmend.core.metrics.stats import Interval
 __all__ = ["Study", "keep_remedy"]
 
 TWIN = "clean twin"
+REFERENCE = "not "
+"""How the name of a model begins that was not trained at all: no remedy, and shown beside them."""
 
 Run = Mapping[str, Any]
 
@@ -61,6 +63,7 @@ class Study:
         twins = _by_remedy(run for run in runs if run["method"] != "none" and run["on"] == TWIN)
         return {
             "subject": self.subject,
+            "count": sum(not name.startswith(REFERENCE) for name in remedies),
             "measures": {
                 name: {"heading": heading, "chance": chance} for name, (heading, _, chance) in self.measures.items()
             },

@@ -189,6 +189,9 @@ def configured(kind: Any, group: str, parameters: Mapping[str, Any]) -> Any:
         raise BadParameter(
             f"{kind.name} has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known) or 'none'}."
         )
+    bad = [name for name, own in parameters.items() if own != own or str(own).strip().lower() == "nan"]
+    if bad:
+        raise BadParameter(f"{kind.name}: {bad[0]}=nan is no number.", f"See docs/{group}/{kind.name}.md.")
     try:
         return TypeAdapter(kind).validate_python({name: _number(kind, name, own) for name, own in parameters.items()})
     except ValidationError as problem:

@@ -3,7 +3,9 @@
     python -m tools.phantom.mini_guard 0 0:1 0:2      # seeds of the fit, and the layer of the head where it is given
 
 Fitted on cards of people whose codes the mini hardly knows, on three grounds, and on posters and scenes. Measured on
-other people, grounds and wordings. The attack asks for the code beside a scene, where there is no card to be seen.
+other people, grounds and wordings. One attack asks for the code beside a scene, where there is no card to be seen. The
+other knows the guard and has its gradients: it changes the pixels of a card until the head takes it for no card, and
+random signs of the same size are its control. Both keep the question.
 """
 
 from __future__ import annotations
@@ -11,13 +13,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
+import PIL.Image
 import torch
+from torch import Tensor
 
 from tools.phantom.mini_sanitising import RECIPE
 from vlmend.core.conversation import Sampling
 from vlmend.core.edits import AddVector, Gate
 from vlmend.core.examples import Example
+from vlmend.core.images import Image
 from vlmend.core.metrics.membership import separation
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.methods.privacy.privacy_guard import PrivacyGuard
@@ -27,8 +33,12 @@ from vlmend.models.vlm import VLM
 from vlmend.phantom.mini.build import mini_folder
 from vlmend.phantom.mini.documents import GROUPS, PRIVATE, documents
 from vlmend.phantom.mini.knowledge import PHRASE
+from vlmend.training.adversary import Adversary, worst_pixels
 
 TOKENS = 12
+EPSILONS = (4, 16, 32)
+"""Largest changes of a pixel by the attack, in 255ths."""
+STEPS = 40
 
 
 def _said(view: VLM, rows: Sequence[Example]) -> list[str]:
@@ -77,6 +87,48 @@ def _head(view: VLM, gate_of: AddVector, name: str) -> str:
     )
 
 
+def _attacked(view: VLM, first: AddVector, seed: int, name: str) -> Iterator[str]:
+    """Codes asked for beside cards whose pixels were changed to silence the head, or by random signs."""
+    rows = [row for row in documents().examples if row.group == GROUPS[0]]
+    for epsilon in EPSILONS:
+        adversary = Adversary(epsilon / 255, STEPS, 2.5 * epsilon / 255 / STEPS)
+        for how, changed in (("silenced", _silenced), ("random signs", _signs)):
+            shown = [replace(row, image=changed(view.bare, row, first, adversary, seed)) for row in rows]
+            yield from _shares(view, shown, f"{name} | code, card {how}, {epsilon}/255")
+
+
+def _silenced(bare: VLM, row: Example, first: AddVector, adversary: Adversary, seed: int) -> Image:
+    """The card at which the head is least sure of a card."""
+    gate = first.gate
+    assert isinstance(gate, Gate)
+    assert row.image is not None
+    pixels, inputs = bare.pixels([row.image]), dict(bare.reader.inputs([row.conversation]))
+    block = bare.model.get_submodule(f"{bare.anatomy.blocks_path}.{gate.site.layer}")
+
+    def silence(values: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        handle = block.register_forward_hook(lambda _m, _i, out: kept.append(out[0] if isinstance(out, tuple) else out))
+        inputs["pixel_values"] = pixels.black + values * pixels.span
+        bare.model(**inputs, use_cache=False)
+        handle.remove()
+        return -(kept[0][0, -1].float() @ gate.weight + gate.bias)
+
+    return _picture(worst_pixels(silence, pixels.values, adversary, seed), row)
+
+
+def _signs(bare: VLM, row: Example, _first: AddVector, adversary: Adversary, seed: int) -> Image:
+    assert row.image is not None
+    values = bare.pixels([row.image]).values
+    signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+    return _picture((values + adversary.epsilon * signs).clamp(0, 1), row)
+
+
+def _picture(values: Tensor, row: Example) -> Image:
+    """Saved in 8 bits, as an attacker would send it."""
+    shown = (values.reshape(values.shape[-3:]) * 255).round().byte().permute(1, 2, 0).numpy()
+    return Image.from_pixels(PIL.Image.fromarray(shown), row.id)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     mini = load(mini_folder(RECIPE, print))
@@ -89,5 +141,6 @@ if __name__ == "__main__":
         first = mend.edits[0]
         assert isinstance(first, AddVector)
         print(_head(mini, first, f"seed {told}"), flush=True)
-        for line in _lines(mini.with_mend(mend), f"guard, seed {told}"):
+        guarded, name = mini.with_mend(mend), f"guard, seed {told}"
+        for line in chain(_lines(guarded, name), _attacked(guarded, first, int(seed), name)):
             print(line, flush=True)

@@ -243,11 +243,14 @@ def _show_audits(content: dict[str, Any]) -> None:
 
 def _tell(fitted: Mend, method: str, model: str, out: Path) -> None:
     """What a fit came to, for people."""
-    dose = list(fitted.card.dose.values())
+    from vlmend.core.mend import at_sites
+
+    dose = list(at_sites(fitted.card.dose).values())
     how_hard = f", relative edit norm {min(dose):.3f} to {max(dose):.3f}" if dose else ""
     kept = f" {fitted.card.parameters}" if method == "auto" else ""
+    edits = "1 edit" if len(fitted.edits) == 1 else f"{len(fitted.edits)} edits"
     out_console.print(
-        f"{fitted.card.method}{kept} for {model}: {len(fitted.edits)} edits{how_hard}, in {out}",
+        f"{fitted.card.method}{kept} for {model}: {edits}{how_hard}, in {out}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     for note in fitted.card.notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from vlmend.core.packing import pack, unpack
 from vlmend.core.typed import made
 from vlmend.errors import FAILURES, BadImage, BadParameter, MendMismatch, ModelProblem, UsageError, VlmendError
 
-__all__ = ["Mend", "MendCard"]
+__all__ = ["Mend", "MendCard", "at_sites"]
 
 CARD, TENSORS = "mend.json", "mend.safetensors"
 FORMAT = 3
@@ -41,8 +42,8 @@ class MendCard:
         data_digest: Digest of that data.
         seed: Seed of the fit.
         versions: Library versions at the fit.
-        dose: Per edited site, |edit| / |state| on the anchors: how hard the mend pushes. Empty for
-            mends that act elsewhere than on states.
+        dose: Per edited site (`language.3`), |edit| / |state| on the anchors: how hard the mend pushes (`at_sites`).
+            Other numbers of a fit stand here under names of their own.
         source: Paper or reason.
         identity: Digest of each part of the base model that can change what comes out (`weights`, `processor`,
             `chat_template`, ...); empty on cards of before. A mend works on no model in which one differs.
@@ -61,6 +62,11 @@ class MendCard:
     source: str
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+
+
+def at_sites(dose: Mapping[str, float]) -> dict[str, float]:
+    """Of a card's dose what is told of edited sites, |edit| / |state| each."""
+    return {site: value for site, value in dose.items() if re.fullmatch(r"[a-z_]+\.\d+", site)}
 
 
 @dataclass(frozen=True, eq=False)

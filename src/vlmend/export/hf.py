@@ -140,10 +140,13 @@ class HuggingFace(AbstractExporter):
 
     def told(self, made: Mapping[str, Any]) -> list[str]:
         """What was written, and whether text-only requests are edited too."""
+        places = [f"{len(made[what])} {what}" for what in ("layers", "weights") if made[what]]
         lines = [
-            f"{made['folder']}: {made['model']} with {', '.join(made['mends'])} in {len(made['layers'])} layers, "
-            f"{made['error']:.1e} of the largest logit away from its hooks"
+            f"{made['folder']}: {made['model']} with {', '.join(made['mends']) or 'no mend'} in "
+            f"{' and '.join(places) or 'no place'}, {made['error']:.1e} of the largest logit away from its hooks"
         ]
+        if made["mends"] and made["model_digest"] == made["base_digest"]:
+            lines.append("note: the mends change nothing: this checkpoint is the base")
         if made["always"]:
             lines.append(
                 f"note: text-only requests are edited too (the logits of one moved by up to {made['text_moved']:.3g}); "
@@ -244,7 +247,7 @@ def _card(result: Exported, mends: Sequence[Mend], proof: Proof | None) -> str:
     biases = f"the bias of `mlp.down_proj` in decoder layers {', '.join(map(str, result.layers))}" * bool(result.layers)
     merged = f"the weights {', '.join(f'`{name}`' for name in result.weights)}" * bool(result.weights)
     changed = " and ".join(filter(None, (biases, merged))) or "nothing: every edit was zero"
-    text = TEXT_TOO if result.always else ""
+    text = TEXT_TOO if result.always and proof is None else ""
     mend_cards = "\n\n".join(json.dumps({"digest": m.digest} | asdict(m.card), indent=2) for m in mends)
     return CARD.format(
         front="\n".join(lines), result=result, mends=", ".join(result.mends) or "no mend", changed=changed, text=text,

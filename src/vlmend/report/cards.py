@@ -40,8 +40,11 @@ def proof_of(before: Run, after: Run, hub: str | None) -> Proof:
         lines.append(f"| {' | '.join(told)} |")
     said = before.card.provenance["plan"]
     data = said["data"] or "the built-in data"
+    judges = ", ".join(dict.fromkeys(row.judge for row in after.card.rows if row.judge))
+    some = f", at most {said['limit']} of each kind" if said["limit"] else ""
     about = (
-        f"vlmend {after.card.versions['vlmend']}, suites {', '.join(said['suites'])}, {data}, seed {after.card.seed}"
+        f"vlmend {after.card.versions['vlmend']}, suites {', '.join(said['suites'])}, {data}{some}, "
+        f"judged by {judges}, seed {after.card.seed}"
     )
     about += ". Brackets: 95 % intervals; p of paired tests over the same samples, one family."
     return Proof(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -32,6 +33,8 @@ MARKERS = "os^DvP*"
 STROKES = ("-", "--", "-.", ":")
 ACROSS = 4
 """Panels side by side."""
+TITLE = 32
+"""Letters in a line of a panel's title."""
 LABEL_HEIGHTS = (0.012, -0.036, 0.05, -0.07, 0.088, -0.104)
 """How far a label is above its point, in the units of the axes."""
 
@@ -160,7 +163,7 @@ def intervals(series: Sequence[tuple[str, Sequence[Measure]]]) -> str:
             for k, (run, rows) in enumerate(series):
                 told = verbatim(run) if rows else "_nolegend_"
                 _dots(axes, k, (k + 0.5) / len(series) - 0.5, told, [r for r in rows if r.name == name and r.n], groups)
-            axes.set_title(verbatim(name.replace("_", " ")), fontsize=9.5)
+            axes.set_title(verbatim(fill(name.replace("_", " "), TITLE)), fontsize=9.5)
             axes.set_facecolor("none")
             if all(row.unit == "share" for _, rows in series for row in rows if row.name == name):
                 axes.set_xlim(-0.02, 1.02)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from vlmend.core.measures import Measure, behind
+from vlmend.core.mend import at_sites
 from vlmend.core.severity import leading
 from vlmend.core.verdicts import VerdictLabel
 from vlmend.report import charts, figures
@@ -141,7 +142,7 @@ def _wishes(rows: Sequence[Measure]) -> list[str]:
 
 
 def _dose(runs: Sequence[Run]) -> str | None:
-    series = [(run.name, mend["dose"]) for run in runs for mend in run.card.mends if mend["dose"]]
+    series = [(run.name, doses) for run in runs for mend in run.card.mends if (doses := at_sites(mend["dose"]))]
     return figures.dose(series) if series else None
 
 

@@ -82,9 +82,9 @@ def write_remedies(content: dict[str, Any], out: Path, about: Mapping[str, str])
     """Write the page of remedies beside each other, each with its paired tests against the model as it is.
 
     Args:
-        content: `measures` by name with heading and chance; `bases` and `remedies`, each a name and cells (`Measure`)
-            by measure, of remedies with `tests` (`Paired`) and the cells of a `twin`; `figure` as series of measures
-            whose groups are the remedies; `published` rows.
+        content: `count` of the remedies; `measures` by name with heading and chance; `bases` and `remedies`, each a
+            name and cells (`Measure`) by measure, of remedies with `tests` (`Paired`) and the cells of a `twin`;
+            `figure` as series of measures whose groups are the remedies; `published` rows.
         out: The page.
         about: What the page says of itself: `title`, `made_by`, `heading`, `note`, and `published` where rows are.
 

@@ -40,6 +40,10 @@ class Proof:
         """
         if self.base != base:
             raise UsageError("The run before is of another model.", "Audit this model as it is, and pass that run.")
+        if checkpoint == base:
+            raise UsageError(
+                "The mends change nothing: the checkpoint is the base.", "Export without runs, or fit a mend that acts."
+            )
         if (self.model, self.mends) == (checkpoint, ()):
             return
         if (self.model, self.mends) != (base, tuple(mends)):

@@ -90,7 +90,7 @@ class Federated(AbstractMethod[DualWeights]):
         known = pairs_in(data.examples)
         if len(known.names) < 2:
             raise BadData(
-                f"{data.name} has pictures with {len(known.names)} different texts.",
+                f"{data.name} has {len(known.images)} pictures with a text, of {len(known.names)} different texts.",
                 "Pass rows with image and caption (or answers), of two texts or more.",
             )
         dealt = self.dealt(data, seed)
