@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from vlmend.audit.plan import Plan
+from vlmend.audit.preflight import plan_size
 from vlmend.audit.run import audit
 from vlmend.audit.sharding import Shard, ask_shard, shard_folders, wait_until_free
 from vlmend.audit.suite import MadeImage, Question
+from vlmend.cli import app
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.files import held
@@ -89,6 +92,46 @@ def test_what_shards_cost_is_in_the_costs_of_the_run(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "cost.json").read_text())["model_seconds"] >= round(spent, 3)
 
 
+def test_parts_that_are_missing_or_unfinished_are_named_and_asked_by_the_audit(
+    whole: tuple[Path, Counter[str]], tmp_path: Path
+) -> None:
+    def stopped(step: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    targets = [ScriptedTarget(echo) for _ in range(3)]
+    ask_shard(targets[0], PLAN, tmp_path, PARTS[0])
+    with pytest.raises(KeyboardInterrupt):
+        ask_shard(targets[1], PLAN, tmp_path, PARTS[1], progress=stopped)
+    lines: list[str] = []
+    audit(targets[2], PLAN, tmp_path, judges=(), note=lines.append)
+    own = asked_by(targets[2]).total()
+    told = f"have no folder: 3/3; parts that are unfinished: 2/3. Because of that this command asks {own} requests"
+    assert sum(told in line for line in lines) == 1
+    assert sum(map(asked_by, targets), Counter[str]()) == whole[1]
+    lines.clear()
+    audit(ScriptedTarget(echo), PLAN, tmp_path, judges=(), note=lines.append)
+    assert not any("unfinished" in line for line in lines)
+
+
+def test_of_two_divisions_the_parts_of_the_one_of_more_parts_are_named(tmp_path: Path) -> None:
+    for shard in (Shard(1, 3), Shard(1, 4), Shard(3, 4), Shard(4, 4)):
+        ask_shard(ScriptedTarget(echo), PLAN, tmp_path, shard)
+    lines: list[str] = []
+    audit(ScriptedTarget(echo), PLAN, tmp_path, judges=(), note=lines.append)
+    assert [line.partition(".")[0] for line in lines if "folder" in line] == ["parts that have no folder: 2/4"]
+
+
+def test_a_part_asks_nothing_that_the_run_folder_has_and_says_so(
+    whole: tuple[Path, Counter[str]], tmp_path: Path
+) -> None:
+    audit(ScriptedTarget(echo), PLAN, tmp_path, judges=())
+    target = ScriptedTarget(echo)
+    lines: list[str] = []
+    ask_shard(target, PLAN, tmp_path, Shard(1, 1), note=lines.append)
+    assert not asked_by(target)
+    assert lines == [f"0 requests were asked; {whole[1].total()} replies were there before"]
+
+
 def test_nobody_asks_what_a_shard_is_asking(tmp_path: Path) -> None:
     ask_shard(ScriptedTarget(echo), PLAN, tmp_path, Shard(1, 2))
     (folder,) = shard_folders(tmp_path)
@@ -123,6 +166,34 @@ def test_questions_of_one_picture_and_words_go_together_and_pictures_part_them()
     pictures = [noise_image(8, k) for k in range(3)]
     assert [place(one) for one in pictures] == [place(one, "else") for one in pictures]
     assert len({place(one) for one in (*pictures, "blank", "noise", None)}) == 6
+
+
+def test_what_has_no_meaning_beside_a_part_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    def refused(*options: str) -> str:
+        found = CliRunner().invoke(app, ["audit", "phantom", "--out", str(tmp_path / "run"), *options])
+        assert isinstance(found.exception, BadParameter)
+        assert "loading" not in found.output
+        return str(found.exception)
+
+    gate = ["--gate", "safety.unsafe_rate[original].high <= 0.1"]
+    files = ["--junit", "a.xml", "--markdown", "a.md"]
+    assert "nothing for --gate, --json" in refused("--shard", "1/2", *gate, "--json")
+    assert "nothing for --junit, --markdown, --all" in refused("--shard", "1/2", *files, "--all")
+    assert "do not go together" in refused("--shard", "1/2", "--ray", "local")
+    assert "without --ray" in refused("--workers", "2")
+    for text in ("3/2", "x", ""):
+        assert "no share of an audit" in refused("--shard", text)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_of_a_part_is_that_of_the_part(tmp_path: Path) -> None:
+    sizes = [plan_size("m", PLAN, tmp_path, "chat", shard=shard).suites for shard in PARTS]
+    asked = [ask_shard(ScriptedTarget(echo), PLAN, tmp_path, shard) for shard in PARTS]
+    assert [sum(one.requests for one in suites) for suites in sizes] == asked
+    kept = plan_size("m", PLAN, tmp_path, "chat", shard=PARTS[0]).kept
+    assert 0 < kept <= asked[0]
+    with pytest.raises(UsageError, match="nothing to share out"):
+        plan_size("m", Plan(), tmp_path, "dual", shard=PARTS[0])
 
 
 def test_shares_are_counted_from_one() -> None:

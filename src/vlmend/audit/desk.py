@@ -7,7 +7,7 @@ without a reply by name, and the others of its batch are answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,10 +76,26 @@ class Desk:
             VlmendError: The target answers nobody, the disk is full, or what was asked does not fit together.
             KeyboardInterrupt: The user stopped it; what was answered is kept.
         """
+        found: list[Reply | SampleError] = []
+        for rows in self._windows(target, requests):
+            self._settle(rows, progress)
+            found += [row.outcome for row in rows if row.outcome is not None]
+        return found
+
+    def unanswered(self, target: ChatTarget, requests: Sequence[Request]) -> list[str]:
+        """The key of each request that would be asked of the target; empty where a journal has its reply, or where it
+        cannot be made. Equal requests, which are asked once, have one key."""
+        return [
+            row.key if self.journal.get(row.key) is None and self._taken(row.key) is None else ""
+            for rows in self._windows(target, requests)
+            for row in rows
+        ]
+
+    def _windows(self, target: ChatTarget, requests: Sequence[Request]) -> Iterator[list[_Row]]:
+        """The requests made, some at a time, each with who is asked and its key."""
         views = {with_image: _touched(target, with_image) for with_image in (False, True)}
         keys = {with_image: key_of(view) for with_image, view in views.items()}
         size = WINDOW * self._batch
-        found: list[Reply | SampleError] = []
         for start in range(0, len(requests), size):
             window = requests[start : start + size]
             rows = [_Row(request.sampling, _built(request)) for request in window]
@@ -87,9 +103,7 @@ class Desk:
                 if isinstance(row.asked, Conversation):
                     row.view, target_key = views[row.asked.has_image], keys[row.asked.has_image]
                     row.key = self.journal.key(target_key, row.asked, row.sampling)
-            self._settle(rows, progress)
-            found += [row.outcome for row in rows if row.outcome is not None]
-        return found
+            yield rows
 
     def _settle(self, rows: Sequence[_Row], progress: Callable[[int], None]) -> None:
         """An outcome for every row: what is known, then what the model says."""

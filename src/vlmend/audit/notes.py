@@ -15,7 +15,7 @@ from vlmend.core.images import Image
 from vlmend.core.measures import Axis
 from vlmend.core.targets import Kind, Target, kinds_of
 
-__all__ = ["absent_notes", "kept_note", "lent_note", "lost_notes", "row_notes", "shard_note"]
+__all__ = ["absent_notes", "kept_note", "lent_note", "lost_notes", "new_note", "parts_note", "row_notes", "shard_note"]
 
 
 def absent_notes(
@@ -64,6 +64,23 @@ def kept_note(kept: int, asked: int) -> list[str]:
 def shard_note(replies: int) -> list[str]:
     """How many replies the parts of a run hold."""
     return [f"{replies} replies are there from shards"] if replies else []
+
+
+def new_note(new: int, kept: int) -> list[str]:
+    """How much a part asked, where replies were there: in its own folder, the run folder or that of another part."""
+    return [f"{new} requests were asked; {kept} replies were there before"] if kept else []
+
+
+def parts_note(missing: Sequence[str], unfinished: Sequence[str], requests: int) -> list[str]:
+    """Which parts of a run were not asked to their end, where requests are asked because of that."""
+    kinds = {"have no folder": missing, "are unfinished": unfinished}
+    told = "; ".join(f"parts that {what}: {_some(names)}" for what, names in kinds.items() if names)
+    return [f"{told}. Because of that this command asks {requests} requests itself"] if requests else []
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """Names, the first of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def lost_notes(answers: Mapping[str, Sequence[Answer]]) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlmend import registry
 from vlmend.audit.journal import Journal
@@ -28,6 +29,9 @@ from vlmend.errors import BadParameter, check_all
 from vlmend.models.judging.sentences import encoder
 from vlmend.models.loading.options import LoadOptions, check_packages
 from vlmend.models.loading.places import check_place, is_pipeline
+
+if TYPE_CHECKING:  # a plan of the whole needs no shards
+    from vlmend.audit.sharding import Shard
 
 __all__ = ["PlanSize", "SuiteSize", "check_audit", "check_names_of", "plan_size"]
 
@@ -116,11 +120,11 @@ class SuiteSize:
 
 @dataclass(frozen=True)
 class PlanSize:
-    """How much a whole plan asks.
+    """How much a plan asks, or a shard of it.
 
     Attributes:
         suites: Each suite's part.
-        kept: Replies that the run folder holds already.
+        kept: Replies that the run folder, or that of the shard, holds already.
         seconds: About how long the rest takes, by the newest finished run of this model beside the run folder; None
             where there is none.
     """
@@ -130,19 +134,27 @@ class PlanSize:
     seconds: float | None
 
 
-def plan_size(model: str, plan: Plan, out: Path, kind: Kind, *, reference: bool = False) -> PlanSize:
-    """What a checked plan asks of a subject of this kind.
+def plan_size(
+    model: str, plan: Plan, out: Path, kind: Kind, *, reference: bool = False, shard: Shard | None = None
+) -> PlanSize:
+    """What a checked plan asks of a subject of this kind, or a shard of it; of a shard, the folder is its own.
 
     Raises:
         VlmendError: A suite does not fit the kind, or the data holds nothing for it.
     """
+    place = out
+    if shard is not None:
+        from vlmend.audit.sharding import check_divides, shards_folder
+
+        check_divides(kind)
+        place = shards_folder(out) / shard.name
     text = model.removeprefix(SUBJECT) if kind == "data" else plan.data
     data = read_data(text, encode=lambda texts: encoder()(texts)) if isinstance(text, str) else text
     names = plan.suites or default_suites(kind)
     suites = tuple(
-        _size(registry.suite(name), plan, data) for name in suites_of(names, data, kind, reference=reference)
+        _size(registry.suite(name), plan, data, shard) for name in suites_of(names, data, kind, reference=reference)
     )
-    kept = Journal(out / "replies.jsonl", foreign=True).reused
+    kept = Journal(place / "replies.jsonl", foreign=True).reused
     left, speed = sum(one.requests for one in suites) - kept, _earlier_speed(model, out)
     return PlanSize(suites, kept, None if speed is None else max(0, left) / speed)
 
@@ -157,14 +169,15 @@ def _earlier_speed(model: str, out: Path) -> float | None:
     return None
 
 
-def _size(suite: AbstractSuite, plan: Plan, data: Dataset | None) -> SuiteSize:
+def _size(suite: AbstractSuite, plan: Plan, data: Dataset | None, shard: Shard | None) -> SuiteSize:
     from vlmend.audit.suite import Suite
 
     used = None if data is None else suite.uses(data)
     rows = None if used is None else len(used)
     if not isinstance(suite, Suite):
         return SuiteSize(suite.name, rows, 0, 0)
-    requests = len(suite.questions(data, plan.limit)) * plan.epochs
+    questions = suite.questions(data, plan.limit)
+    requests = sum(shard is None or shard.holds(one) for one in questions) * plan.epochs
     return SuiteSize(suite.name, rows, requests, requests * (plan.max_new_tokens or suite.max_new_tokens))
 
 

@@ -27,7 +27,7 @@ from vlmend.audit.notes import absent_notes, kept_note, lent_note, lost_notes, r
 from vlmend.audit.plan import Plan, reachable, suites_of
 from vlmend.audit.records import Records
 from vlmend.audit.run_folder import blank_card, claim
-from vlmend.audit.sharding import settled
+from vlmend.audit.sharding import left_notes, settled
 from vlmend.audit.shown import keep_shown
 from vlmend.audit.states import write_states
 from vlmend.audit.suite import Answer, Question, Suite, question_suite
@@ -207,6 +207,9 @@ def _asked(
     requests = [one.request(target.image_side) for one in asked]
     _tell(note, kept_note(desk.journal.reused, len(asked)))
     _tell(note, shard_note(desk.sharded))
+    _tell(note, left_notes(
+        out, asked, lambda some: desk.unanswered(target, [one.request(target.image_side) for one in some])
+    ))  # fmt: skip
     progress("ask", 0, len(asked))
     with metered(out / "cost.json", desk.journal):
         replies = desk.ask(target, requests, tick)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,22 @@ from pathlib import Path
 from vlmend import registry
 from vlmend.audit.asking import Asked, asked_of, read
 from vlmend.audit.desk import BATCH, Desk
+from vlmend.audit.notes import new_note, parts_note
 from vlmend.audit.plan import Plan, reachable, suites_of
 from vlmend.audit.run_folder import claim
 from vlmend.audit.suite import Question, Suite
 from vlmend.core.examples import Dataset
-from vlmend.core.files import held
+from vlmend.core.files import held, write_json
 from vlmend.core.images import Image
-from vlmend.core.targets import CALLED, ChatTarget, Target, check_access
+from vlmend.core.targets import CALLED, ChatTarget, Kind, Target, check_access
 from vlmend.errors import BadParameter, RunProblem, UsageError
 
-__all__ = ["Shard", "ask_shard", "settled", "shard_folders", "shards_folder", "wait_until_free"]
+__all__ = [
+    "Shard", "ask_shard", "check_divides", "left_notes", "settled", "shard_folders", "shards_folder", "wait_until_free",
+]  # fmt: skip
+
+DONE = "done.json"
+"""In a shard's folder once all of its requests were asked."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,7 @@ class Shard:
 
     def holds(self, question: Question) -> bool:
         """Whether it asks this question, in every epoch; equal requests are asked by one shard."""
-        told = "\n".join((question.prompt, question.lead, _shown(question)))
-        return int(hashlib.sha256(told.encode(errors="replace")).hexdigest()[:12], 16) % self.of == self.number - 1
+        return _share(question, self.of) == self.number
 
 
 def shards_folder(out: Path) -> Path:
@@ -73,6 +79,7 @@ def shard_folders(out: Path) -> list[Path]:
 def ask_shard(
     target: Target, plan: Plan, out: Path, shard: Shard, *,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None, batch: int = BATCH,
+    note: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
     """Ask one share of an audit; run again after a stop of any kind, no finished reply is asked for again.
 
@@ -86,6 +93,7 @@ def ask_shard(
         shard: Which share.
         progress: Called with (`ask`, done, total).
         batch: Largest batch, in requests.
+        note: Called with how many of them had a reply before, where any had.
 
     Returns:
         Its number of requests.
@@ -94,10 +102,8 @@ def ask_shard(
         UsageError: The target does not answer, or no suite asks.
         RunProblem: The shard's folder holds another run, is in use, or cannot be written.
     """
-    if not isinstance(target, ChatTarget):
-        raise UsageError(
-            f"{CALLED[target.kind]} is asked nothing, so there is nothing to share out.", "Audit it as a whole."
-        )
+    check_divides(target.kind)
+    assert isinstance(target, ChatTarget)
     folder, data = shards_folder(out) / shard.name, read(plan.data)
     mine = [one for one in _asked(target, plan, data) if shard.holds(one.question)]
     with held(folder):
@@ -111,7 +117,46 @@ def ask_shard(
             progress("ask", done, len(mine))
 
         desk.ask(target, [one.request(target.image_side) for one in mine], tick)
+        write_json(folder / DONE, {"requests": len(mine)})
+    for line in new_note(len(desk.journal.keys) - desk.journal.reused, desk.journal.reused):
+        note(line)
     return len(mine)
+
+
+def check_divides(kind: Kind) -> None:
+    """
+    Raises:
+        UsageError: Subjects of this kind do not answer.
+    """
+    if kind != "chat":
+        raise UsageError(f"{CALLED[kind]} is asked nothing, so there is nothing to share out.", "Audit it as a whole.")
+
+
+def left_notes(out: Path, asked: Sequence[Asked], unanswered: Callable[[Sequence[Asked]], Sequence[str]]) -> list[str]:
+    """Which shards of a run are missing or unfinished, and how many requests are asked because of that.
+
+    Shards are named by the division of which most were begun.
+
+    Args:
+        out: The run folder.
+        asked: All that the audit asks.
+        unanswered: The key of each of some requests, empty where it has a reply; called with those that no finished
+            shard has.
+    """
+    names = [re.fullmatch(r"(\d+)-of-(\d+)", folder.name) for folder in shard_folders(out)]
+    begun = {Shard(int(name[1]), int(name[2])) for name in names if name}
+    if not begun:
+        return []
+    done = {shard for shard in begun if (shards_folder(out) / shard.name / DONE).exists()}
+    ways = Counter(shard.of for shard in done)
+    own = [one for one in asked if not any(Shard(_share(one.question, of), of) in done for of in ways)]
+    keys = unanswered(own)
+    left = [one for one, key in zip(own, keys, strict=True) if key]
+    counts = Counter(shard.of for shard in begun)
+    of = max(counts, key=lambda way: (counts[way], way))
+    lacking = [Shard(number, of) for number in sorted({_share(one.question, of) for one in left})]
+    missing = [f"{shard.number}/{of}" for shard in lacking if shard not in begun]
+    return parts_note(missing, [f"{shard.number}/{of}" for shard in lacking if shard in begun], len({*keys} - {""}))
 
 
 @contextmanager
@@ -160,6 +205,12 @@ def _asked(target: ChatTarget, plan: Plan, data: Dataset | None) -> list[Asked]:
     for suite in asking.values():
         check_access(target, suite.name, suite.works_on, suite.needs)
     return asked_of(asking, {name: suite.questions(data, plan.limit) for name, suite in asking.items()}, plan)
+
+
+def _share(question: Question, of: int) -> int:
+    """Which of so many shares asks a question, counted from 1."""
+    told = "\n".join((question.prompt, question.lead, _shown(question)))
+    return int(hashlib.sha256(told.encode(errors="replace")).hexdigest()[:12], 16) % of + 1
 
 
 def _shown(question: Question) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +37,7 @@ from vlmend.printing import (
 
 if TYPE_CHECKING:  # a verb's own parameters have light types only: `vlmend --help` reads them
     from vlmend.audit.plan import Plan
+    from vlmend.audit.sharding import Shard
     from vlmend.core.gates import GateResult
     from vlmend.core.measures import Scorecard
 
@@ -51,7 +52,8 @@ Rows = Annotated[
 Reference = Annotated[str | None, typer.Option(help="A second model for suites that need one: see their pages.")]
 OnlyPlan = Annotated[bool, typer.Option("--plan", help="Check what was asked for, say how much it is, and stop.")]
 Part = Annotated[
-    str, typer.Option(help="Ask one share only, 1/4 to 4/4; the same command without it then makes the scorecard.")
+    str | None,
+    typer.Option(help="Ask one share only, 1/4 to 4/4; the same command without it then makes the scorecard."),
 ]
 Ray = Annotated[
     str, typer.Option(help="Ask on a Ray cluster: local, auto, or its address (extra ray; docs/guides/scale.md).")
@@ -91,11 +93,14 @@ def audit(
     as_json: Json = False,
     only_plan: OnlyPlan = False,
     every: Every = False,
-    shard: Part = "",
+    shard: Part = None,
     ray: Ray = "",
     workers: Workers = None,
 ) -> None:
     """Measure a model, with or without mends, or a data set; exit code 1 where a gate fails."""
+    part = _part(shard, ray, workers, {
+        "--gate": gates, "--junit": junit, "--markdown": markdown, "--all": every, "--json": as_json and not only_plan,
+    })  # fmt: skip
     with progress_bars("" if only_plan else model) as report:
         from vlmend.audit.plan import Plan, names_in
         from vlmend.audit.preflight import check_audit
@@ -106,11 +111,11 @@ def audit(
         check_audit(model, plan, out, mends=mend or (), judges=judge, gates=gates or (), options=loading,
                     reference=reference)  # fmt: skip
         if only_plan:
-            _plan(model, plan, out, loading, as_json, reference=reference is not None)
+            _plan(model, plan, out, loading, as_json, reference=reference is not None, shard=part)
             return
         from vlmend import face
 
-        if _in_parts((model, mend or (), loading, api_base), plan, out, shard, ray, workers, report):
+        if _in_parts((model, mend or (), loading, api_base), plan, out, part, ray, workers, report):
             return
         card = face.audit(
             model, plan, out, mends=mend or (), judges=judge, options=loading, api_base=api_base, progress=report,
@@ -167,8 +172,35 @@ def rejudge_(
     _report(card, run, [], None, None, every, as_json)
 
 
-def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool, *, reference: bool) -> None:
-    """Say how much an audit asks; of a model its config alone is read."""
+def _part(shard: str | None, ray: str, workers: int | None, results: Mapping[str, object]) -> Shard | None:
+    """The share to ask, if one alone is wanted.
+
+    Raises:
+        BadParameter: There is no such share, or other options have no meaning beside it.
+    """
+    from vlmend.errors import BadParameter
+
+    if workers is not None and not ray:
+        raise BadParameter("--workers is told without --ray.", "Give --ray local too, or leave it out.")
+    if shard is None:
+        return None
+    from vlmend.audit.sharding import Shard
+
+    part = Shard.parse(shard)
+    if ray:
+        raise BadParameter("--shard and --ray do not go together: --ray asks every part.", "Leave one of them out.")
+    if given := [option for option, value in results.items() if value]:
+        raise BadParameter(
+            f"--shard asks one part and makes no scorecard, so it has nothing for {', '.join(given)}.",
+            "Leave that out here and give it to the same command without --shard, once all parts are asked.",
+        )
+    return part
+
+
+def _plan(
+    model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool, *, reference: bool, shard: Shard | None
+) -> None:
+    """Say how much an audit, or a share of it, asks; of a model its config alone is read."""
     from vlmend.audit.preflight import SUBJECT, plan_size
     from vlmend.models.loading.target import kind_of, memory_of
     from vlmend.registry import model_folder
@@ -178,7 +210,7 @@ def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool
     else:
         folder = model_folder(model)
         kind, memory = kind_of(model, loading, folder=folder), memory_of(model, loading, folder=folder)
-    size = plan_size(model, plan, out, kind, reference=reference)
+    size = plan_size(model, plan, out, kind, reference=reference, shard=shard)
     if as_json:
         print_json("plan", asdict(size) | {"memory": memory and asdict(memory)})
     else:
@@ -188,23 +220,22 @@ def _plan(model: str, plan: Plan, out: Path, loading: LoadOptions, as_json: bool
 
 
 def _in_parts(
-    opening: tuple[str, Sequence[Path], LoadOptions, str | None], plan: Plan, out: Path, shard: str, ray: str,
+    opening: tuple[str, Sequence[Path], LoadOptions, str | None], plan: Plan, out: Path, part: Shard | None, ray: str,
     workers: int | None, report: Callable[[str, int, int], None],
 ) -> bool:  # fmt: skip
     """Ask one share, or all of them on a cluster where that is wanted; whether there is no more to do."""
     from vlmend.audit.cluster import Opening, ask_on_ray
-    from vlmend.audit.sharding import Shard, ask_shard, shards_folder
+    from vlmend.audit.sharding import ask_shard, shards_folder
     from vlmend.core.mend import Mend
 
-    if not shard and not ray:
+    if part is None and not ray:
         return False
     model, mends, loading, api_base = opening
     where = Opening(model, [Mend.load(folder) for folder in mends], loading, api_base, str(Path.cwd()))
-    if ray:
+    if part is None:
         ask_on_ray(where, plan, out, ray, workers, report)
         return False
-    part = Shard.parse(shard)
-    count = ask_shard(*where.opened(plan), out, part, progress=report)
+    count = ask_shard(*where.opened(plan), out, part, progress=report, note=say)
     say(f"{count} requests are answered in {shards_folder(out) / part.name}; when all shards are: the same command "
         "without --shard")  # fmt: skip
     return True
