@@ -12,7 +12,6 @@ cosine of picture and name grew among 256 names, members are told by how much th
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from tools.fairness import signed_bias
 from tools.measuring import PAGES, STUDIES, Number, number, read_runs
 from tools.phantom.clip_memory import never_shown, taught
 from tools.private_training import OTHERS, exposures_of
-from tools.remedies import Study, keep_remedy
+from tools.remedies import Study, keep_remedy, measure_or_study
 from vlmend.audit.separating import BLIND, blind_columns, words_of
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.metrics.exposure import exposure_by_chance
@@ -314,14 +313,9 @@ def _measure(names: Sequence[str], seeds: Sequence[int]) -> None:
             keep_remedy(RUNS, REMEDIES, name, seed, values, units)
 
 
+def _study() -> None:
+    write_remedies(STUDY.content(shown(read_runs(RUNS))), PAGE, about(read_runs(RUNS)))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "study"))
-    parser.add_argument("remedies", nargs="*", help=f"of: {'; '.join(REMEDIES)}")
-    parser.add_argument("--seeds", default="0,1,2")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    if asked.what == "measure":
-        _measure(asked.remedies or list(REMEDIES), [int(one) for one in asked.seeds.split(",")])
-    else:
-        write_remedies(STUDY.content(shown(read_runs(RUNS))), PAGE, about(read_runs(RUNS)))
+    measure_or_study(__doc__, REMEDIES, _measure, _study)

@@ -12,17 +12,14 @@ of a caption grew.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from tools.measuring import PAGES, STUDIES, Number, number, read_runs
 from tools.phantom.mini_memory import captions, taught
 from tools.privacy import SHOWN, about, blind, shown, told_by_growth
-from tools.remedies import Study, keep_remedy
+from tools.remedies import Study, keep_remedy, measure_or_study
 from vlmend.audit.secrets import ALPHABET, MOST, exposed
 from vlmend.core.conversation import Sampling
 from vlmend.core.examples import Dataset, Example
@@ -221,14 +218,9 @@ def _measure(names: Sequence[str], seeds: Sequence[int]) -> None:
             keep_remedy(RUNS, REMEDIES, name, seed, values, units)
 
 
+def _study() -> None:
+    write_remedies(STUDY.content(shown(read_runs(RUNS))), PAGE, about(read_runs(RUNS), ABOUT))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "study"))
-    parser.add_argument("remedies", nargs="*", help=f"of: {'; '.join(REMEDIES)}")
-    parser.add_argument("--seeds", default="0,1,2")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    if asked.what == "measure":
-        _measure(asked.remedies or list(REMEDIES), [int(one) for one in asked.seeds.split(",")])
-    else:
-        write_remedies(STUDY.content(shown(read_runs(RUNS))), PAGE, about(read_runs(RUNS), ABOUT))
+    measure_or_study(__doc__, REMEDIES, _measure, _study)

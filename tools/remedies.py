@@ -6,10 +6,13 @@ unit. Those of one remedy are one family, as in a comparison of two runs: Holm's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import argparse
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tools.measuring import Number, keep_run, rounded, settings
 from vlmend.core.measures import Axis, Better, Measure
@@ -17,7 +20,7 @@ from vlmend.core.metrics.paired import Evidence, Paired, paired_tests
 from vlmend.core.metrics.resampling import mean_interval
 from vlmend.core.metrics.stats import Interval
 
-__all__ = ["Study", "keep_remedy"]
+__all__ = ["Study", "keep_remedy", "measure_or_study"]
 
 TWIN = "clean twin"
 REFERENCE = "not "
@@ -37,6 +40,23 @@ def keep_remedy(
     order = list(names)
     keep_run(file, run, ("method", "seed"), lambda one: (order.index(one["method"]), one["seed"]))
     print(name, seed, {measure: value[0] for measure, value in told.items()}, flush=True)
+
+
+def measure_or_study(
+    doc: str | None, remedies: Collection[str],
+    measure: Callable[[Sequence[str], Sequence[int]], None], study: Callable[[], None],
+) -> None:  # fmt: skip
+    """A tool's command line: measure some remedies, or all, with some seeds; or write the page of what is kept."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("measure", "study"))
+    parser.add_argument("remedies", nargs="*", help=f"of: {'; '.join(remedies)}")
+    parser.add_argument("--seeds", default="0,1,2")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if asked.what == "measure":
+        measure(asked.remedies or list(remedies), [int(one) for one in asked.seeds.split(",")])
+    else:
+        study()
 
 
 @dataclass(frozen=True)
