@@ -38,7 +38,7 @@ def test_the_gap_is_there_and_training_on_refusals_beside_pictures_closes_most_o
     assert seen > text + 0.3
     settings = {"rate": 2e-3, "steps": 150}
     mended = mini.with_mend(registry.make_method("vlguard", settings).fit(mini, dataset("anchor"), seed=0))
-    assert share_answered(mended, "harmful", seen=True) - text < (seen - text) / 3
+    assert share_answered(mended, "harmful", seen=True) - text < (seen - text) / 2, "most of it: more than half"
 
 
 def test_cmrm_leaves_text_alone(mini: VLM) -> None:
