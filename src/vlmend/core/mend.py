@@ -42,7 +42,7 @@ class MendCard:
         data_digest: Digest of that data.
         seed: Seed of the fit.
         versions: Library versions at the fit.
-        dose: Per edited site (`language.3`), |edit| / |state| on the anchors: how hard the mend pushes (`at_sites`).
+        dose: Per site, as `str` gives it, |edit| / |state| on the anchors: how hard the mend pushes (`at_sites`).
             Other numbers of a fit stand here under names of their own.
         source: Paper or reason.
         identity: Digest of each part of the base model that can change what comes out (`weights`, `processor`,
@@ -66,7 +66,7 @@ class MendCard:
 
 def at_sites(dose: Mapping[str, float]) -> dict[str, float]:
     """Of a card's dose what is told of edited sites, |edit| / |state| each."""
-    return {site: value for site, value in dose.items() if re.fullmatch(r"[a-z_]+\.\d+", site)}
+    return {site: value for site, value in dose.items() if re.fullmatch(r"\w+\.\d+\.\w+", site)}
 
 
 @dataclass(frozen=True, eq=False)
