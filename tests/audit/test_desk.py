@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def test_progress_counts_every_request(tmp_path: Path) -> None:
     asked = [Conversation.ask(str(k % 5)) for k in range(12)]
     Desk(tmp_path, batch=2).ask(ScriptedTarget(echo), requests(*asked), counts.append)
     assert sum(counts) == 12
+
+
+def test_requests_are_drawn_when_their_turn_comes(tmp_path: Path) -> None:
+    drawn: list[int] = []
+
+    def coming() -> Iterator[Request]:
+        for k in range(5 * WINDOW):
+            drawn.append(k)
+            yield from requests(Conversation.ask(f"number {k}"))
+
+    replies = Desk(tmp_path, batch=1).each(ScriptedTarget(echo), coming())
+    assert getattr(next(replies), "text", "") == "number 0"
+    assert len(drawn) == WINDOW
+    assert len(list(replies)) == 5 * WINDOW - 1
+    assert drawn == list(range(5 * WINDOW))

@@ -450,3 +450,15 @@ def test_a_log_of_many_samples_has_scores_too(tmp_path: Path) -> None:
     assert log.samples is not None
     assert len(log.samples) == 1200
     assert all(sample.scores for sample in log.samples)
+
+
+def test_long_logs_are_in_parts_that_hold_every_sample_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmend.audit.inspect.logs.PART", 4)
+    rows = tuple(Example(f"r{k}", f"request number {k}", "benign") for k in range(5))
+    plan = Plan(("safety/over_refusal",), data=Dataset("several", rows))
+    audit(ScriptedTarget(by_length), plan, tmp_path, judges=made_judges(["rules"]))
+    logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "logs"))]
+    assert sorted(len(log.samples or ()) for log in logs) == [2, 4, 4]
+    assert len({log.eval.eval_id for log in logs}) == 3
+    asked = [str(sample.id) for log in logs for sample in log.samples or ()]
+    assert sorted(asked) == sorted(f"r{k}:{how}" for k in range(5) for how in ("query", "original"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -138,3 +139,11 @@ def test_a_scorecard_survives_its_file_with_nan_and_all(tmp_path: Path) -> None:
 def test_ids_that_occur_twice_are_refused() -> None:
     with pytest.raises(BadData, match="1 ids that occur twice"):
         Dataset("d", (Example("a"), Example("b"), Example("a")))
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.dictionaries(st.text(max_size=3), st.text(max_size=3))), max_size=4))
+def test_the_digest_of_words_is_that_of_the_rows_as_one_json_list(rows: list[tuple[str, dict[str, str]]]) -> None:
+    examples = tuple(Example(f"{k}", words, attributes=more) for k, (words, more) in enumerate(rows))
+    told = [[e.id, e.prompt, None, "", None, [], sorted(e.attributes.items()), [], False, 0] for e in examples]
+    expected = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    assert Dataset("set", examples).digest_of_words == expected

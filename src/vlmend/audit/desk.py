@@ -7,8 +7,9 @@ without a reply by name, and the others of its batch are answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from vlmend.audit.journal import Journal
@@ -65,24 +66,28 @@ class Desk:
     def ask(
         self, target: ChatTarget, requests: Sequence[Request], progress: Callable[[int], None] = lambda count: None
     ) -> list[Reply | SampleError]:
-        """The reply to each request, in order, or why it has none.
+        """The reply to each request, in order, or why it has none: `each`, all of them at once."""
+        return list(self.each(target, requests, progress))
+
+    def each(
+        self, target: ChatTarget, requests: Iterable[Request], progress: Callable[[int], None] = lambda count: None
+    ) -> Iterator[Reply | SampleError]:
+        """The reply to each request, in order, or why it has none, handed on as they come and not held here.
 
         Args:
             target: Who is asked, its mends applied.
-            requests: In any order.
+            requests: In any order; each is drawn when its turn comes.
             progress: Called with the number of requests that were settled, after each batch.
 
         Raises:
             VlmendError: The target answers nobody, the disk is full, or what was asked does not fit together.
             KeyboardInterrupt: The user stopped it; what was answered is kept.
         """
-        found: list[Reply | SampleError] = []
         for rows in self._windows(target, requests):
             self._settle(rows, progress)
-            found += [row.outcome for row in rows if row.outcome is not None]
-        return found
+            yield from (row.outcome for row in rows if row.outcome is not None)
 
-    def unanswered(self, target: ChatTarget, requests: Sequence[Request]) -> list[str]:
+    def unanswered(self, target: ChatTarget, requests: Iterable[Request]) -> list[str]:
         """The key of each request that would be asked of the target; empty where a journal has its reply, or where it
         cannot be made. Equal requests, which are asked once, have one key."""
         return [
@@ -91,13 +96,12 @@ class Desk:
             for row in rows
         ]
 
-    def _windows(self, target: ChatTarget, requests: Sequence[Request]) -> Iterator[list[_Row]]:
+    def _windows(self, target: ChatTarget, requests: Iterable[Request]) -> Iterator[list[_Row]]:
         """The requests made, some at a time, each with who is asked and its key."""
         views = {with_image: _touched(target, with_image) for with_image in (False, True)}
         keys = {with_image: key_of(view) for with_image, view in views.items()}
-        size = WINDOW * self._batch
-        for start in range(0, len(requests), size):
-            window = requests[start : start + size]
+        coming, size = iter(requests), WINDOW * self._batch
+        while window := list(islice(coming, size)):
             rows = [_Row(request.sampling, _built(request)) for request in window]
             for row in rows:
                 if isinstance(row.asked, Conversation):

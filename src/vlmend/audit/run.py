@@ -204,20 +204,20 @@ def _asked(
         done += count
         progress("ask", done, len(asked))
 
-    requests = [one.request(target.image_side) for one in asked]
+    side = target.image_side
     _tell(note, kept_note(desk.journal.reused, len(asked)))
     _tell(note, shard_note(desk.sharded))
     _tell(note, left_notes(
-        out, asked, lambda some: desk.unanswered(target, [one.request(target.image_side) for one in some])
+        out, asked, lambda some: desk.unanswered(target, (one.request(side) for one in some))
     ))  # fmt: skip
     progress("ask", 0, len(asked))
-    with metered(out / "cost.json", desk.journal):
-        replies = desk.ask(target, requests, tick)
-    progress("ask", len(asked), len(asked))
     answers: dict[str, list[Answer]] = {name: [] for name in suites}
-    for one, reply in zip(asked, replies, strict=True):
-        own = f"{one.question.id}#{one.epoch + 1}" if plan.epochs > 1 else ""
-        answers[one.suite.name].append(one.suite.answer(one.question, reply, own))
+    with metered(out / "cost.json", desk.journal):
+        replies = desk.each(target, (one.request(side) for one in asked), tick)
+        for one, reply in zip(asked, replies, strict=True):
+            own = f"{one.question.id}#{one.epoch + 1}" if plan.epochs > 1 else ""
+            answers[one.suite.name].append(one.suite.answer(one.question, reply, own))
+    progress("ask", len(asked), len(asked))
     _tell(note, lost_notes(answers))
     return {name: sorted(every, key=lambda answer: answer.id) for name, every in answers.items()}
 

@@ -116,7 +116,8 @@ def ask_shard(
             done += count
             progress("ask", done, len(mine))
 
-        desk.ask(target, [one.request(target.image_side) for one in mine], tick)
+        for _ in desk.each(target, (one.request(target.image_side) for one in mine), tick):
+            pass
         write_json(folder / DONE, {"requests": len(mine)})
     for line in new_note(len(desk.journal.keys) - desk.journal.reused, desk.journal.reused):
         note(line)

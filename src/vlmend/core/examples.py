@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -111,12 +111,12 @@ class Dataset:
     @property
     def digest_of_words(self) -> str:
         """SHA-256 over every field of every row but the images, which are not opened."""
-        return _digest([_words(example) for example in self.examples])
+        return _digest(_words(example) for example in self.examples)
 
     @property
     def digest(self) -> str:
         """SHA-256 over every field of every row, image bytes included; an image that cannot be read counts as such."""
-        return _digest([[*_words(example), *map(_image, example.every_image)] for example in self.examples])
+        return _digest([*_words(example), *map(_image, example.every_image)] for example in self.examples)
 
 
 def class_names(data: Dataset) -> tuple[str, ...]:
@@ -167,5 +167,10 @@ def _image(image: Image) -> str:
         return UNREADABLE
 
 
-def _digest(rows: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def _digest(rows: Iterable[object]) -> str:
+    """SHA-256 of the rows as one JSON list, which is not held."""
+    found = hashlib.sha256(b"[")
+    for k, row in enumerate(rows):
+        found.update(f"{', ' if k else ''}{json.dumps(row)}".encode())
+    found.update(b"]")
+    return found.hexdigest()

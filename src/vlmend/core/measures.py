@@ -228,7 +228,11 @@ class Scorecard:
 def samples_digests(run: Path) -> dict[str, str]:
     """SHA-256 of the files of samples that a run folder has, by name."""
     files = [run / name for name in SAMPLES if (run / name).is_file()]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    found: dict[str, str] = {}
+    for file in files:
+        with file.open("rb") as held:
+            found[file.name] = hashlib.file_digest(held, "sha256").hexdigest()
+    return found
 
 
 def find_measure(card: Scorecard, suite: str, name: str, group: str) -> Measure | None:

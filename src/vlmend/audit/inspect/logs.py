@@ -1,8 +1,8 @@
 """Writes a run's records as Inspect logs, so that `inspect view` and every reader of its logs work on them.
 
-One `.eval` file a suite, with every judge's verdict as a score. Samples are written one by one, so that a log of any
-size takes the memory of one. Pictures are the thumbnails of the run folder; blank and noise say nothing and are left
-out.
+One `.eval` file a suite, of a long one several, with every judge's verdict as a score. Samples are written one by one,
+and of a file no more than its table of contents is held. Pictures are the thumbnails of the run folder; blank and noise
+say nothing and are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +39,9 @@ __all__ = ["write_logs"]
 FORMAT = 2
 """Of Inspect's logs."""
 
+PART = 5_000
+"""Samples of one file; its table of contents is held whole by who writes it and by who reads it."""
+
 Row = dict[str, Any]
 
 
@@ -49,10 +52,11 @@ def write_logs(out: Path) -> list[Path]:
     run: Row = read_json(out / "run.json")
     files: list[Path] = []
     for suite, rows in groupby(_rows(out / "samples.jsonl"), key=lambda row: str(row["suite"])):
-        file = folder / f"{suite.replace('/', '-')}.eval"
-        with replacing(file) as packed:
-            _write(packed, suite, rows, run, out / "images")
-        files.append(file)
+        for number, part in enumerate(_parts(rows), 1):
+            file = folder / f"{suite.replace('/', '-')}{f'-{number}' if number > 1 else ''}.eval"
+            with replacing(file) as packed:
+                _write(packed, _spec(suite, number, run), part, out / "images")
+            files.append(file)
     for old in set(folder.glob("*.eval")) - set(files):
         old.unlink()
     return files
@@ -64,15 +68,18 @@ def _rows(file: Path) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def _write(file: BinaryIO, suite: str, rows: Iterator[Row], run: Row, images: Path) -> None:
-    model = f"vlmend/{run['target']}"
-    spec = _spec(suite, model, run)
+def _parts(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
+    """So many rows at a time, each part to be read to its end before the next."""
+    return (chain([first], islice(rows, PART - 1)) for first in rows)
+
+
+def _write(file: BinaryIO, spec: EvalSpec, rows: Iterator[Row], images: Path) -> None:
     counts: dict[str, Counter[str]] = {}
     summaries: list[Row] = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
         packed.writestr("_journal/start.json", _json({"version": FORMAT, "eval": spec.model_dump(), "plan": {}}))
         for row in rows:
-            sample = _sample(row, model, images)
+            sample = _sample(row, spec.model, images)
             for judge, score in sample["scores"].items():
                 counts.setdefault(judge, Counter())[score["metadata"]["label"]] += 1
             packed.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
@@ -91,13 +98,14 @@ def _write(file: BinaryIO, suite: str, rows: Iterator[Row], run: Row, images: Pa
         packed.writestr("header.json", log.model_dump_json(exclude_none=True))
 
 
-def _spec(suite: str, model: str, run: Row) -> EvalSpec:
+def _spec(suite: str, number: int, run: Row) -> EvalSpec:
     plan = run["plan"]
-    key = hashlib.sha256(json.dumps([suite, run], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([suite, number, run], sort_keys=True).encode()).hexdigest()
     return EvalSpec(
         created=datetime.now(UTC).isoformat(timespec="seconds"), eval_id=key[:22], run_id=key[:22], task_id=key[:22],
         task=f"vlmend/{suite.rpartition('/')[2]}", task_args={"data": plan["data"], "limit": plan["limit"]},
-        dataset=EvalDataset(name=suite), model=model, config=EvalConfig(epochs=plan["epochs"], limit=plan["limit"]),
+        dataset=EvalDataset(name=suite), model=f"vlmend/{run['target']}",
+        config=EvalConfig(epochs=plan["epochs"], limit=plan["limit"]),
         packages={"inspect_ai": version("inspect-ai"), "vlmend": version("vlmend")},
         metadata={"suite": suite, "target": run["target"], "identity": run.get("identity", {})},
     )  # fmt: skip
