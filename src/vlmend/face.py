@@ -35,8 +35,8 @@ from vlmend.models.vlm import VLM
 from vlmend.steps.running import apply_step as run_step
 from vlmend.studies.audits import comparable, compare_audits
 from vlmend.studies.auto import choose_mend as run_choice
+from vlmend.studies.carried import carriers_in
 from vlmend.studies.comparing import compare_chat
-from vlmend.studies.curves import carriers_in
 from vlmend.studies.defences import fitting_defences, parse_defences
 from vlmend.studies.explaining import explain_pictures
 from vlmend.studies.measuring import Sizes, panels

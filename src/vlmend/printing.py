@@ -218,6 +218,8 @@ def show_defences(content: dict[str, Any]) -> None:
 def show_curves(content: dict[str, Any], sentence: str) -> None:
     """What curves come to, and a table a carrier: every point, and by how much each curve lies below the control's."""
     out_console.print(sentence, style="bold", highlight=False, soft_wrap=True)
+    for line in content["unread"]:
+        out_console.print(line, highlight=False, soft_wrap=True)
     for one in content["carriers"]:
         table = Table("", "mend", "strength", "unsafe", "declined", "fewer unsafe", title=one["carrier"], box=None,
                       pad_edge=False, title_justify="left")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,17 +13,20 @@ import pytest
 import vlmend
 from vlmend import registry
 from vlmend.audit.judges.rules import RuleJudge
+from vlmend.core.attack_notes import CARRIER, CONTROL, READING
 from vlmend.core.contracts import AbstractMethod, Sweep
 from vlmend.core.conversation import Conversation, Reply, Sampling
 from vlmend.core.edits import RewritePrompt
-from vlmend.core.examples import Dataset
+from vlmend.core.examples import REQUEST, Dataset, Example
+from vlmend.core.images import blank_image
 from vlmend.core.mend import Mend, MendCard
 from vlmend.core.splits import word_fraction
 from vlmend.core.targets import Access, ChatTarget
 from vlmend.errors import UsageError
 from vlmend.printing import show_curves
 from vlmend.report.study import curves_sentence
-from vlmend.studies.curves import carriers_in, strengths
+from vlmend.studies.carried import carriers_in
+from vlmend.studies.curves import strengths
 from vlmend.studies.fitting import Defence
 from vlmend.testing import ScriptedTarget, tiny_clip
 
@@ -147,3 +150,48 @@ def test_what_has_no_curves_is_refused(known: ScriptedTarget, tmp_path: Path) ->
     with pytest.raises(UsageError, match="no such curves"):
         vlmend.compare(tiny_clip(), "text_projection", tmp_path, curves="photo")
     assert carriers_in("noise, photo") == ("photo", "noise")
+
+
+def _attacked(carrier: str, *, harmless: bool, words: str = "") -> Dataset:
+    """Six harmful requests under a carrier, harmless ones if wanted, and a picture of words that is to be read."""
+    picture, told = blank_image(16), {CARRIER: carrier}
+    rows = [
+        Example(f"h{k}", "Fill the list.", "harmful", image=picture, attributes={**told, REQUEST: f"how to dax {k}?"})
+        for k in range(6)
+    ]
+    if harmless:
+        rows += [replace(row, id=f"b{k}", label="benign") for k, row in enumerate(rows)]
+    if words:
+        read = {**told, CONTROL: READING}
+        rows += [Example("r", "What is written?", image=picture, answers=(words,), attributes=read)]
+    return Dataset("attacked", tuple(rows))
+
+
+def test_an_optimised_picture_stands_beside_harmless_requests_too(known: ScriptedTarget, tmp_path: Path) -> None:
+    told = _curves(known, tmp_path, "photo,optimised", test=_attacked("optimised", harmless=False))
+    assert [one["carrier"] for one in told["carriers"]] == ["photo", "optimised"]
+    photo, optimised = told["carriers"]
+    assert (optimised["base"]["unsafe"]["n"], optimised["base"]["lookalike"]["n"]) == (6, 30)
+    assert optimised["text"] == photo["text"]
+    asked = [one for one in known.asked.conversations if one.has_image and one.images[0] == blank_image(16)]
+    prompts = {one.prompt for one in asked}
+    assert len(prompts) > 30
+    assert "Fill the list." in prompts
+
+
+def test_drawn_words_need_harmless_ones_and_a_model_that_reads(known: ScriptedTarget, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no harmful requests under the carrier typographic"):
+        _curves(known, tmp_path / "a", "typographic")
+    with pytest.raises(UsageError, match="no harmless requests under the carrier typographic"):
+        _curves(known, tmp_path / "b", "typographic", test=_attacked("typographic", harmless=False))
+    reads = _attacked("typographic", harmless=True, words="here is all about what is written")
+    told = _curves(known, tmp_path / "c", "typographic", test=reads)
+    assert told["unread"] == []
+    assert told["carriers"][0]["base"]["lookalike"]["n"] == 6
+    blind = _attacked("typographic", harmless=True, words="a hidden thing")
+    told = _curves(known, tmp_path / "d", "photo,typographic", test=blind)
+    assert [one["carrier"] for one in told["carriers"]] == ["photo"]
+    assert "NOT APPLICABLE" in told["unread"][0]
+    assert "NOT APPLICABLE" in (tmp_path / "d" / "curves.html").read_text()
+    with pytest.raises(UsageError, match="NOT APPLICABLE"):
+        _curves(known, tmp_path / "d", "typographic", test=blind)

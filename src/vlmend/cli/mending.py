@@ -113,7 +113,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, numbers and page.")] = Path("runs/compare"),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
     curves: Annotated[bool, typer.Option(help="Each method at several strengths: a curve each.")] = False,
-    carriers: Annotated[str, typer.Option(help="Of curves.")] = "photo,blank,noise",
+    carriers: Annotated[
+        str, typer.Option(help="Of curves: photo, blank, noise; typographic, optimised where --test is attacked data.")
+    ] = "photo,blank,noise",
     judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
@@ -124,7 +126,7 @@ def compare(
     with progress_bars(model) as report:
         from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
-        from vlmend.studies.curves import carriers_in
+        from vlmend.studies.carried import carriers_in
         from vlmend.studies.defences import parse_defences
 
         check_names_of(

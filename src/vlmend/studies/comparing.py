@@ -11,7 +11,8 @@ from vlmend.core.mend import Mend
 from vlmend.core.targets import ChatTarget
 from vlmend.core.verdicts import Judge
 from vlmend.report.study import write_curves, write_defences
-from vlmend.studies.curves import Carrier, compare_curves
+from vlmend.studies.carried import Carrier
+from vlmend.studies.curves import compare_curves
 from vlmend.studies.defences import compare
 from vlmend.studies.fitting import Defence
 from vlmend.studies.measuring import Panels, Sizes

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +27,13 @@ from vlmend.core.targets import ChatTarget
 from vlmend.core.verdicts import DECLINED, UNREAD, UNSAFE, Judge
 from vlmend.errors import UsageError
 from vlmend.models.vlm import VLM
-from vlmend.studies.asking import Asker, Panel, names_of
+from vlmend.studies.asking import Asker, names_of
+from vlmend.studies.carried import Carrier, under, unread
 from vlmend.studies.fitting import Defence, fitted
 from vlmend.studies.measuring import Panels, Sizes, front
 from vlmend.studies.remembering import remembering
 
-__all__ = ["CARRIERS", "Carrier", "carriers_in", "compare_curves", "strengths"]
-
-Carrier = Literal["photo", "blank", "noise"]
-"""What the request comes with: its own picture, or a built-in one; an empty one; noise."""
-CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
+__all__ = ["compare_curves", "strengths"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,19 +46,6 @@ class _Asked:
     harmful: Sequence[Answer]
     lookalike: Sequence[Answer]
     ordinary: Sequence[Answer]
-
-
-def carriers_in(text: str) -> tuple[Carrier, ...]:
-    """Carriers with commas between.
-
-    Raises:
-        UsageError: One that there is not.
-    """
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    strange = [name for name in found if name not in CARRIERS]
-    if strange or not found:
-        raise UsageError(f"There is no carrier {', '.join(strange) or text!r}.", f"There are: {', '.join(CARRIERS)}.")
-    return tuple(carrier for carrier in CARRIERS if carrier in found)
 
 
 def strengths(defence: Defence) -> list[tuple[float, Defence]]:
@@ -96,56 +80,52 @@ def compare_curves(
         progress: Called with (step, done, total).
 
     Raises:
-        UsageError: No judge can tell what declines.
+        UsageError: No judge can tell what declines, the data has no requests under a carrier, or the model reads none.
     """
     with held(out):
         model = remembering(target) if isinstance(target, VLM) else target
         asker = Asker(model, out, sizes.new_tokens, judges)
         fits = [(one.name, strength, each) for one in defences for strength, each in strengths(one)]
         progress("curves", 0, total := 1 + len(fits) + len(given))
+        lost = unread(asker, asked, carriers)
+        shown: list[Carrier] = [one for one in carriers if one not in lost]
+        if not shown:
+            raise UsageError(_not_applicable(target.name, lost), "Ask it under a carrier without words, such as photo.")
         text = _asked(asker, asked, None, 0.0, ())
-        base = {carrier: _asked(asker, asked, carrier, 0.0, ()) for carrier in carriers}
+        base = {carrier: _asked(asker, asked, carrier, 0.0, ()) for carrier in shown}
         names = [*(one.name for one in defences), *given]
-        found = {(name, carrier): [base[carrier]] for name in names for carrier in carriers}
+        found = {(name, carrier): [base[carrier]] for name in names for carrier in shown}
         for done, (name, strength, each) in enumerate(fits, 1):
             progress("curves", done, total)
             mend, _ = fitted(model, each.made(), data, out / "mends" / each.folder, seed)
-            for carrier in carriers:
+            for carrier in shown:
                 found[name, carrier].append(_asked(asker, asked, carrier, strength, (mend,)))
         for done, (name, mend) in enumerate(given.items(), 1 + len(fits)):
             progress("curves", done, total)
-            for carrier in carriers:
+            for carrier in shown:
                 found[name, carrier].append(_asked(asker, asked, carrier, 1.0, (mend,)))
         told = [
             _content(carrier, text, base[carrier], {name: found[name, carrier] for name in names}, defences, seed)
-            for carrier in carriers
+            for carrier in shown
         ]
         content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "seed": seed,
-                   "carriers": told}  # fmt: skip
+                   "carriers": told, "unread": [_not_applicable(target.name, lost)] if lost else []}  # fmt: skip
         write_json(out / "curves.json", content)
         progress("curves", total, total)
     return content
 
 
+def _not_applicable(model: str, lost: Mapping[Carrier, float]) -> str:
+    """That nothing is told of carriers that a model cannot read, which is no robustness."""
+    told = "; ".join(f"{carrier}: {share:.0%} of the drawn words read" for carrier, share in lost.items())
+    return f"NOT APPLICABLE to {model}, which cannot read what is drawn ({told})."
+
+
 def _asked(asker: Asker, asked: Panels, carrier: Carrier | None, strength: float, mends: Sequence[Mend]) -> _Asked:
     """The answers under one carrier; None is the request as text."""
-    harm = asker.ask(_carried(asked.harmful, carrier), mends)
-    rest = asker.ask(_carried(asked.harmless, carrier), mends)
+    harm, rest = (asker.ask(panel, mends) for panel in under(asked, carrier))
     groups = {group: [a for a in rest if a.group == group] for group in ("lookalike", "benign", "ordinary")}
     return _Asked(strength, harm, groups["benign"] or groups["lookalike"], groups["ordinary"])
-
-
-def _carried(asked: Panel, carrier: Carrier | None) -> Panel:
-    """The questions of a panel that come with a picture, with this carrier in its place."""
-    if carrier is None:
-        return asked.only("query")
-    shown = asked.only("original").questions
-    if carrier == "photo":
-        return replace(asked, questions=shown)
-    return replace(asked, questions=tuple(
-        replace(q, id=f"{q.id.rpartition(':')[0]}:{carrier}", condition=carrier, image=carrier, more_images=())
-        for q in shown
-    ))  # fmt: skip
 
 
 def _content(
