@@ -165,6 +165,15 @@ def test_a_gate_is_read_at_the_last_prompt_token_and_kept_for_the_reply() -> Non
         moved(steering, Request("open", "m", 3, 1, 2))
 
 
+def test_a_gate_sees_the_state_before_other_edits_of_its_layer() -> None:
+    gate = {"kind": "Gate", "layer": 0, "weight": torch.tensor([1.0]), "bias": -5.0}
+    steering = Steering({"m": mend(add(), add(gate=gate))})
+    hidden = torch.tensor([[4.5]])  # 5.5 behind the first edit
+    with steering.step(lambda: [Request("a", "m", 0, 1, 1)], 1):
+        steering.after(0, hidden, None)
+    assert hidden.tolist() == [[5.5]]
+
+
 def test_a_gate_before_early_tokens_asks_for_whole_prompts() -> None:
     steering = gated("all")
     assert steering.mends["m"].whole

@@ -94,6 +94,19 @@ def test_a_closed_gate_keeps_an_affine_map_out(tiny: VLM) -> None:
     assert not torch.equal(mended(tiny, replace(edit, gate=None)).logits([SEEN]), tiny.logits([SEEN]))
 
 
+def test_a_gate_sees_the_state_before_other_edits_of_its_site(tiny: VLM) -> None:
+    """A first edit moves the state across the gate of a second; the gate must not see that."""
+    state = tiny.hidden([SEEN], [SITE])[SITE][0]
+    weight = state / state.norm()
+    first = AddVector(SITE, -2 * state)
+    gate = Gate(SITE, weight, 0.0)  # open before the first edit, and closed behind it
+    second = AddVector(SITE, torch.ones(32), gate=gate)
+    moved = mended(tiny, first, second).hidden([SEEN], [SITE])[SITE][0]
+    torch.testing.assert_close(moved, 1 - state, atol=1e-4, rtol=1e-4)
+    shut = replace(second, gate=replace(gate, weight=-weight))
+    torch.testing.assert_close(mended(tiny, first, shut).hidden([SEEN], [SITE])[SITE][0], -state, atol=1e-4, rtol=1e-4)
+
+
 def test_a_module_is_a_hidden_layer_beside_the_state(tiny: VLM) -> None:
     read, write = drawn(4, 32), drawn(32, 4, seed=1)
     view = mended(tiny, ModuleEdit(SITE, read, torch.full((4,), 0.5), write, torch.ones(32), strength=0.1))

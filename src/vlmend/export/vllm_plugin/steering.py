@@ -257,12 +257,13 @@ class _Edit:
 
 
 def _order(mend: Mend, device: torch.device) -> dict[int, list[tuple[bool, _Edit]]]:
-    """What is done behind each block, in turn: read the gate of an edit (True) or edit."""
+    """What is done behind each block, in turn: read the gate of an edit (True), then edit."""
     found: dict[int, list[tuple[bool, _Edit]]] = defaultdict(list)
-    for act in mend.edits:
-        edit = _Edit(_moved(act, device))
+    edits = [(act, _Edit(_moved(act, device))) for act in mend.edits]
+    for act, edit in edits:
         if act["gate"] is not None:
             found[act["gate"]["layer"]].append((True, edit))
+    for act, edit in edits:
         found[act["layer"]].append((False, edit))
     return dict(found)
 

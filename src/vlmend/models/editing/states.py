@@ -1,7 +1,7 @@
 """The one torch interpreter of edits of states.
 
 Hooks live for one call inside one `ExitStack`, never on the model: nothing leaks between requests,
-and mended and plain rows are one call apart. At one site a gate is read first, then the edits act in
+and mended and plain rows are one call apart. At one site every gate is read first, then the edits act in
 their order, and capture comes last, so a captured state is always the state that the next block reads.
 
 Edits act in place on the block's output: under inference mode nobody else holds it, and a copy of
@@ -75,11 +75,11 @@ def editing(anatomy: Anatomy, aimed: Sequence[Aimed], rows: Rows) -> Generator[N
     """Apply edits to every forward call inside the block; the first call is the prefill."""
     with ExitStack() as stack:
         for one in aimed:
-            edit, gate = one.edit, gate_of(one.edit)
-            if gate is not None:
+            if gate := gate_of(one.edit):
                 reader = _gate_reader(gate, one.rows, rows)
                 stack.callback(block(anatomy, gate.site).register_forward_hook(reader).remove)
-            stack.callback(block(anatomy, edit.site).register_forward_hook(_editor(one, rows)).remove)
+        for one in aimed:
+            stack.callback(block(anatomy, one.edit.site).register_forward_hook(_editor(one, rows)).remove)
         yield
 
 
