@@ -42,6 +42,11 @@ MethodOrAuto = Annotated[
 ]
 
 
+Carriers = Annotated[
+    str, typer.Option(help="Of curves: photo, blank, noise; where --test is attacked also typographic, optimised.")
+]
+
+
 @app.command()
 @with_loading
 def mend(
@@ -113,9 +118,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, numbers and page.")] = Path("runs/compare"),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
     curves: Annotated[bool, typer.Option(help="Each method at several strengths: a curve each.")] = False,
-    carriers: Annotated[
-        str, typer.Option(help="Of curves: photo, blank, noise; typographic, optimised where --test is attacked data.")
-    ] = "photo,blank,noise",
+    carriers: Carriers = "photo,blank,noise",
     judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
