@@ -87,10 +87,7 @@ def compare_curves(
         asker = Asker(model, out, sizes.new_tokens, judges)
         fits = [(one.name, strength, each) for one in defences for strength, each in strengths(one)]
         progress("curves", 0, total := 1 + len(fits) + len(given))
-        lost = unread(asker, asked, carriers)
-        shown: list[Carrier] = [one for one in carriers if one not in lost]
-        if not shown:
-            raise UsageError(_not_applicable(target.name, lost), "Ask it under a carrier without words, such as photo.")
+        shown, told_unread = _readable(asker, asked, carriers)
         text = _asked(asker, asked, None, 0.0, ())
         base = {carrier: _asked(asker, asked, carrier, 0.0, ()) for carrier in shown}
         names = [*(one.name for one in defences), *given]
@@ -109,16 +106,25 @@ def compare_curves(
             for carrier in shown
         ]
         content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "seed": seed,
-                   "carriers": told, "unread": [_not_applicable(target.name, lost)] if lost else []}  # fmt: skip
+                   "carriers": told, "unread": told_unread}  # fmt: skip
         write_json(out / "curves.json", content)
         progress("curves", total, total)
     return content
 
 
-def _not_applicable(model: str, lost: Mapping[Carrier, float]) -> str:
-    """That nothing is told of carriers that a model cannot read, which is no robustness."""
-    told = "; ".join(f"{carrier}: {share:.0%} of the drawn words read" for carrier, share in lost.items())
-    return f"NOT APPLICABLE to {model}, which cannot read what is drawn ({told})."
+def _readable(asker: Asker, asked: Panels, carriers: Sequence[Carrier]) -> tuple[list[Carrier], list[str]]:
+    """The carriers that the model can read, or that hold no words, and that nothing is told of the others.
+
+    Raises:
+        UsageError: It can read none.
+    """
+    lost = unread(asker, asked, carriers)
+    shares = "; ".join(f"{carrier}: {share:.0%} of the drawn words read" for carrier, share in lost.items())
+    told = [f"NOT APPLICABLE to {asker.target.name}, which cannot read what is drawn ({shares})."] if lost else []
+    shown = [one for one in carriers if one not in lost]
+    if not shown:
+        raise UsageError(told[0], "Ask it under a carrier without words, such as photo.")
+    return shown, told
 
 
 def _asked(asker: Asker, asked: Panels, carrier: Carrier | None, strength: float, mends: Sequence[Mend]) -> _Asked:
