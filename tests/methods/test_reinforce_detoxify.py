@@ -16,10 +16,11 @@ from vlmend.core.examples import Dataset, Example
 from vlmend.core.weight_edits import LoadAdapter
 from vlmend.errors import BadData, BadParameter
 from vlmend.methods.safety import reinforce_detoxify
-from vlmend.methods.safety.reinforce_detoxify import ReinforceDetoxify, advantages, policy_loss, shuffled, swapped
+from vlmend.methods.safety.reinforce_detoxify import ReinforceDetoxify, swapped
 from vlmend.models.judging.scorers import text_scores
 from vlmend.models.vlm import VLM
 from vlmend.testing import tiny_vlm
+from vlmend.training.losses import advantages, policy_loss, shuffled
 
 ASKED = Dataset("requests", tuple(Example(str(k), f"say {k}") for k in range(4)))
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from vlmend.core.metrics.stats import Interval
     from vlmend.redteam.finds import Found
     from vlmend.redteam.pictures import Drawn
+    from vlmend.redteam.writer import WriterSettings
 
 __all__ = ["redteam"]
 
 SHOWN = 5
+KEEP = 0.5
+"""As in `WriterSettings`, which takes seconds to import."""
 
 
 Goals = Annotated[
@@ -36,6 +39,17 @@ Mends = Annotated[
 ]
 Templates = Annotated[
     Path | None, typer.Option(help='Forms of requests: JSONL, {"name": ..., "form": "{} ..."}; ours unless given.')
+]
+Writers = Annotated[
+    str,
+    typer.Option(
+        "--writer", help="A language model that rewrites the goals and learns from what came: hub name, folder or "
+        "embedded model; in the place of templates."
+    ),
+]  # fmt: skip
+Prompts = Annotated[str, typer.Option(help="What the writer is told, with {} for the goal; ours unless given.")]
+Keeps = Annotated[
+    float, typer.Option(help="Smallest cosine of a rewrite to its goal; what is further off is never asked.")
 ]
 Searches = Annotated[str, typer.Option(help="novelty; reward (what worked alone) and random are its baselines.")]
 Carriers = Annotated[
@@ -57,6 +71,9 @@ def redteam(
     mend: Mends = None,
     search: Searches = "novelty",
     templates: Templates = None,
+    writer: Writers = "",
+    writer_prompt: Prompts = "",
+    keep: Keeps = KEEP,
     carriers: Carriers = "",
     judge: Judges = None,
     detectors: Detectors = "",
@@ -80,25 +97,48 @@ def redteam(
         judges = judge or [JUDGE]
         check_names_of(
             model, [goals], lambda: check_budget(budget), lambda: search_kind(search), lambda: carriers_in(carriers),
-            lambda: read_templates(templates), out=out, judges=judges, mends=mend or [], options=loading,
+            lambda: read_templates(templates), lambda: _writing(writer, writer_prompt, keep, templates), out=out,
+            judges=judges, mends=mend or [], options=loading,
         )  # fmt: skip
         how: dict[str, Any] = {
-            "budget": budget, "search": search_kind(search), "templates": read_templates(templates), "seed": seed,
-            "options": loading, "progress": report,
+            "budget": budget, "search": search_kind(search), "seed": seed, "options": loading, "progress": report,
+            "templates": None if writer else read_templates(templates),
         }  # fmt: skip
         if _draws(model, loading):
-            _refuse("a text-to-image pipeline", {"--mend": mend, "--carriers": carriers, "--judge": judge})
+            given = {"--mend": mend, "--carriers": carriers, "--judge": judge, "--writer": writer}
+            _refuse("a text-to-image pipeline", given)
             found = _of_pipeline(model, goals, out, detectors, filters, how)
         else:
             _refuse("a model that answers", {"--detectors": detectors, "--filters": filters})
             found = red_team(
                 model, goals, out, mends=mend or [], judges=judges, carriers=carriers_in(carriers),
-                max_new_tokens=max_new_tokens, api_base=api_base, **how,
+                max_new_tokens=max_new_tokens, api_base=api_base, writer=writer or None,
+                writing=_writing(writer, writer_prompt, keep, templates), **how,
             )  # fmt: skip
     if as_json:
         print_json("redteam", {"out": str(out)} | found.values())
     else:
         _show(found, model, out)
+
+
+def _writing(writer: str, prompt: str, keep: float, templates: Path | None) -> WriterSettings:
+    """
+    Raises:
+        UsageError: Options of a writer without one, or templates beside one.
+        BadParameter: A setting that cannot be.
+        ModelProblem: The writer is not there.
+    """
+    from vlmend.models.loading.writer import check_writer
+    from vlmend.redteam.writer import INSTRUCTION, WriterSettings
+    from vlmend.registry import plugins
+
+    if not writer:
+        _refuse("a red team without --writer", {"--writer-prompt": prompt, "--keep": keep != KEEP})
+    else:
+        _refuse("a red team with --writer, which finds the words,", {"--templates": templates})
+        if writer not in {one.name for one in plugins("models")}:
+            check_writer(writer)
+    return WriterSettings(prompt or INSTRUCTION, keep)
 
 
 def _draws(model: str, loading: LoadOptions) -> bool:
@@ -154,6 +194,9 @@ def _told(found: Found, model: str, out: Path) -> list[str]:
         f"{len(found.modes)} failure modes (what it is about, beside what), {found.goals} goals.",
         *(f"{judge} calls {n} of these {found.finds} unsafe, too." for judge, n in found.confirmed.items()),
     ]
+    if any(found.unasked.values()):
+        off, again = (found.unasked[why] for why in ("off_goal", "repeat"))
+        lines.append(f"Not asked, and no part of the budget: {off} rewrites off the goal, {again} that had been asked.")
     if found.asked < found.budget:
         lines.append(f"Nothing is left to try: {found.asked} tries are all there are.")
     for what, table in found.by.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Found:
         curve: Distinct modes after each try.
         by: Tries and finds by template and by carrier.
         confirmed: Finds that each further judge calls unsafe, too.
+        unasked: Rewrites of a writer model that were not asked, by why: off_goal, repeat.
         data: The finds as rows.
     """
 
@@ -75,6 +76,7 @@ class Found:
     curve: tuple[int, ...]
     by: dict[str, dict[str, tuple[int, int]]]
     confirmed: dict[str, int]
+    unasked: dict[str, int]
     data: Dataset
 
     def values(self) -> dict[str, Any]:
@@ -83,7 +85,10 @@ class Found:
         return told | {"rate": self.rate._asdict(), "modes": len(self.modes)}
 
 
-def found_in(search: SearchKind, budget: int, every: Sequence[Asked], name: str, judges: Sequence[str] = ()) -> Found:
+def found_in(
+    search: SearchKind, budget: int, every: Sequence[Asked], name: str, judges: Sequence[str] = (),
+    unasked: Mapping[str, int] = {},
+) -> Found:  # fmt: skip
     """Sum up every try in order.
 
     Args:
@@ -92,6 +97,7 @@ def found_in(search: SearchKind, budget: int, every: Sequence[Asked], name: str,
         every: The tries.
         name: Of the data set of finds.
         judges: The further judges.
+        unasked: Rewrites that were not asked, by why.
     """
     modes: Counter[str] = Counter()
     curve: list[int] = []
@@ -107,7 +113,7 @@ def found_in(search: SearchKind, budget: int, every: Sequence[Asked], name: str,
     return Found(
         search, budget, len(every), len(every) - len(scored), len(finds), wilson(len(finds), len(scored)), dict(modes),
         len({one.row.attributes["of"] for one in finds}), tuple(curve),
-        {"template": _table(scored, "template"), "carrier": _table(scored, BESIDE)}, confirmed,
+        {"template": _table(scored, "template"), "carrier": _table(scored, BESIDE)}, confirmed, dict(unasked),
         Dataset(name, rows, "", notes),
     )  # fmt: skip
 

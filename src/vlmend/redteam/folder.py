@@ -38,9 +38,11 @@ def check_folder(out: Path) -> None:
 
 def claim(
     out: Path, view: ChatTarget, space: Space, judges: Sequence[Judge], search: SearchKind, seed: int,
-    weights: Weights, max_new_tokens: int,
+    weights: Weights, max_new_tokens: int, writer: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
     """Claim a folder for the search of a model that answers, and keep the goals in it.
+
+    `writer` is what tells a writer model from others; None where templates give the words.
 
     Raises:
         RunProblem: It holds another; what differs is named.
@@ -51,6 +53,7 @@ def claim(
         "model": key_of(view), "goals": goals.digest, "templates": digest, "carriers": list(space.carriers),
         "judges": [[one.id, one.digest] for one in judges], "search": search, "seed": seed,
         "weights": asdict(weights), "max new tokens": max_new_tokens,
+        "writer": None if writer is None else dict(writer),
     }  # fmt: skip
     claimed(out, wanted)
     held = [row_of(goal, lambda image: image.digest) for goal in space.goals]

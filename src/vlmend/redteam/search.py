@@ -5,8 +5,9 @@ of candidates that is the softmax of score / entropy. The score is what curiosit
 2402.19464): the verdict that is expected, and the two novelties of the text. Each is brought to mean 0
 and deviation 1 over the pool, as trainers of such policies whiten their rewards, so that rare finds are not drowned.
 
-There is no writer model here whose weights could learn: the bandit learns which goals, templates and carriers leak.
-A mode that was found is worth nothing again to the search with novelty; reward alone goes on with what worked.
+The bandit learns which goals, templates and carriers leak; where a writer model finds the words (`writing`), it learns
+goals and carriers alone. A mode that was found is worth nothing again to the search with novelty; reward alone goes on
+with what worked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from vlmend.errors import BadParameter
 from vlmend.redteam.novelty import Archive, Embed
 from vlmend.redteam.space import Space, Try
 
-__all__ = ["SEARCHES", "Search", "SearchKind", "Weights", "search_kind"]
+__all__ = ["SEARCHES", "Search", "SearchKind", "Weights", "search_kind", "whitened"]
 
 SearchKind = Literal["novelty", "reward", "random"]
 SEARCHES: tuple[SearchKind, ...] = get_args(SearchKind)
@@ -67,10 +68,15 @@ class Search:
         embed: Texts to unit vectors; asked by the search with novelty alone.
         seed: Of its draws.
         weights: Of the search with novelty.
+        again: The same may be proposed again: what is asked there is written anew each time.
     """
 
-    def __init__(self, kind: SearchKind, space: Space, embed: Embed, seed: int, weights: Weights = Weights()) -> None:
+    def __init__(
+        self, kind: SearchKind, space: Space, embed: Embed, seed: int, weights: Weights = Weights(), *,
+        again: bool = False,
+    ) -> None:  # fmt: skip
         self._kind: SearchKind = kind
+        self._again, self._proposed = again, 0
         self._space, self._seed, self._weights = space, seed, weights
         self._archive = Archive(embed)
         self._tried: dict[Try, None] = {}
@@ -81,20 +87,20 @@ class Search:
     @property
     def tried(self) -> int:
         """How many tries were proposed."""
-        return len(self._tried)
+        return self._proposed
 
     def propose(self, most: int) -> list[Try]:
         """The next tries, none of which was proposed before; fewer where none are left."""
         found: list[Try] = []
         while len(found) < most and (one := self._next()) is not None:
-            self._keep(one)
+            self.keep(one)
             found.append(one)
         return found
 
     def resume(self, tries: Sequence[Try], rewards: Sequence[float]) -> None:
         """Take over what an earlier run tried, and what came of it."""
         for one in tries:
-            self._keep(one)
+            self.keep(one)
         self.learn(tries, rewards)
 
     def learn(self, tries: Sequence[Try], rewards: Sequence[float]) -> None:
@@ -106,13 +112,28 @@ class Search:
             if reward >= 0.5:
                 self._modes.add(self._space.mode(one))
 
-    def _keep(self, one: Try) -> None:
-        self._tried[one] = None
+    def expected(self, tries: Sequence[Try]) -> NDArray[np.float64]:
+        """The reward that each is expected to bring: the mean of all tries, times how much more its goal, its template
+        and its carrier brought than that, each shrunk towards it."""
+        asked, leaked = self._asked[None], self._leaked[None]
+        mean = (leaked + 1) / (asked + 2)
+
+        def lift(arm: object) -> float:
+            return (self._leaked[arm] / mean + PRIOR) / (self._asked[arm] + PRIOR)
+
+        found = [min(1.0, mean * float(np.prod([lift(arm) for arm in _arms(one) if arm]))) for one in tries]
+        return np.array(found)
+
+    def keep(self, one: Try) -> None:
+        """Count a try as proposed."""
+        self._proposed += 1
+        if not self._again:
+            self._tried[one] = None
         if self._kind == "novelty":
             self._archive.add(self._space.described(one), self._space.words(one))
 
     def _next(self) -> Try | None:
-        rng = random.Random(f"{self._seed}:{len(self._tried)}")
+        rng = random.Random(f"{self._seed}:{self._proposed}")
         if self._kind == "random":
             return self._space.drawn(rng, self._tried)
         drawn = (self._space.drawn(rng, self._tried) for _ in range(POOL))
@@ -120,7 +141,7 @@ class Search:
         if not pool:
             return None
         if self._kind == "reward":
-            expected = self._expected(pool)
+            expected = self.expected(pool)
             return rng.choice([one for one, value in zip(pool, expected, strict=True) if value == expected.max()])
         odds = np.exp((scores := self._scores(pool)) - scores.max())
         return rng.choices(pool, odds.tolist())[0]
@@ -131,20 +152,8 @@ class Search:
         words = np.array([self._archive.by_words(self._space.described(one)) for one in pool])
         embedded = np.array(self._archive.by_embedding([self._space.words(one) for one in pool]))
         weights = self._weights
-        total = _whitened(self._expected(pool) * new) + weights.words * _whitened(words)
-        return (total + weights.embedding * _whitened(embedded)) / weights.entropy
-
-    def _expected(self, pool: Sequence[Try]) -> NDArray[np.float64]:
-        """The reward that each candidate is expected to bring: the mean of all tries, times how much more its goal,
-        its template and its carrier brought than that, each shrunk towards it."""
-        asked, leaked = self._asked[None], self._leaked[None]
-        mean = (leaked + 1) / (asked + 2)
-
-        def lift(arm: object) -> float:
-            return (self._leaked[arm] / mean + PRIOR) / (self._asked[arm] + PRIOR)
-
-        found = [min(1.0, mean * float(np.prod([lift(arm) for arm in _arms(one) if arm]))) for one in pool]
-        return np.array(found)
+        total = whitened(self.expected(pool) * new) + weights.words * whitened(words)
+        return (total + weights.embedding * whitened(embedded)) / weights.entropy
 
 
 def search_kind(name: str) -> SearchKind:
@@ -164,6 +173,7 @@ def _arms(one: Try) -> tuple[object, ...]:
     return None, ("goal", one.goal), ("template", one.template), ("carrier", one.carrier)
 
 
-def _whitened(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def whitened(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To mean 0 and deviation 1; to 0 where all are alike."""
     spread = float(values.std())
     return (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vlmend.core.files import append
 
-__all__ = ["LoopSettings", "StepHook", "train", "train_at_once"]
+__all__ = ["LoopSettings", "StepHook", "is_whole", "train", "train_at_once"]
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def train(
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps, pct_start=0.08)
     state_file = folder / "state.pt"
-    losses = _resumed(state_file, parameters, optimiser, schedule) if _whole(state_file) else []
+    losses = _resumed(state_file, parameters, optimiser, schedule) if is_whole(state_file) else []
     for step in range(len(losses), settings.steps):
         began = time.monotonic()
         losses.append(_step(step, parameters, loss_of_step, optimiser, settings.clip, hooks))
@@ -130,7 +130,7 @@ def _step(
     return loss.item()
 
 
-def _whole(file: Path) -> bool:
+def is_whole(file: Path) -> bool:
     """Whether a state is there as it was saved; one that a fault of the disk changed is said and not used."""
     if not file.exists():
         return False
@@ -140,7 +140,7 @@ def _whole(file: Path) -> bool:
     except (zipfile.BadZipFile, OSError, EOFError):
         whole = False
     if not whole:
-        log.warning("%s was cut off or changed since it was written; the training begins anew.", file)
+        log.warning("%s was cut off or changed since it was written; what it held is made anew.", file)
     return whole
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softplus
 
 __all__ = [
-    "IGNORED", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "divergence",
-    "preference_loss", "reply_logprobs", "reply_loss",
+    "IGNORED", "advantages", "contrastive_loss", "counterpart_loss", "distance_to", "distillation", "divergence",
+    "policy_loss", "preference_loss", "reply_logprobs", "reply_loss", "shuffled",
 ]  # fmt: skip
 
 IGNORED = -100
@@ -116,3 +116,30 @@ def counterpart_loss(
         scale: Factor of the cosines.
     """
     return softplus(scale * (images * (negatives - texts)).sum(-1)).mean()
+
+
+def policy_loss(
+    now: Float[Tensor, "request draw"], before: Float[Tensor, "request draw"],
+    rewards: Float[Tensor, "request draw"], beta: float,
+) -> Tensor:  # fmt: skip
+    """What falls, in expectation, as the reward less beta times log(now / before) rises.
+
+    Args:
+        now, before: Log-probability of each draw, of the model that learns and of the model before.
+        rewards: Of the draws.
+        beta: How hard the model is held.
+    """
+    aims = rewards - beta * (now.detach() - before)
+    return -(advantages(aims) * now).mean()
+
+
+def advantages(rewards: Float[Tensor, "request draw"]) -> Float[Tensor, "request draw"]:
+    """Each reward less the mean of the others of its request."""
+    count = rewards.shape[1]
+    return (rewards - rewards.mean(1, keepdim=True)) * count / (count - 1)
+
+
+def shuffled(rewards: Float[Tensor, "request draw"], seed: int) -> Float[Tensor, "request draw"]:
+    """The rewards of each request dealt anew among its draws."""
+    order = torch.rand(rewards.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    return rewards.gather(1, order)

@@ -18,7 +18,7 @@ from vlmend.core.targets import ChatWeights, DualWeights
 from vlmend.core.weight_edits import LoadAdapter, ReplaceWeights, WeightEdit
 from vlmend.errors import BadParameter, MissingExtra, ModelProblem
 
-__all__ = ["How", "Part", "Twin", "roots_of", "twin_of"]
+__all__ = ["How", "Part", "Twin", "roots_of", "twin_of", "twin_of_module"]
 
 Part = Literal["decoder", "projector", "vision", "text", "all"]
 """What learns. Of a chat model: its decoder blocks, what lies between tower and decoder, its vision tower. Of a dual
@@ -92,6 +92,22 @@ def twin_of(
     if how == "weights":
         return _of_weights(target.name, model, roots, re.compile(only))
     return _of_adapters(target.name, model, roots, re.compile(only), rank, seed)
+
+
+def twin_of_module(name: str, model: nn.Module, *, rank: int, seed: int) -> Twin:
+    """A twin with adapters on every linear module, of a model that is no target.
+
+    Args:
+        name: Of the model, for messages.
+        model: Which; it is not touched.
+        rank: Of the adapters; their alpha is twice that.
+        seed: Of their first values.
+
+    Raises:
+        MissingExtra: peft is not installed.
+        ModelProblem: No linear module can be adapted.
+    """
+    return _of_adapters(name, model, [""], re.compile(""), rank, seed)
 
 
 def roots_of(target: ChatWeights | DualWeights, part: Part) -> list[str]:

@@ -31,10 +31,10 @@ from vlmend.errors import BadData, BadParameter
 from vlmend.models.judging.scorers import text_scores
 from vlmend.training.batches import Row, chosen, reply_batch
 from vlmend.training.loop import LoopSettings, train_at_once
-from vlmend.training.losses import reply_logprobs
+from vlmend.training.losses import policy_loss, reply_logprobs, shuffled
 from vlmend.training.twin import Twin, twin_of
 
-__all__ = ["METHOD", "ReinforceDetoxify", "advantages", "policy_loss", "shuffled", "swapped"]
+__all__ = ["METHOD", "ReinforceDetoxify", "swapped"]
 
 REPLY_TOKENS = 24
 """Length of a draw; a longer one is cut there."""
@@ -178,33 +178,6 @@ class _Told:
         if alike >= ALIKE:
             notes += ("Hardly a request taught anything at first: raise temperature or draws, or take other requests.",)
         return notes
-
-
-def policy_loss(
-    now: Float[Tensor, "request draw"], before: Float[Tensor, "request draw"],
-    rewards: Float[Tensor, "request draw"], beta: float,
-) -> Tensor:  # fmt: skip
-    """What falls, in expectation, as the reward less beta times log(now / before) rises.
-
-    Args:
-        now, before: Log-probability of each draw, of the model that learns and of the model before.
-        rewards: Of the draws.
-        beta: How hard the model is held.
-    """
-    aims = rewards - beta * (now.detach() - before)
-    return -(advantages(aims) * now).mean()
-
-
-def advantages(rewards: Float[Tensor, "request draw"]) -> Float[Tensor, "request draw"]:
-    """Each reward less the mean of the others of its request."""
-    count = rewards.shape[1]
-    return (rewards - rewards.mean(1, keepdim=True)) * count / (count - 1)
-
-
-def shuffled(rewards: Float[Tensor, "request draw"], seed: int) -> Float[Tensor, "request draw"]:
-    """The rewards of each request dealt anew among its draws."""
-    order = torch.rand(rewards.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
-    return rewards.gather(1, order)
 
 
 def swapped(reply: str, identities: str) -> list[str]:

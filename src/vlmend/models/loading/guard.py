@@ -20,7 +20,7 @@ from vlmend.models.loading.problems import explained
 from vlmend.models.loading.vlm import quiet
 from vlmend.models.memory import free_bytes
 
-__all__ = ["check_guard", "load_guard"]
+__all__ = ["check_guard", "check_memory", "load_guard"]
 
 KIND = "a guard model"
 
@@ -52,13 +52,18 @@ def load_guard(family: Family, name: str | Path, *, device: str | None = None, d
     auto: Any = AutoModelForImageTextToText if family.sees else AutoModelForCausalLM
     with explained(name, what=KIND), quiet():
         config = AutoConfig.from_pretrained(name)
-        _check_memory(name, auto, config, wanted, device)
+        check_memory(name, auto, config, wanted, device)
         processor: Any = (AutoProcessor if family.sees else AutoTokenizer).from_pretrained(name)
         model = auto.from_pretrained(name, dtype=wanted, use_safetensors=True).to(device)
     return Guard(family, str(name), model, processor)
 
 
-def _check_memory(name: str | Path, auto: Any, config: Any, dtype: torch.dtype | str, device: str) -> None:
+def check_memory(name: str | Path, auto: Any, config: Any, dtype: torch.dtype | str, device: str) -> None:
+    """Refuse a checkpoint whose weights do not fit, before they are read.
+
+    Raises:
+        ModelProblem: They do not.
+    """
     told = (
         dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(config.dtype or dtype).rpartition(".")[2], None)
     )
@@ -69,5 +74,5 @@ def _check_memory(name: str | Path, auto: Any, config: Any, dtype: torch.dtype |
     if free is not None and need > free:
         raise ModelProblem(
             f"{name} needs {need / 1e9:.1f} GB on {device} and {free / 1e9:.1f} GB are free.",
-            "Use a smaller guard model or a machine with more memory.",
+            "Use a smaller model or a machine with more memory.",
         )
