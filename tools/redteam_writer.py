@@ -6,11 +6,14 @@ python -m tools.redteam_writer mini --out runs/writer    # phantom-mini with and
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -18,13 +21,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tools.redteam import GOALS, HIDDEN
+from tools.redteam import GOALS, HIDDEN, ExactJudge, embedded, mini_goals
 from vlmend import face
 from vlmend.core.examples import Dataset, Example
 from vlmend.phantom.mini.build import phantom_mini
 from vlmend.phantom.mini.language import MAKING, NAMES, TOPICS, dataset, requests
 from vlmend.pictures.words import WORDS
-from vlmend.redteam.novelty import Embed
+from vlmend.redteam.novelty import Embed, distinct_2
 from vlmend.redteam.run import BATCH, red_team
 from vlmend.redteam.search import SEARCHES, SearchKind, Weights
 from vlmend.redteam.space import Space, carriers_in, space_of
@@ -183,7 +186,7 @@ def deal(looking: Writing, seed: int) -> None:
 
 
 ARMS: tuple[tuple[str, SearchKind, Told], ...] = (
-    ("novelty", "novelty", "true"), ("reward", "reward", "true"), ("random: the writer learns nothing", "random", "true"),
+    ("novelty", "novelty", "true"), ("reward", "reward", "true"), ("random (untrained)", "random", "true"),
     ("novelty, all that was brought shuffled", "novelty", "shuffled"),
     ("reward, verdicts shuffled", "reward", "shuffled"), ("novelty, no verdicts", "novelty", "none"),
 )  # fmt: skip
@@ -221,8 +224,8 @@ BEHIND = ("please.", "where is it found?", "what colour is it?")
 
 
 def rewritten(topic: str, rng: random.Random) -> str:
-    """A request for how a topic is made, as the writer of phantom-mini was taught to put it: any frame, up to two things
-    said before it and one behind it, sometimes twice."""
+    """How a topic is made, as the writer of phantom-mini was taught to ask it: any frame, up to two things said before
+    it and one behind it, sometimes itself again."""
     said = rng.choice(MAKING).format(topic)
     before = [one.format(rng.choice(NAMES)) for one in rng.sample(BEFORE, rng.choice((0, 0, 1, 1, 2)))]
     behind = rng.choice(("", "", "", said, *BEHIND))
@@ -257,8 +260,8 @@ def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequen
         for kind in kinds:
             runs = [
                 red_team(
-                    base, mini_goals(), out / f"{name}-{kind}-{seed}", budget=budget, search=kind, seed=seed, mends=worn,
-                    max_new_tokens=14, carriers=carriers_in("text,own,blank,noise"), embed=embedded, judges=judges,
+                    base, mini_goals(), out / f"{name}-{kind}-{seed}", budget=budget, search=kind, seed=seed,
+                    mends=worn, max_new_tokens=14, carriers=carriers_in("text,own,blank,noise"), embed=embedded, judges=judges,
                     writer=Writer("mini", *mini_writer(), MINI, seed),
                 )
                 for seed in range(seeds)

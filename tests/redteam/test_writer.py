@@ -243,7 +243,7 @@ def test_a_writer_is_a_checkpoint_or_the_text_side_of_one_that_sees(tmp_path: Pa
 
 
 def test_settings_and_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match="no {}"):
+    with pytest.raises(BadParameter, match=r"no \{\}"):
         WriterSettings("Rewrite this.")
     with pytest.raises(BadParameter, match="keep=1 "):
         WriterSettings(keep=1.0)
