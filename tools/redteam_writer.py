@@ -44,10 +44,12 @@ FRAMES = (
     "i want to hear about {}", "explain {}", "give me facts about {}", "how would you describe {}",
     "write a line about {}", "please tell me what {} is", "talk about {}",
 )  # fmt: skip
-"""What the writer of the proxy was taught to say of a word."""
+BEGINS = ("", "please", "hello", "well", "now", "so")
+ENDS = ("", "today", "in short", "at length", "with care", "for me")
+"""What the writer of the proxy was taught to say of a word: 432 sentences for each."""
 GOAL = "tell me about something"
 BUDGET = 400
-"""Requests on the proxy: a sixth of the 2400 sentences there are."""
+"""Requests on the proxy: two for each word."""
 Row = tuple[str, str]
 
 
@@ -104,7 +106,7 @@ class Proxy:
     """A target that leaks on hidden words, and who writes to it.
 
     Attributes:
-        words: That the writer knows, the likeliest first: the chance of each is one over its place (Zipf).
+        words: That the writer knows, the likeliest first: the chance of each is one over a power of its place (Zipf).
         hidden: On which it leaks.
         space: The one goal, as text.
     """
@@ -126,15 +128,19 @@ def proxy(seed: int) -> Proxy:
 
 
 @cache
-def proxy_writer(zipf: float = 1.0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def proxy_writer(zipf: float = 1.5) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     words = proxy(0).words
     odds = [1 / (k + 1) ** zipf for k in range(len(words))]
 
     def rows_of(rng: random.Random) -> list[Row]:
-        return [(GOAL, rng.choice(FRAMES).format(word)) for word in rng.choices(words, odds, k=64)]
+        return [(GOAL, _sentence(word, rng)) for word in rng.choices(words, odds, k=64)]
 
-    tokenizer = word_tokenizer([GOAL, *(frame.format(word) for frame in FRAMES for word in words)])
+    tokenizer = word_tokenizer([GOAL, *FRAMES, *BEGINS, *ENDS, *words])
     return taught(tokenizer, rows_of, 400), tokenizer
+
+
+def _sentence(word: str, rng: random.Random) -> str:
+    return " ".join([rng.choice(BEGINS), rng.choice(FRAMES).format(word), rng.choice(ENDS)]).strip()
 
 
 Told = Literal["true", "shuffled", "none"]
@@ -142,7 +148,7 @@ Told = Literal["true", "shuffled", "none"]
 
 def hunt(
     kind: SearchKind, given: Proxy, budget: int, seed: int, embed: Embed, *, told: Told = "true",
-    settings: WriterSettings = WriterSettings("{} <eos>", keep=0.0), weights: Weights = Weights(),
+    settings: WriterSettings = WriterSettings("{} <eos>", keep=0.0, rate=0.01, tokens=12), weights: Weights = Weights(),
     writer: Any = None,
 ) -> tuple[int, list[str], int]:  # fmt: skip
     """How many hidden words a search finds, what it asked, and how many rewrites it had for that.
@@ -193,17 +199,16 @@ ARMS: tuple[tuple[str, SearchKind, Told], ...] = (
 """By name: the search, and what it is told."""
 
 
-def triggers(seeds: int, first: int = 0, zipf: float = 1.0) -> None:
+def triggers(seeds: int, first: int, zipf: float, arms: int) -> None:
     """The table of the proxy as Markdown."""
     heads = ("search", "hidden words found, of 5: median", "each seed", "requests that leak", "words asked about",
              "distinct-2: first 100", "last 100", "rewrites drawn")  # fmt: skip
-    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
+    print(f"zipf {zipf}", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n", flush=True)
     pair = proxy_writer(zipf)
-    for name, kind, told in ARMS:
+    for name, kind, told in ARMS[:arms]:
         runs = [hunt(kind, proxy(k), BUDGET, k, embedded, told=told, writer=pair) for k in range(first, first + seeds)]
-        found, leaked, about, early, late, drawn = zip(
-            *(_told(k, run) for k, run in enumerate(runs, first)), strict=True
-        )
+        rows = [_told(k, run) for k, run in enumerate(runs, first)]
+        found, leaked, about, early, late, drawn = zip(*rows, strict=True)
         print(
             f"| {name} | {median(found):g} | {' '.join(map(str, found))} | {median(leaked):g} | {median(about):g} "
             f"| {median(early):.2f} | {median(late):.2f} | {median(drawn):g} |",
@@ -244,7 +249,7 @@ def mini_writer() -> tuple[LlamaForCausalLM, Any]:
     return taught(tokenizer, rows_of, 800), tokenizer
 
 
-MINI = WriterSettings("{} <eos>", keep=0.5, tokens=40)
+MINI = WriterSettings("{} <eos>", keep=0.5, rate=0.01, tokens=40)
 
 
 def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequence[SearchKind]) -> None:
@@ -261,8 +266,8 @@ def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequen
             runs = [
                 red_team(
                     base, mini_goals(), out / f"{name}-{kind}-{seed}", budget=budget, search=kind, seed=seed,
-                    mends=worn, max_new_tokens=14, carriers=carriers_in("text,own,blank,noise"), embed=embedded, judges=judges,
-                    writer=Writer("mini", *mini_writer(), MINI, seed),
+                    mends=worn, max_new_tokens=14, carriers=carriers_in("text,own,blank,noise"), embed=embedded,
+                    judges=judges, writer=Writer("mini", *mini_writer(), MINI, seed),
                 )
                 for seed in range(seeds)
             ]  # fmt: skip
@@ -287,7 +292,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/writer"))
     given = parser.parse_args()
     if given.what == "triggers":
-        triggers(given.seeds or 10, given.first)
+        for zipf, arms in ((1.5, len(ARMS)), (1.0, 3)):
+            triggers(given.seeds or 10, given.first, zipf, arms)
     else:
         mini(given.out, given.budget, given.seeds or 3, given.mend or ["none", "vlguard"], given.search or SEARCHES)
 

@@ -30,7 +30,7 @@ from vlmend.redteam.run import red_team
 from vlmend.redteam.search import SearchKind, Weights
 from vlmend.redteam.space import Space, Template, space_of
 from vlmend.redteam.writer import Writer, WriterSettings, open_writer
-from vlmend.redteam.writing import FORM, Writing
+from vlmend.redteam.writing import FORM, Draft, Writing
 from vlmend.redteam.written import PATIENCE
 from vlmend.testing import ScriptedTarget, tiny_vlm
 
@@ -92,7 +92,7 @@ def test_a_reward_that_is_the_same_for_all_teaches_nothing() -> None:
     tokens = [one.tokens for one in pen.draw(goals, 1)]
     pen.learn(goals, tokens, torch.ones(8), 0.0)
     assert [one.tokens for one in pen.draw(goals, 1)] == tokens
-    assert all(float(one.abs().max()) == 0 for name, one in pen._now.named_parameters() if "lora_B" in name)
+    assert all(not one.detach().any() for name, one in pen._now.named_parameters() if "lora_B" in name)
 
 
 def test_the_log_probability_of_a_draw_is_that_of_its_tokens_whatever_stands_beside_it() -> None:
@@ -121,7 +121,10 @@ def test_what_no_longer_asks_for_its_goal_and_what_was_asked_is_not_asked() -> N
 
     goals = space_of(Dataset("d", GOALS.examples[:1]), [FORM], ("text",))
     looking = Writing("reward", goals, writer(WriterSettings("{} <eos>", keep=0.5, tokens=2)), near, 0)
-    drafts = [one for _ in range(6) for one in looking.propose(16) if not looking.learn([one], [0.0])]
+    drafts: list[Draft] = []
+    for _ in range(6):
+        drafts += (made := looking.propose(16))
+        looking.learn(made, [0.0 for one in made if one.fate == "asked"])
     assert {one.fate for one in drafts} == {"asked", "repeat", "off_goal"}
     for one in drafts:
         assert (one.fate == "off_goal") == ("w1" in one.words or not one.words)
@@ -145,43 +148,43 @@ def test_what_was_expected_of_a_goal_and_carrier_is_no_merit_of_the_words() -> N
 @pytest.mark.parametrize("search", ["novelty", "reward", "random"])
 def test_a_run_that_dies_goes_on_alike_and_asks_nothing_twice(search: SearchKind, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", 40, search)
-    asked: list[str] = []
+    left = iter(range(25))
 
     def dying(conversation: Conversation, mended: bool) -> str:
-        asked.append(conversation.digest)
-        if len(asked) == 25:
+        if next(left) == 24:
             raise KeyboardInterrupt
         return script(conversation, mended)
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", 40, search, ScriptedTarget(dying))
-    kept = set(asked[:16])
+    kept = len((tmp_path / "cut" / "replies.jsonl").read_text().splitlines())
     target = ScriptedTarget(script)
     again = run(tmp_path / "cut", 40, search, target)
     assert (again.modes, again.curve, again.unasked) == (whole.modes, whole.curve, whole.unasked)
-    assert kept.isdisjoint(one.digest for one in target.asked.conversations)
+    assert len(target.asked.conversations) == 40 - kept < 40
     assert (tmp_path / "cut" / "writer.pt").exists() == (search != "random")
 
 
-@pytest.mark.parametrize("fault", ["lost", "cut", "from later"])
+@pytest.mark.parametrize("fault", ["lost", "cut"])
 def test_what_a_writer_had_learnt_is_learnt_again_from_the_tries(fault: str, tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", 40)
-    run(tmp_path / "some", 24)
+    for name in ("whole", "some"):
+        run(tmp_path / name, 24)
     state = tmp_path / "some" / "writer.pt"
-    match fault:
-        case "lost":
-            state.unlink()
-        case "cut":
-            state.write_bytes(state.read_bytes()[:-100])
-        case _:
-            state.write_bytes((tmp_path / "whole" / "writer.pt").read_bytes())
-            rows = (tmp_path / "some" / "tries.jsonl").read_text().splitlines(keepends=True)
-            (tmp_path / "some" / "tries.jsonl").write_text("".join(rows[:20]))  # in the middle of the second round
+    if fault == "lost":
+        state.unlink()
+    else:
+        state.write_bytes(state.read_bytes()[:-100])
+    whole, again = (run(tmp_path / name, 40) for name in ("whole", "some"))
+    assert (again.curve, again.unasked) == (whole.curve, whole.unasked)
+
+
+def test_a_writer_that_learnt_more_than_the_tries_say_learns_anew_and_asks_nothing(tmp_path: Path) -> None:
+    whole = run(tmp_path / "run", 40)
+    tries = tmp_path / "run" / "tries.jsonl"
+    tries.write_text("".join(tries.read_text().splitlines(keepends=True)[:20]))  # cut in the second round
     target = ScriptedTarget(script)
-    again = run(tmp_path / "some", 40, target=target)
-    assert again.asked == 40
-    assert len(target.asked.conversations) <= 40 - 16
-    assert again.curve[:16] == whole.curve[:16]
+    assert run(tmp_path / "run", 40, target=target).curve == whole.curve
+    assert target.asked.conversations == []
 
 
 def test_a_larger_budget_goes_on_and_a_smaller_one_asks_nothing(tmp_path: Path) -> None:
@@ -245,7 +248,7 @@ def test_a_writer_is_a_checkpoint_or_the_text_side_of_one_that_sees(tmp_path: Pa
 def test_settings_and_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=r"no \{\}"):
         WriterSettings("Rewrite this.")
-    with pytest.raises(BadParameter, match="keep=1 "):
+    with pytest.raises(BadParameter, match="keep=1,"):
         WriterSettings(keep=1.0)
     (tmp_path / "goals.jsonl").write_text(json.dumps({"prompt": "tell me about w3."}) + "\n")
     asked = [
@@ -258,7 +261,11 @@ def test_settings_and_options_that_cannot_be_are_refused(tmp_path: Path) -> None
         "--out",
         str(tmp_path / "o"),
     ]
-    for more in (["--keep", "0.2"], ["--writer", str(tmp_path), "--templates", "x.jsonl"], ["--writer", str(tmp_path)]):
+    wrong = (
+        ["--set", "keep=0.2"], ["--writer", "phantom", "--set", "keep=2"], ["--writer", str(tmp_path)],
+        ["--writer", "phantom", "--templates", "x.jsonl"],
+    )  # fmt: skip
+    for more in wrong:
         assert CliRunner().invoke(app, [*asked, *more]).exit_code != 0
     assert not (tmp_path / "o").exists()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmend.cli.mending import pairs
 from vlmend.cli.options import ApiBase, Json, Judges, LoadOptions, Model, app, with_loading
 from vlmend.cli.progress import progress_bars
 from vlmend.errors import UsageError
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["redteam"]
 
 SHOWN = 5
-KEEP = 0.5
-"""As in `WriterSettings`, which takes seconds to import."""
+PIPELINE = "a text-to-image pipeline"
 
 
 Goals = Annotated[
@@ -47,9 +48,9 @@ Writers = Annotated[
         "embedded model; in the place of templates."
     ),
 ]  # fmt: skip
-Prompts = Annotated[str, typer.Option(help="What the writer is told, with {} for the goal; ours unless given.")]
-Keeps = Annotated[
-    float, typer.Option(help="Smallest cosine of a rewrite to its goal; what is further off is never asked.")
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Of the writer, as k=v: prompt ({} is the goal), keep, rate, kl, rank, tokens; again."),
 ]
 Searches = Annotated[str, typer.Option(help="novelty; reward (what worked alone) and random are its baselines.")]
 Carriers = Annotated[
@@ -72,8 +73,7 @@ def redteam(
     search: Searches = "novelty",
     templates: Templates = None,
     writer: Writers = "",
-    writer_prompt: Prompts = "",
-    keep: Keeps = KEEP,
+    settings: Settings = None,
     carriers: Carriers = "",
     judge: Judges = None,
     detectors: Detectors = "",
@@ -94,51 +94,46 @@ def redteam(
         from vlmend.redteam.search import search_kind
         from vlmend.redteam.space import carriers_in, read_templates
 
-        judges = judge or [JUDGE]
+        writing = partial(_writing, writer, settings or [], templates)
         check_names_of(
             model, [goals], lambda: check_budget(budget), lambda: search_kind(search), lambda: carriers_in(carriers),
-            lambda: read_templates(templates), lambda: _writing(writer, writer_prompt, keep, templates), out=out,
-            judges=judges, mends=mend or [], options=loading,
+            lambda: read_templates(templates), writing, out=out, judges=judge or [JUDGE], mends=mend or [],
+            options=loading,
         )  # fmt: skip
         how: dict[str, Any] = {
             "budget": budget, "search": search_kind(search), "seed": seed, "options": loading, "progress": report,
             "templates": None if writer else read_templates(templates),
         }  # fmt: skip
         if _draws(model, loading):
-            given = {"--mend": mend, "--carriers": carriers, "--judge": judge, "--writer": writer}
-            _refuse("a text-to-image pipeline", given)
+            _refuse(PIPELINE, {"--mend": mend, "--carriers": carriers, "--judge": judge, "--writer": writer})
             found = _of_pipeline(model, goals, out, detectors, filters, how)
         else:
             _refuse("a model that answers", {"--detectors": detectors, "--filters": filters})
             found = red_team(
-                model, goals, out, mends=mend or [], judges=judges, carriers=carriers_in(carriers),
-                max_new_tokens=max_new_tokens, api_base=api_base, writer=writer or None,
-                writing=_writing(writer, writer_prompt, keep, templates), **how,
+                model, goals, out, mends=mend or [], judges=judge or [JUDGE], carriers=carriers_in(carriers),
+                max_new_tokens=max_new_tokens, api_base=api_base, writer=writer or None, writing=writing(), **how,
             )  # fmt: skip
-    if as_json:
-        print_json("redteam", {"out": str(out)} | found.values())
-    else:
-        _show(found, model, out)
+    print_json("redteam", {"out": str(out)} | found.values()) if as_json else _show(found, model, out)
 
 
-def _writing(writer: str, prompt: str, keep: float, templates: Path | None) -> WriterSettings:
+def _writing(writer: str, settings: list[str], templates: Path | None) -> WriterSettings:
     """
     Raises:
-        UsageError: Options of a writer without one, or templates beside one.
+        UsageError: Settings of a writer without one, or templates beside one.
         BadParameter: A setting that cannot be.
         ModelProblem: The writer is not there.
     """
     from vlmend.models.loading.writer import check_writer
-    from vlmend.redteam.writer import INSTRUCTION, WriterSettings
-    from vlmend.registry import plugins
+    from vlmend.redteam.writer import WriterSettings
+    from vlmend.registry import configured, plugins
 
     if not writer:
-        _refuse("a red team without --writer", {"--writer-prompt": prompt, "--keep": keep != KEEP})
-    else:
-        _refuse("a red team with --writer, which finds the words,", {"--templates": templates})
-        if writer not in {one.name for one in plugins("models")}:
-            check_writer(writer)
-    return WriterSettings(prompt or INSTRUCTION, keep)
+        _refuse("a red team without --writer", {"--set": settings})
+        return WriterSettings()
+    _refuse("a red team with --writer, which finds the words,", {"--templates": templates})
+    if writer not in {one.name for one in plugins("models")}:
+        check_writer(writer)
+    return configured(WriterSettings, "guides", pairs(settings))
 
 
 def _draws(model: str, loading: LoadOptions) -> bool:

@@ -86,9 +86,8 @@ def red_team(
         RunProblem: The folder holds another search, or is in use.
     """
     check_budget(budget)
-    folder, readers = Path(out), _readers(judges)
-    given = goals if isinstance(goals, Dataset) else read_data(str(goals))
-    space = space_of(given, _forms(templates, writer), carriers)
+    folder, readers, forms = Path(out), _readers(judges), _forms(templates, writer)
+    space = space_of(goals if isinstance(goals, Dataset) else read_data(str(goals)), forms, carriers)
     check_folder(folder)
     if embed is None and (writer is not None or search == "novelty"):
         check_encoder()
@@ -96,15 +95,28 @@ def red_team(
     author = open_writer(writer, writing, seed) if isinstance(writer, str) else writer
     with held(folder):
         claim(folder, view, space, readers, search, seed, weights, max_new_tokens, author and author.told)
-        asking, how = Asking(view, readers, Sampling(max_new_tokens, seed=seed), folder), embed or embedded
-        if author is None:
-            team = _Team(space, Search(search, space, how, seed, weights), asking, folder)
-        else:
-            team = WrittenTeam(space, Writing(search, space, author, how, seed, weights), asking, folder)
-        every = team.run(budget, progress)
-        found = found_in(search, budget, every, "finds", [one.id for one in readers[1:]], team.unasked)
-        write_finds(found, folder)
-        write_json(folder / FINDS, found.values())
+        asking = Asking(view, readers, Sampling(max_new_tokens, seed=seed), folder)
+        team = _team(space, asking, folder, author, search, embed or embedded, seed, weights)
+        return _summed(team, folder, search, budget, progress, readers)
+
+
+def _team(
+    space: Space, asking: Asking, out: Path, author: Writer | None, search: SearchKind, embed: Embed, seed: int,
+    weights: Weights,
+) -> _Team | WrittenTeam:  # fmt: skip
+    """Who finds the words: templates, or a writer."""
+    if author is None:
+        return _Team(space, Search(search, space, embed, seed, weights), asking, out)
+    return WrittenTeam(space, Writing(search, space, author, embed, seed, weights), asking, out)
+
+
+def _summed(
+    team: _Team | WrittenTeam, out: Path, search: SearchKind, budget: int, progress: Progress, judges: Sequence[Judge]
+) -> Found:
+    every = team.run(budget, progress)
+    found = found_in(search, budget, every, "finds", [one.id for one in judges[1:]], team.unasked)
+    write_finds(found, out)
+    write_json(out / FINDS, found.values())
     return found
 
 

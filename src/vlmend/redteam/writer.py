@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -62,6 +62,9 @@ class WriterSettings:
         BadParameter: One cannot be.
     """
 
+    name: ClassVar[str] = "redteam"
+    """For messages."""
+
     prompt: str = INSTRUCTION
     keep: float = 0.5
     kl: float = 0.001
@@ -71,7 +74,7 @@ class WriterSettings:
 
     def __post_init__(self) -> None:
         if PLACE not in self.prompt:
-            raise BadParameter("The writer's prompt has no {} for the request.", "Write --writer-prompt 'Rewrite: {}'.")
+            raise BadParameter("The writer's prompt has no {} for the request.", "Write --set 'prompt=Rewrite: {}'.")
         if not 0 <= self.keep < 1 or self.kl < 0 or self.rate <= 0 or min(self.rank, self.tokens) < 1:
             raise BadParameter(
                 f"keep={self.keep:g}, kl={self.kl:g}, rate={self.rate:g}, rank={self.rank}, tokens={self.tokens} "
