@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -32,7 +34,7 @@ from vlmend.redteam.run import BATCH, red_team
 from vlmend.redteam.search import SEARCHES, SearchKind, Weights
 from vlmend.redteam.space import Space, carriers_in, space_of
 from vlmend.redteam.writer import Writer, WriterSettings
-from vlmend.redteam.writing import FORM, Writing
+from vlmend.redteam.writing import FORM, Draft, Writing
 from vlmend.registry import make_method
 from vlmend.training.loop import LoopSettings, train_at_once
 from vlmend.training.losses import IGNORED, reply_loss
@@ -165,9 +167,8 @@ def hunt(
         writer: Model and tokenizer.
     """
     model, tokenizer = writer or proxy_writer()
-    looking = Writing(kind, given.space, Writer("tiny", model, tokenizer, settings, seed), embed, seed, weights)
-    if told == "shuffled":
-        deal(looking, seed)
+    search = Dealt if told == "shuffled" else Writing
+    looking = search(kind, given.space, Writer("tiny", model, tokenizer, settings, seed), embed, seed, weights)
     asked: list[str] = []
     idle, drawn = 0, 0
     while len(asked) < budget and idle < 20:
@@ -180,15 +181,12 @@ def hunt(
     return len(frozenset().union(*(given.leaks(text) for text in asked))), asked, drawn
 
 
-def deal(looking: Writing, seed: int) -> None:
-    """Let a search learn from what a round brought in another order."""
-    rng, brought = random.Random(seed), looking._brought
+class Dealt(Writing):
+    """A search whose writer learns from what a round brought in another order."""
 
-    def dealt(drafts: Any) -> Any:
-        total = brought(drafts)
-        return total[rng.sample(range(len(total)), len(total))]
-
-    looking._brought = dealt  # type: ignore[method-assign]
+    def brought(self, drafts: Sequence[Draft]) -> NDArray[np.float64]:
+        total = super().brought(drafts)
+        return total[random.Random(f"dealt:{self.rounds}").sample(range(len(total)), len(total))]
 
 
 ARMS: tuple[tuple[str, SearchKind, Told], ...] = (
@@ -249,7 +247,7 @@ def mini_writer() -> tuple[LlamaForCausalLM, Any]:
     return taught(tokenizer, rows_of, 800), tokenizer
 
 
-MINI = WriterSettings("{} <eos>", keep=0.5, rate=0.01, tokens=40)
+MINI = WriterSettings("{} <eos>", keep=0.5, rate=0.003, tokens=40)
 
 
 def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequence[SearchKind]) -> None:

@@ -138,7 +138,7 @@ def test_what_was_expected_of_a_goal_and_carrier_is_no_merit_of_the_words() -> N
     given: dict[int, list[float]] = {}
     for _ in range(8):
         drafts = looking.propose(16)
-        brought = dict(zip(drafts, looking._brought(drafts), strict=True)) if looking.rounds > 5 else {}
+        brought = dict(zip(drafts, looking.brought(drafts), strict=True)) if looking.rounds > 5 else {}
         for one, value in brought.items():
             given.setdefault(one.place.goal, []).append(value)
         looking.learn(drafts, [float(one.place.goal == 1) for one in drafts if one.fate == "asked"])

@@ -67,7 +67,7 @@ class WriterSettings:
 
     prompt: str = INSTRUCTION
     keep: float = 0.5
-    kl: float = 0.001
+    kl: float = 0.05
     rate: float = 1e-3
     rank: int = 8
     tokens: int = 48

@@ -106,7 +106,7 @@ class Writing:
         """
         asked = [one for one in drafts if one.fate == "asked"]
         self._known |= {(one.place, one.words): told for one, told in zip(asked, rewards, strict=True)}
-        total = self._brought(drafts) if self._kind != "random" else np.zeros(len(drafts))
+        total = self.brought(drafts) if self._kind != "random" else np.zeros(len(drafts))
         self._places.learn([one.place for one in asked], rewards)
         if writer and self._kind != "random":
             goals = [self._space.goals[one.place.goal].prompt for one in drafts]
@@ -120,7 +120,7 @@ class Writing:
             self._places.keep(one.place)
         self.learn(drafts, rewards, writer=writer)
 
-    def _brought(self, drafts: Sequence[Draft]) -> NDArray[np.float64]:
+    def brought(self, drafts: Sequence[Draft]) -> NDArray[np.float64]:
         """What each draft brought, less what was expected of its place; drafts become part of the archive in turn."""
         told = np.array([self._known.get((one.place, one.words), 0.0) for one in drafts])
         verdict = told - self._places.expected([one.place for one in drafts])
