@@ -145,12 +145,13 @@ def _sentence(word: str, rng: random.Random) -> str:
     return " ".join([rng.choice(BEGINS), rng.choice(FRAMES).format(word), rng.choice(ENDS)]).strip()
 
 
+PROXY = WriterSettings("{} <eos>", keep=0.0, kl=0.001, rate=0.01, tokens=12)
 Told = Literal["true", "shuffled", "none"]
 
 
 def hunt(
     kind: SearchKind, given: Proxy, budget: int, seed: int, embed: Embed, *, told: Told = "true",
-    settings: WriterSettings = WriterSettings("{} <eos>", keep=0.0, rate=0.01, tokens=12), weights: Weights = Weights(),
+    settings: WriterSettings = PROXY, weights: Weights = Weights(),
     writer: Any = None,
 ) -> tuple[int, list[str], int]:  # fmt: skip
     """How many hidden words a search finds, what it asked, and how many rewrites it had for that.
