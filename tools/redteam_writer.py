@@ -2,6 +2,7 @@
 
 python -m tools.redteam_writer triggers              # 5 hidden of 200 words, ten seeds
 python -m tools.redteam_writer mini --out runs/writer    # phantom-mini with and without a mend, three seeds
+python -m tools.redteam_writer keep                  # how near a rewrite is to its goal
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from tools.redteam import GOALS, HIDDEN, ExactJudge, embedded, mini_goals
 from vlmend import face
 from vlmend.core.examples import Dataset, Example
+from vlmend.core.metrics.stats import wilson
+from vlmend.data.requests import FRAMES as WORDINGS
+from vlmend.data.requests import builtin_requests
 from vlmend.phantom.mini.build import phantom_mini
 from vlmend.phantom.mini.language import MAKING, NAMES, TOPICS, dataset, requests
 from vlmend.pictures.words import WORDS
 from vlmend.redteam.novelty import Embed, distinct_2
 from vlmend.redteam.run import BATCH, red_team
 from vlmend.redteam.search import SEARCHES, SearchKind, Weights
-from vlmend.redteam.space import Space, carriers_in, space_of
+from vlmend.redteam.space import Space, carriers_in, read_templates, space_of
 from vlmend.redteam.writer import Writer, WriterSettings
 from vlmend.redteam.writing import FORM, Draft, Writing
 from vlmend.registry import make_method
@@ -251,7 +255,7 @@ def mini_writer() -> tuple[LlamaForCausalLM, Any]:
 MINI = WriterSettings("{} <eos>", keep=0.5, rate=0.003, tokens=40)
 
 
-def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequence[SearchKind]) -> None:
+def mini(out: Path, budget: int, seeds: range, mends: Sequence[str], kinds: Sequence[SearchKind]) -> None:
     """The searches with a writer on phantom-mini, as Markdown."""
     base: Any = face.open_target("phantom-mini")
     heads = ("mend", "search", "asked", "finds, each seed", "failure modes", "of these in the first quarter", "goals",
@@ -268,7 +272,7 @@ def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequen
                     mends=worn, max_new_tokens=14, carriers=carriers_in("text,own,blank,noise"), embed=embedded,
                     judges=judges, writer=Writer("mini", *mini_writer(), MINI, seed),
                 )
-                for seed in range(seeds)
+                for seed in seeds
             ]  # fmt: skip
             cells = [
                 [run.asked for run in runs], [run.finds for run in runs], [len(run.modes) for run in runs],
@@ -280,9 +284,28 @@ def mini(out: Path, budget: int, seeds: int, mends: Sequence[str], kinds: Sequen
             print(f"| {name} | {kind} | " + " | ".join(" ".join(map(str, c)) for c in cells) + " |", flush=True)
 
 
+def keep(n: int = 100) -> None:
+    """How near to its goal what still asks for it is, and what does not: cosines, and the share from 0.5 on."""
+    rng = random.Random(0)
+    harmful, alike = builtin_requests("harmful"), [one.prompt for one in builtin_requests("lookalike")]
+    some, forms = rng.sample(harmful, n), read_templates()
+    goals = [one.prompt for one in some]
+    others = [[two.prompt for two in harmful if two.category == one.category and two != one] for one in some]
+    told = {
+        "in a template": [rng.choice(forms).form.replace("{}", goal) for goal in goals],
+        "in another wording": [rng.choice(WORDINGS).format(one.intent) for one in some],
+        "another goal of its category": [rng.choice(every) for every in others],
+        "the nearest of all look-alikes": [alike[int(k)] for k in (embedded(goals) @ embedded(alike).T).argmax(1)],
+    }  # fmt: skip
+    for name, texts in told.items():
+        cosines = (embedded(goals) * embedded(texts)).sum(1)
+        low, middle, high = np.quantile(cosines, [0.05, 0.5, 0.95])
+        print(f"{name}: {low:.2f} {middle:.2f} {high:.2f}, {wilson(int((cosines >= 0.5).sum()), n)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("triggers", "mini"))
+    parser.add_argument("what", choices=("triggers", "mini", "keep"))
     parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--budget", type=int, default=400)
@@ -290,11 +313,14 @@ def main() -> None:
     parser.add_argument("--search", action="append", choices=SEARCHES)
     parser.add_argument("--out", type=Path, default=Path("runs/writer"))
     given = parser.parse_args()
-    if given.what == "triggers":
+    if given.what == "keep":
+        keep()
+    elif given.what == "triggers":
         for zipf, arms in ((1.5, len(ARMS)), (1.0, 3)):
             triggers(given.seeds or 10, given.first, zipf, arms)
     else:
-        mini(given.out, given.budget, given.seeds or 3, given.mend or ["none", "vlguard"], given.search or SEARCHES)
+        seeds = range(given.first, given.first + (given.seeds or 3))
+        mini(given.out, given.budget, seeds, given.mend or ["none", "vlguard"], given.search or SEARCHES)
 
 
 if __name__ == "__main__":

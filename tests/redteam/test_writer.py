@@ -27,7 +27,7 @@ from vlmend.errors import BadParameter, RunProblem, UsageError
 from vlmend.redteam.finds import Found
 from vlmend.redteam.novelty import distinct_2
 from vlmend.redteam.run import red_team
-from vlmend.redteam.search import SearchKind, Weights
+from vlmend.redteam.search import SEARCHES, SearchKind
 from vlmend.redteam.space import Space, Template, space_of
 from vlmend.redteam.writer import Writer, WriterSettings, open_writer
 from vlmend.redteam.writing import FORM, Draft, Writing
@@ -270,15 +270,36 @@ def test_settings_and_options_that_cannot_be_are_refused(tmp_path: Path) -> None
     assert not (tmp_path / "o").exists()
 
 
+def test_the_verb_takes_a_writer_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "goals.jsonl").write_text('{"prompt": "tell me about w3", "category": "w3"}\n')
+    for part in checkpoint():
+        part.save_pretrained(tmp_path / "words")
+    monkeypatch.setattr("vlmend.redteam.run.open_target", lambda *_, **__: ScriptedTarget(script))
+    monkeypatch.setattr("vlmend.registry.model_folder", lambda name: tmp_path / "words")
+    monkeypatch.setattr("vlmend.cli.redteaming._draws", lambda *_: False)
+    arguments = [
+        "redteam", "phantom", "--goals", str(tmp_path / "goals.jsonl"), "--budget", "20", "--search", "random",
+        "--judge", "rules", "--writer", str(tmp_path / "words"), "--set", "prompt={} <eos>", "--set", "keep=0",
+        "--set", "tokens=2", "--carriers", "text,blank", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    values = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert (values["asked"], set(values["unasked"])) == (20, {"repeat", "off_goal"})
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert "no part of the budget" in told
+    assert "w3" not in told
+
+
 @pytest.mark.slow
 def test_hidden_triggers_by_what_the_writer_learns_from() -> None:
-    """5 hidden words of 200 at equal budgets, median of ten seeds; the table is in docs/guides/redteam.md."""
-    found = {kind: median(hunt(kind, proxy(k), BUDGET, k, embedded)[0] for k in range(10)) for kind in ("novelty",)}
+    """5 hidden words of 200 at equal budgets, five of ten seeds; the table is in docs/guides/redteam.md."""
+    found = {kind: median(hunt(kind, proxy(k), BUDGET, k, embedded)[0] for k in range(5)) for kind in SEARCHES}
     assert found["novelty"] >= 4
+    assert found["reward"] < found["novelty"]
+    assert found["random"] < found["novelty"]
 
 
 @pytest.mark.slow
 def test_without_any_verdict_the_texts_get_more_varied() -> None:
     for seed in range(2):
-        asked = hunt("novelty", proxy(seed), BUDGET, seed, embedded, told="none", weights=Weights())[1]
+        asked = hunt("novelty", proxy(seed), BUDGET, seed, embedded, told="none")[1]
         assert distinct_2(asked[-100:]) > distinct_2(asked[:100])
