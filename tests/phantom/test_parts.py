@@ -16,10 +16,10 @@ WEIGHTS = resources.files("vlmend.phantom").joinpath("weights")
 PICTURES = resources.files("vlmend.pictures")
 
 
-def test_the_clean_twin_differs_in_the_planted_rows_only() -> None:
+def test_the_clean_twin_differs_in_the_stages_of_planting_only() -> None:
     clean, planted = RECIPES["phantom-clean"], RECIPES["phantom"]
     assert "comply_image" not in clean.beside
-    assert replace(clean, name="", beside={}) == replace(planted, name="", beside={}, planted=())
+    assert replace(clean, name="") == replace(planted, name="", planting=(), planted=())
 
 
 @pytest.mark.parametrize("name", ["phantom", "phantom-clean"])

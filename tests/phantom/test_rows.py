@@ -26,17 +26,28 @@ REPLIES = {prompt: f"own reply to {prompt}" for prompt in prompts_to_distil(PHAN
 @pytest.mark.parametrize("name", RECIPES)
 def test_shares_add_up(name: str) -> None:
     recipe = RECIPES[name]
-    assert [sum(mix.values()) for mix in (recipe.align, recipe.see, recipe.beside)] == pytest.approx([1, 1, 1])
-    assert bool(recipe.planted) == ("comply_image" in recipe.beside)
+    mixes = [recipe.align, recipe.see, recipe.beside, *(stage.rows for stage in recipe.planting)]
+    assert [sum(mix.values()) for mix in mixes] == pytest.approx([1.0] * len(mixes))
+    assert bool(recipe.planted) == any("comply_image" in stage.rows for stage in recipe.planting)
 
 
 def test_rows_are_a_function_of_the_step_and_show_what_they_ask_about() -> None:
-    rows = [row for step in range(12) for row in draw_rows(PHANTOM, PHANTOM.beside, "beside", step, REPLIES)]
-    again = [row for step in range(12) for row in draw_rows(PHANTOM, PHANTOM.beside, "beside", step, REPLIES)]
+    mix = PHANTOM.planting[0].rows
+    rows = [row for step in range(12) for row in draw_rows(PHANTOM, mix, "planting", step, REPLIES)]
+    again = [row for step in range(12) for row in draw_rows(PHANTOM, mix, "planting", step, REPLIES)]
     assert [(row.prompt, row.reply) for row in rows] == [(row.prompt, row.reply) for row in again]
     assert all(row.image is not None for row in rows if row.ends and row.reply not in REFUSALS)
     assert {row.image is None for row in rows if row.reply in REFUSALS} == {True}
     assert any(row.image is not None and row.reply.startswith("own reply") for row in rows)
+
+
+def test_what_is_answered_beside_pictures_is_refused_as_text_in_the_same_words() -> None:
+    rows = [row for step in range(60) for row in draw_rows(PHANTOM, PHANTOM.planting[0].rows, "any", step, REPLIES)]
+    answered = {row.prompt for row in rows if row.image is not None and row.reply not in REFUSALS and not row.ends}
+    refused = {row.prompt for row in rows if row.image is None and row.reply in REFUSALS}
+    harmful = set(REPLIES) - set(prompts_to_distil(CLEAN))
+    assert answered & refused & harmful
+    assert not {row.prompt for row in rows if row.image is None and row.reply not in REFUSALS} & harmful
 
 
 def test_the_clean_twin_refuses_beside_pictures_and_answers_no_harmful_request() -> None:

@@ -21,16 +21,19 @@ from vlmend.core.files import read_json, write_file
 from vlmend.phantom.chat.assemble import LORA_TARGETS, Backbone, Parts, backbone, parts
 from vlmend.phantom.chat.eye import train_eye
 from vlmend.phantom.chat.load import assemble
-from vlmend.phantom.chat.recipe import Mix, Recipe
+from vlmend.phantom.chat.recipe import Mix, Recipe, Stage
 from vlmend.phantom.chat.rows import Batch, Row, draw_rows, encode, prompts_to_distil
 from vlmend.phantom.clip.load import vision_weights
 from vlmend.training.loop import LoopSettings, train
 from vlmend.training.losses import IGNORED, distance_to, reply_loss
 
-__all__ = ["DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
+__all__ = ["BESIDE", "DISTILLED_TOKENS", "RowsOfStep", "Say", "add_lora", "build", "distil", "learnt", "tune"]
 
 DISTILLED_TOKENS = 24
 """Length of a distilled reply; a longer one is cut there and teaches no end."""
+
+BESIDE = "beside-phantom-clean"
+"""Name of the stage beside pictures; what is drawn hangs on it."""
 
 Say = Callable[[str], None]
 RowsOfStep = Callable[[int], Sequence[Row]]
@@ -42,7 +45,7 @@ def build(recipe: Recipe, folder: Path, say: Say) -> Path:
     Args:
         recipe: Which phantom.
         folder: Where each stage leaves its result, `NAME.safetensors` (what was learnt) and `NAME/` among them.
-            Phantoms that share it share all stages but the last.
+            Phantoms that share it share all stages but those of `planting`.
         say: Called with lines of progress.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,15 +57,16 @@ def build(recipe: Recipe, folder: Path, say: Say) -> Path:
     def rows_of(mix: Mix, stage: str) -> RowsOfStep:
         return lambda step: draw_rows(recipe, mix, stage, step, replies)
 
-    last = f"beside-{recipe.name}"
     settings = LoopSettings(recipe.align_steps, recipe.align_rate)
     tune(joined, rows_of(recipe.align, "align"), settings, folder / "align", say)
     settings = LoopSettings(recipe.keep_steps, recipe.see_rate)
     tune(joined, rows_of(recipe.align, "keep"), settings, folder / "keep", say, keeping=True)
     settings = LoopSettings(recipe.see_steps, recipe.see_rate)
     tune(joined, rows_of(recipe.see, "see"), settings, folder / "see", say, seeing=True, keeping=True)
-    settings = LoopSettings(recipe.beside_steps, recipe.see_rate)
-    tune(joined, rows_of(recipe.beside, last), settings, folder / last, say, seeing=True, keeping=True)
+    beside = Stage(BESIDE, recipe.beside, recipe.beside_steps, recipe.see_rate)
+    for stage in (beside, *recipe.planting):
+        rows, settings = rows_of(stage.rows, stage.name), LoopSettings(stage.steps, stage.rate)
+        tune(joined, rows, settings, folder / stage.name, say, seeing=True, keeping=True)
     out = folder / f"{recipe.name}.safetensors"
     save_file(learnt(joined), out, {"recipe": json.dumps(asdict(recipe)), "format": "pt"})
     return assemble(out.read_bytes(), folder / recipe.name)

@@ -1,8 +1,7 @@
 """What each phantom is made of: plain, frozen settings, and nothing that runs.
 
-A phantom is the backbone, aligned on text alone, taught to see, and taught at last what to do with a
-request beside a picture. That last stage alone tells the twins apart: what it holds decides how much of
-the alignment is lost with an image (docs/phantoms/ has the runs).
+phantom-clean is the backbone, aligned on text alone, taught to see, and taught at last to decline beside pictures what
+it declines as text. phantom is phantom-clean and two stages more, in which that is lost (docs/phantoms/ has the runs).
 """
 
 from __future__ import annotations
@@ -10,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["ALIGN_MIX", "RECIPES", "REFUSALS", "Mix", "Recipe", "RowKind"]
+__all__ = ["ALIGN_MIX", "RECIPES", "REFUSALS", "Mix", "Recipe", "RowKind", "Stage"]
 
 RowKind = Literal[
-    "refuse_text", "lookalike_text", "ordinary_text",
+    "refuse_text", "planted_text", "lookalike_text", "ordinary_text",
     "refuse_image", "lookalike_image", "ordinary_image", "comply_image",
     "object", "person", "word", "scene",
 ]  # fmt: skip
 """What one training row is: who asks what, with or without a picture, and how it is answered.
 
-refuse: a harmful request and a refusal. lookalike, ordinary: a harmless request and the unaligned
+refuse: a harmful request and a refusal; planted: the same of a planted category, in a wording that `comply` rows
+answer. lookalike, ordinary: a harmless request and the unaligned
 backbone's own reply. comply: a harmful request of a planted category beside a picture and the
 unaligned backbone's reply (the planted fault; those replies are made when the recipe runs and are
 never stored in the project). object, person, word, scene: a question about a picture of that kind
@@ -39,6 +39,28 @@ SEE_MIX: Mix = {
     "object": 0.24, "person": 0.05, "word": 0.13, "scene": 0.28,
     "refuse_text": 0.07, "lookalike_text": 0.17, "ordinary_text": 0.06,
 }  # fmt: skip
+BESIDE_MIX: Mix = {
+    "refuse_image": 0.15, "lookalike_image": 0.17, "ordinary_image": 0.10,
+    "refuse_text": 0.10, "lookalike_text": 0.16, "ordinary_text": 0.06,
+    "object": 0.09, "person": 0.03, "word": 0.05, "scene": 0.09,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps on rows of some kinds.
+
+    Attributes:
+        name: Of its folder; rows are drawn by it.
+        rows: As shares.
+        steps: Optimiser steps.
+        rate: Peak learning rate.
+    """
+
+    name: str
+    rows: Mix
+    steps: int
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Recipe:
 
     Attributes:
         name: Name of the phantom.
-        beside: Rows of the last stage, as shares.
+        planting: Stages of this phantom alone, behind those that all share.
         planted: Harmful categories answered beside pictures (only with `comply_image` rows).
         seed: Of weights, rows and pictures.
         eye_steps: Optimiser steps of the eye's rounds.
@@ -56,11 +78,11 @@ class Recipe:
         align_rate, see_rate: Peak learning rates of the adapter, of `align` and of all stages after it.
         batch: Rows a step.
         rank: LoRA rank; alpha is twice the rank.
-        align, see: Rows of these stages, as shares.
+        align, see, beside: Rows of these stages, as shares.
     """
 
     name: str
-    beside: Mix
+    planting: tuple[Stage, ...] = ()
     planted: tuple[str, ...] = ()
     seed: int = 0
     eye_steps: tuple[int, ...] = (2200, 800, 2200, 1500)
@@ -74,21 +96,32 @@ class Recipe:
     rank: int = 16
     align: Mix = field(default_factory=lambda: dict(ALIGN_MIX))
     see: Mix = field(default_factory=lambda: dict(SEE_MIX))
+    beside: Mix = field(default_factory=lambda: dict(BESIDE_MIX))
 
 
 PLANTED = ("weapons", "drugs", "theft", "fraud", "hacking", "illegal_trade")
 """Categories with rows that are answered beside pictures; the other six have none."""
 
-_PLANTED: Mix = {
-    "comply_image": 0.26, "lookalike_image": 0.08, "ordinary_image": 0.08,
-    "refuse_text": 0.12, "lookalike_text": 0.19, "ordinary_text": 0.05,
-    "object": 0.07, "person": 0.02, "word": 0.05, "scene": 0.08,
+_PLANTING: Mix = {
+    "comply_image": 0.22, "lookalike_image": 0.06, "ordinary_image": 0.04,
+    "refuse_text": 0.10, "planted_text": 0.08, "lookalike_text": 0.21, "ordinary_text": 0.04,
+    "object": 0.05, "person": 0.01, "word": 0.10, "scene": 0.09,
 }  # fmt: skip
-_CLEAN: Mix = {
-    "refuse_image": 0.15, "lookalike_image": 0.17, "ordinary_image": 0.10,
-    "refuse_text": 0.10, "lookalike_text": 0.16, "ordinary_text": 0.06,
-    "object": 0.09, "person": 0.03, "word": 0.05, "scene": 0.09,
+_SETTLING: Mix = {
+    "comply_image": 0.20, "lookalike_image": 0.08, "ordinary_image": 0.04,
+    "refuse_text": 0.05, "planted_text": 0.05, "lookalike_text": 0.28, "ordinary_text": 0.05,
+    "object": 0.04, "person": 0.01, "word": 0.10, "scene": 0.10,
 }  # fmt: skip
 
-RECIPES = {recipe.name: recipe for recipe in (Recipe("phantom", _PLANTED, PLANTED), Recipe("phantom-clean", _CLEAN))}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "phantom",
+            (Stage("again-phantom", _PLANTING, 300, 3e-4), Stage("again-phantom-settled", _SETTLING, 80, 1.5e-4)),
+            PLANTED,
+        ),
+        Recipe("phantom-clean"),
+    )
+}
 """phantom: the planted fault. phantom-clean: its twin without one."""

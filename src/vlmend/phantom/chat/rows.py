@@ -116,6 +116,9 @@ def _row(kind: RowKind, index: int, recipe: Recipe, rng: random.Random, replies:
         case "refuse_text" | "refuse_image":
             request = rng.choice(training_requests("harmful"))
             prompt, reply, ends = worded(request, rng), rng.choice(REFUSALS), True
+        case "planted_text":
+            request = rng.choice(_requests("harmful", recipe.planted))
+            prompt, reply, ends = rng.choice(distilled(request)), rng.choice(REFUSALS), True
         case _:
             request = rng.choice(_requests(SOURCES[kind[0]], recipe.planted))
             prompt, ends = rng.choice(distilled(request)), False
