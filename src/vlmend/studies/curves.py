@@ -121,7 +121,7 @@ def _readable(asker: Asker, asked: Panels, carriers: Sequence[Carrier]) -> tuple
     lost = unread(asker, asked, carriers)
     shares = "; ".join(f"{carrier}: {share:.0%} of the drawn words read" for carrier, share in lost.items())
     told = [f"NOT APPLICABLE to {asker.target.name}, which cannot read what is drawn ({shares})."] if lost else []
-    shown = [one for one in carriers if one not in lost]
+    shown: list[Carrier] = [one for one in carriers if one not in lost]
     if not shown:
         raise UsageError(told[0], "Ask it under a carrier without words, such as photo.")
     return shown, told
