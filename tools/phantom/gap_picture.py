@@ -25,7 +25,7 @@ BARS = (
 """Run, condition and label of each bar."""
 
 SHADES = (COLOURS[1], COLOURS[0], COLOURS[4])
-TOP = 0.6
+TOP = 0.7
 
 
 def gap_rows(demo: Path) -> list[Measure]:
