@@ -103,6 +103,13 @@ class Asked:
 def started(served: Mapping[str, VLM], settings: Settings = Settings()) -> Iterator[tuple[str, Service]]:
     """A server of these views on a free port, until the block ends."""
     service = service_of({name: Served(name, view) for name, view in served.items()}, replace(settings, port=0))
+    with listening(service) as address:
+        yield address, service
+
+
+@contextmanager
+def listening(service: Service) -> Iterator[str]:
+    """The address of a service on a free port, until the block ends."""
     server = uvicorn.Server(server_config(service))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -111,7 +118,7 @@ def started(served: Mapping[str, VLM], settings: Settings = Settings()) -> Itera
             assert thread.is_alive()
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}", service
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = server.force_exit = True
         thread.join()

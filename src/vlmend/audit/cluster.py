@@ -1,4 +1,4 @@
-"""The shards of an audit over the workers of a Ray cluster: one loaded model a worker. Ray is known here alone.
+"""The shards of an audit over the workers of a Ray cluster: one loaded model a worker.
 
 Each worker asks its shard into the shard's own journal (`sharding`), so one that is killed loses the batch on its way:
 its shard goes to a new worker. The driver asks nothing. Every host sees the run folder, the data and the model under
@@ -12,31 +12,30 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from vlmend.audit.plan import Plan, default_suites
 from vlmend.audit.sharding import Shard, ask_shard, shards_folder, wait_until_free
+from vlmend.cluster import LOCAL, check_ray, joined, share_of
 from vlmend.core.files import held
 from vlmend.core.mend import Mend
 from vlmend.core.targets import Target
-from vlmend.errors import MissingExtra, RunProblem, VlmendError
+from vlmend.errors import RunProblem, VlmendError
 from vlmend.models.loading.options import LoadOptions
 from vlmend.models.loading.target import open_target
 from vlmend.registry import model_folder
 
-__all__ = ["LOCAL", "Lost", "Opening", "Pool", "ask_on_ray", "check_ray", "spread"]
+__all__ = ["Lost", "Opening", "Pool", "ask_on_ray", "spread"]
 
-LOCAL = "local"
-"""Address of a cluster on this machine that lives as long as the run."""
 SHARES = 4
 """Shards for each worker, so that none waits long for the last."""
 DEATHS = 3
 """How often the workers of one shard may die."""
 PATIENCE_S = 60.0
-"""How long the workers of a driver that was killed may take to end."""
+"""How long the workers of a driver or a host that was killed may take to end."""
+START_S = 1800.0
+"""How long to wait for a first worker: it loads a model."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -80,12 +79,12 @@ class Pool(Protocol):
         """Have a worker that is free do a shard."""
         ...
 
-    def next(self) -> tuple[int, Shard, Exception | None]:
-        """Wait until some worker ends: which, its shard, and what went wrong; `Lost` where the worker died."""
+    def next(self) -> tuple[int, Shard | None, Exception | None]:
+        """Wait for news of some worker: its shard is done, or, without a shard, it is up; `Lost` where it died."""
         ...
 
     def renew(self, worker: int) -> None:
-        """Another worker in the place of one that died."""
+        """Another worker in the place of one that died; it may be up late, or never."""
         ...
 
 
@@ -101,39 +100,35 @@ def spread(shards: Sequence[Shard], pool: Pool, progress: Progress = lambda step
         RunProblem: The workers of a shard keep dying.
         VlmendError: What went wrong with a shard; those that are done stay done.
     """
-    waiting, deaths, done = deque(shards), Counter[Shard](), 0
-    free, busy = deque(range(pool.size)), 0
+    waiting, deaths, done = deque(shards), Counter[Shard | None](), 0
+    free, busy = deque[int](), 0
     progress("shards", 0, len(shards))
     while waiting or busy:
         while waiting and free:
             pool.give(free.popleft(), waiting.popleft())
             busy += 1
         worker, shard, problem = pool.next()
-        busy -= 1
-        free.append(worker)
+        busy -= shard is not None
         if isinstance(problem, Lost):
             deaths[shard] += 1
-            if deaths[shard] > DEATHS:
-                raise RunProblem(
-                    f"{deaths[shard]} workers died at shard {shard.name} ({problem}).",
-                    "Look at their memory; then run the same command again: what is finished is kept.",
-                )
+            _check_deaths(shard, deaths[shard], problem)
             pool.renew(worker)
-            waiting.append(shard)
+            waiting += [] if shard is None else [shard]
         elif problem is not None:
             raise problem
         else:
-            done += 1
+            free.append(worker)
+            done += shard is not None
             progress("shards", done, len(shards))
 
 
-def check_ray() -> None:
-    """
-    Raises:
-        MissingExtra: Ray is not installed.
-    """
-    if find_spec("ray") is None:
-        raise MissingExtra("Workers on a cluster need Ray.", "Run: pip install 'vlmend[ray]'")
+def _check_deaths(shard: Shard | None, deaths: int, problem: Lost) -> None:
+    if deaths > DEATHS:
+        where = "before they were up" if shard is None else f"at shard {shard.name}"
+        raise RunProblem(
+            f"{deaths} workers died {where} ({problem}).",
+            "Look at their memory; then run the same command again: what is finished is kept.",
+        )
 
 
 def ask_on_ray(
@@ -175,9 +170,13 @@ class _Worker:
             os.chdir(opening.folder)
         self._target, self._plan, self._out = *opening.opened(plan), out
 
+    def up(self) -> None:
+        """Answers once the model is loaded."""
+
     def ask(self, shard: Shard) -> str:
         """What is wrong, or nothing."""
         try:
+            wait_until_free(self._out, PATIENCE_S, shard)  # the worker before may be on its way out
             ask_shard(self._target, self._plan, self._out, shard)
         except VlmendError as problem:
             return f"{problem.message} {problem.hint}"
@@ -188,38 +187,44 @@ class _RayPool:
     """Actors of a Ray cluster."""
 
     def __init__(self, opening: Opening, plan: Plan, out: Path, address: str, workers: int | None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._ray: Any = import_module("ray")
-        ray = self._ray
-        local = {"num_cpus": max(workers or 1, os.cpu_count() or 1), "include_dashboard": False}
-        ray.init(**(local if address == LOCAL else {"address": address}), log_to_driver=False)
-        has = ray.cluster_resources()
-        gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 1))
+        self._ray = ray = joined(address, workers or 1)
+        gpus = int(ray.cluster_resources().get("GPU", 0))
         self.size = workers or gpus or len(ray.nodes())
-        share = {"num_gpus": 1} if gpus else {"num_cpus": max(1, cpus // self.size)}
-        made = ray.remote(_Worker).options(**share)
+        self._share = share_of(ray.nodes(), self.size, gpu=bool(gpus))
+        made = ray.remote(_Worker).options(**self._share)
         given = ray.put((opening, plan, out))
         self._make = lambda: made.remote(*ray.get(given))
-        self._actors = [self._make() for _ in range(self.size)]
-        self._running: dict[Any, tuple[int, Shard]] = {}
+        self._running: dict[Any, tuple[int, Shard | None]] = {}
+        self._actors: dict[int, Any] = {}
+        for worker in range(self.size):
+            self.renew(worker)
 
     def give(self, worker: int, shard: Shard) -> None:
         self._running[self._actors[worker].ask.remote(shard)] = worker, shard
 
-    def next(self) -> tuple[int, Shard, Exception | None]:
-        (ended,), _ = self._ray.wait(list(self._running), num_returns=1)
-        worker, shard = self._running.pop(ended)
+    def next(self) -> tuple[int, Shard | None, Exception | None]:
+        asking = any(shard for _, shard in self._running.values())
+        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=None if asking else START_S)
+        if not ended:
+            raise RunProblem(
+                f"No worker was up within {START_S / 60:g} minutes; each asks for {self._share}.",
+                "See what the cluster has free (ray status); then run the same command again.",
+            )
+        worker, shard = self._running.pop(ended[0])
         try:
-            told = self._ray.get(ended)
+            told = self._ray.get(ended[0])
         except self._ray.exceptions.RayActorError as problem:
-            return worker, shard, Lost(str(problem).partition("\n")[0])
+            first, *_, last = [*str(problem).strip().splitlines(), ""]
+            return worker, shard, Lost(f"{first} {last}" if "creation task" in first else first)
         except self._ray.exceptions.RayTaskError as problem:
             cause = f"{type(problem.cause).__name__}: {problem.cause}"
-            return worker, shard, RunProblem(f"Shard {shard.name} failed ({cause}).", "Run one shard alone: --shard.")
-        return worker, shard, RunProblem(f"Shard {shard.name}: {told}", "") if told else None
+            where, hint = (shard.name, "Run one shard alone: --shard.") if shard else ("none", "See Ray's logs.")
+            return worker, shard, RunProblem(f"Shard {where} failed ({cause}).", hint)
+        return worker, shard, RunProblem(f"Shard {shard.name}: {told}", "") if told and shard else None
 
     def renew(self, worker: int) -> None:
         self._actors[worker] = self._make()
+        self._running[self._actors[worker].up.remote()] = worker, None
 
     def close(self) -> None:
         """End the workers, and a cluster that is the run's own."""

@@ -175,14 +175,19 @@ def settled(out: Path, plan: Plan, subject: Target | Dataset, data: Dataset | No
         yield folders
 
 
-def wait_until_free(out: Path, seconds: float) -> None:
-    """Wait for workers of a driver that was killed: they end soon after it.
+def wait_until_free(out: Path, seconds: float, shard: Shard | None = None) -> None:
+    """Wait for workers whose driver or host was killed: they end soon after it.
+
+    Args:
+        out: The run folder.
+        seconds: At most so long.
+        shard: Wait for those of one shard only.
 
     Raises:
         RunProblem: One is still at work after so many seconds.
     """
     until = time.monotonic() + seconds
-    for folder in shard_folders(out):
+    for folder in shard_folders(out) if shard is None else [shards_folder(out) / shard.name]:
         while True:
             try:
                 with held(folder):

@@ -36,12 +36,27 @@ def serve(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply that may be asked for.")] = 1024,
     queue: Annotated[int, typer.Option(min=1, help="Requests waiting and under way; one more gets status 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for one whole answer.")] = 300.0,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Replicas on a Ray cluster: its address, auto, or local for one of "
+            "this machine that lives as long as the server.",
+        ),
+    ] = "",
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|MIN-MAX",
+            help="With --ray: so many, or from MIN to MAX as requests come; one a GPU unless given, or one a host.",
+        ),
+    ] = None,
     loading: LoadOptions = LoadOptions(),
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI's clients: /v1/chat/completions, with and without mends, picked by the model's name."""
     from vlmend.serving.limits import Limits
-    from vlmend.serving.settings import Settings, named_mends, read_keys
+    from vlmend.serving.settings import Settings, check_replicas, named_mends, read_keys
 
     with progress_bars(model) as report:
         from vlmend.audit.preflight import check_names_of
@@ -51,8 +66,11 @@ def serve(
         limits = Limits(new_tokens=max_new_tokens, held=queue, timeout_s=timeout)
         keys = () if api_key_file is None else read_keys(api_key_file)
         settings = Settings(host, port, keys, limits, not no_base, remote_images, log_words)
-        check_names_of(model, [], settings.check, mends=[*folders.values()], options=loading)
-        view = opened_chat(model, loading, "serve")
+        check_names_of(
+            model, [], settings.check, lambda: check_replicas(ray, replicas), mends=[*folders.values()], options=loading
+        )
+        scale = check_replicas(ray, replicas)
+        view = None if ray else opened_chat(model, loading, "serve")
         report("load", 1, 1)
     mends = {name: Mend.load(folder) for name, folder in folders.items()}
 
@@ -63,6 +81,10 @@ def serve(
         told = f"{address}   models: {', '.join(names)}   stop with Ctrl-C"
         out_console.print(told, highlight=False, markup=False, soft_wrap=True)
 
-    from vlmend.serving.run import serve as run
+    from vlmend.serving import run
 
-    run(view, mends, settings, ready)
+    if view is not None:
+        run.serve(view, mends, settings, ready)
+    else:
+        opening = run.Opening(model, mends, loading, not no_base, str(Path.cwd()))
+        run.serve_on_ray(opening, settings, scale, ray, ready)

@@ -19,14 +19,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.types import Receive, Scope, Send
 
 from vlmend.core.conversation import Sampling
-from vlmend.errors import SampleError, UsageError, VlmendError
-from vlmend.serving.limits import Limits, Refusal
+from vlmend.errors import VlmendError
+from vlmend.serving.jobs import Answer, Engine, Job, Piece, Told
+from vlmend.serving.limits import Limits, Refusal, refusal_of
 from vlmend.serving.logs import Log
 from vlmend.serving.metrics import Metrics
 from vlmend.serving.pictures import Pictures
-from vlmend.serving.proof import Served
+from vlmend.serving.proof import Shown
 from vlmend.serving.wire import ChatRequest, chunk, completion, conversation_of, parsed, schema_of, usage_of
-from vlmend.serving.worker import Answer, Job, Piece, Told, Worker
 
 __all__ = ["Service", "serving_app"]
 
@@ -43,7 +43,7 @@ class Service:
 
     Attributes:
         served: Views by the name that clients ask for.
-        worker: What drives the model.
+        worker: What answers.
         limits: What is taken.
         keys: Any of them opens; none are asked for where there are none.
         hosts: Names under which the server answers; `*` is any.
@@ -53,8 +53,8 @@ class Service:
         lately_s: What an answer took lately, on average.
     """
 
-    served: Mapping[str, Served]
-    worker: Worker
+    served: Mapping[str, Shown]
+    worker: Engine
     limits: Limits = field(default_factory=Limits)
     keys: Sequence[bytes] = ()
     hosts: Sequence[str] = ("*",)
@@ -64,7 +64,7 @@ class Service:
     lately_s: float = 1.0
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(lambda: self.worker.held, lambda: self.worker.running)
+        self.metrics = Metrics(lambda: self.worker.held, lambda: self.worker.running, self.worker.replicas)
         self._decoding = asyncio.Semaphore(AT_ONCE)
 
     def check_key(self, request: Request) -> None:
@@ -87,8 +87,7 @@ class Service:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refusal(415, "Send application/json.", "content_type")
         asked = parsed(await self._body(request))
-        served = self.served.get(asked.model)
-        if served is None:
+        if asked.model not in self.served:
             there = ", ".join(self.served)
             raise Refusal(404, f"There is no model {asked.model[:80]!r} here, but {there}.", "model_not_found", "model")
         new_tokens = asked.new_tokens(self.limits)
@@ -98,7 +97,7 @@ class Service:
         temperature = asked.temperature or 0.0
         seed = asked.seed if asked.seed is not None else uuid.uuid4().int % 2**31 if temperature else 0
         sampling = Sampling(new_tokens, temperature, seed)
-        return Job(served, conversation, sampling, bool(asked.stream), tell), asked
+        return Job(asked.model, conversation, sampling, bool(asked.stream), tell), asked
 
     async def _body(self, request: Request) -> bytes:
         """The bytes of a request.
@@ -123,22 +122,10 @@ class Service:
         return bytes(content)
 
     def refused(self, problem: Exception) -> Refusal:
-        """An error as an answer; what a library said of a failure that is ours stays here."""
-        match problem:
-            case Refusal():
-                return problem
-            case SampleError() | UsageError():
-                return Refusal(
-                    400,
-                    f"{problem.message} {problem.hint}",
-                    problem.code,
-                    "messages" if isinstance(problem, SampleError) else None,
-                )
-            case VlmendError():
-                return Refusal(500, f"{problem.message} {problem.hint}", problem.code)
-            case _:
-                self.log.failed(problem)
-                return Refusal(500, f"The server failed ({type(problem).__name__}).", "internal")
+        """An error as an answer; a failure that is ours is logged."""
+        if not isinstance(problem, Refusal | VlmendError):
+            self.log.failed(problem)
+        return refusal_of(problem)
 
 
 @dataclass(eq=False)
@@ -166,7 +153,7 @@ class _Exchange:
         except Exception as problem:
             return self._refusal(problem)
         head = {"id": self.id, "created": int(time.time()), "model": asked.model,
-                "system_fingerprint": self._job.served.view.id}  # fmt: skip
+                "system_fingerprint": service.served[asked.model].id}  # fmt: skip
         if asked.stream:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return _Stream(self._events(self._job, head, usage), self._leave, {"X-Request-Id": self.id})
@@ -220,7 +207,7 @@ class _Exchange:
                 return await self._told.get()
         except TimeoutError:
             if self._job is not None:
-                self._job.gone = True
+                self._job.leave()
             return Refusal(504, f"No whole reply within {self.service.limits.timeout_s:g} s.", "timeout")
 
     def _hear(self, told: Told) -> None:
@@ -230,15 +217,14 @@ class _Exchange:
     def _leave(self) -> None:
         """The client is gone, or has its answer."""
         if self._job is not None:
-            self._job.gone = True
+            self._job.leave()
         self._end(CLIENT_LEFT)
 
     def _wrote(self, job: Job, answer: Answer) -> None:
         reply, seconds = answer.reply, time.monotonic() - job.arrived
         fired, first_s = sum(reply.fired.values()), job.first_s or seconds
-        self.service.metrics.wrote(
-            job.served.name, reply.prompt_tokens, reply.new_tokens, fired, seconds, first_s
-        )  # fmt: skip
+        told = (reply.prompt_tokens, reply.new_tokens, fired, seconds, first_s)
+        self.service.metrics.wrote(job.name, *told, job.replica)
         self.service.lately_s += (seconds - self.service.lately_s) / LATELY
         self._end(200, answer)
 
@@ -258,8 +244,8 @@ class _Exchange:
         if self._ended:
             return
         self._ended = True
-        name = self._job.served.name if self._job else ""
-        self.service.metrics.answered(name, status)
+        name, again = (self._job.name, self._job.again) if self._job else ("", 0)
+        self.service.metrics.answered(name, status, again)
         self.service.log.answered(self.id, name, status, code, self._job, answer)
 
 
@@ -297,10 +283,10 @@ def serving_app(service: Service) -> FastAPI:
         service.check_key(request)
         return JSONResponse({"object": "list", "data": [_model(one, service.began) for one in service.served.values()]})
 
-    @app.get("/health", response_model=None, responses={503: {"description": "It is closing."}})
+    @app.get("/health", response_model=None, responses={503: {"description": "It is closing, or no replica answers."}})
     async def health() -> Response:
-        alive = service.worker.alive
-        return JSONResponse({"status": "ok" if alive else "closing"}, 200 if alive else 503)
+        told = service.worker.health
+        return JSONResponse({**told}, 200 if told["status"] == "ok" else 503)
 
     @app.get("/metrics", response_model=None, response_class=PlainTextResponse, responses=_refusals(401))
     async def metrics(request: Request) -> Response:
@@ -328,11 +314,9 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
             for one in statuses}  # fmt: skip
 
 
-def _model(served: Served, began: int) -> dict[str, Any]:
-    view = served.view
-    mends = [{"method": mend.card.method, "digest": mend.digest} for mend in view.mends]
-    about = {"of": view.name, "model_digest": view.model_digest, "mends": mends}
-    return {"id": served.name, "object": "model", "created": began, "owned_by": "vlmend", "vlmend": about}
+def _model(one: Shown, began: int) -> dict[str, Any]:
+    about = {"of": one.of, "model_digest": one.model_digest, "mends": one.mends}
+    return {"id": one.name, "object": "model", "created": began, "owned_by": "vlmend", "vlmend": about}
 
 
 def _safe(text: str, said: str) -> str:

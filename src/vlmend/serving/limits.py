@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Limits", "Refusal"]
+from vlmend.errors import SampleError, UsageError, VlmendError
+
+__all__ = ["Limits", "Refusal", "refusal_of"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,26 @@ class Refusal(Exception):
     about: str | None = None
     headers: dict[str, str] = field(default_factory=dict[str, str])
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Refusal, (self.status, self.said, self.code, self.about, self.headers)
+
     @property
     def body(self) -> dict[str, Any]:
         """As clients of OpenAI read it."""
         kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
         kind = "rate_limit_error" if self.status == 429 else kind
         return {"error": {"message": self.said, "type": kind, "param": self.about, "code": self.code}}
+
+
+def refusal_of(problem: Exception) -> Refusal:
+    """An error as an answer; what a library said of a failure that is ours is not told."""
+    match problem:
+        case Refusal():
+            return problem
+        case SampleError() | UsageError():
+            about = "messages" if isinstance(problem, SampleError) else None
+            return Refusal(400, f"{problem.message} {problem.hint}", problem.code, about)
+        case VlmendError():
+            return Refusal(500, f"{problem.message} {problem.hint}", problem.code)
+        case _:
+            return Refusal(500, f"The server failed ({type(problem).__name__}).", "internal")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlmend.serving.worker import Answer, Job
+    from vlmend.serving.jobs import Answer, Job
 
 __all__ = ["Log", "logger"]
 
@@ -33,6 +33,8 @@ class Log:
         row |= {"code": code} if code else {}
         if job is not None:
             row |= {"pictures": len(job.conversation.images), "first_s": _rounded(job.first_s)}
+            row |= {"replica": job.replica} if job.replica else {}
+            row |= {"again": job.again} if job.again else {}
         if answer is not None:
             reply = answer.reply
             row |= {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens}

@@ -19,7 +19,26 @@ from vlmend.errors import ModelProblem
 from vlmend.models.editing.states import gate_of
 from vlmend.models.vlm import VLM
 
-__all__ = ["Served", "check_fired", "proof_of", "unfired"]
+__all__ = ["Served", "Shown", "check_fired", "proof_of", "unfired"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A view as clients see it, wherever its model is.
+
+    Attributes:
+        name: `base`, or `base+NAME`.
+        id: Of the view.
+        of: Name of the model.
+        model_digest: Its fingerprint.
+        mends: Method and digest of each.
+    """
+
+    name: str
+    id: str
+    of: str
+    model_digest: str
+    mends: tuple[Mapping[str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +52,11 @@ class Served:
 
     name: str
     view: VLM
+
+    @property
+    def shown(self) -> Shown:
+        view = self.view
+        return Shown(self.name, view.id, view.name, view.model_digest, tuple(_mends_of(view)))
 
 
 def unfired(edits: Sequence[Edit], asked: Conversation, fired: Mapping[str, int], new_tokens: int) -> list[str]:
@@ -75,7 +99,7 @@ def check_fired(view: VLM, asked: Conversation, fired: Mapping[str, int], new_to
 
 def proof_of(view: VLM, conversation: Conversation, asked: Conversation, reply: Reply) -> dict[str, Any]:
     """What an answer says of the mends that made it; `asked` is the request as they put it."""
-    mends = [{"method": mend.card.method, "digest": mend.digest} for mend in view.mends]
+    mends = _mends_of(view)
     meant = [edit for edit in view.edits if edit.when == "always" or conversation.has_image]
     proof = {"model_digest": view.model_digest, "mends": mends, "meant": bool(meant), "fired": dict(reply.fired)}
     if not meant:
@@ -89,3 +113,7 @@ def _covered(tokens: Tokens, asked: Conversation, new_tokens: int) -> bool:
     if tokens == "image":
         return asked.has_image
     return tokens != "reply" or new_tokens > 1
+
+
+def _mends_of(view: VLM) -> list[dict[str, str]]:
+    return [{"method": mend.card.method, "digest": mend.digest} for mend in view.mends]

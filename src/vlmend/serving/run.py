@@ -6,51 +6,27 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from vlmend.core.conversation import Conversation, Sampling
-from vlmend.core.images import blank_image
+from vlmend.cluster import LOCAL
 from vlmend.core.mend import Mend
-from vlmend.core.targets import Target, check_access
-from vlmend.errors import RunProblem, UsageError
-from vlmend.models.decoding.live import forget_requests
-from vlmend.models.vlm import VLM
+from vlmend.core.targets import Target
+from vlmend.errors import RunProblem
+from vlmend.serving.jobs import Engine
 from vlmend.serving.logs import Log, logger
 from vlmend.serving.pictures import Pictures
-from vlmend.serving.proof import Served, check_fired
-from vlmend.serving.settings import Settings
+from vlmend.serving.pool import Pool
+from vlmend.serving.proof import Served, Shown
+from vlmend.serving.replicas import Opening, RayFleet
+from vlmend.serving.settings import Scale, Settings
+from vlmend.serving.views import BASE, views_of
 from vlmend.serving.worker import Worker
 
-__all__ = ["BASE", "serve", "server_config", "service_of", "views_of"]
+__all__ = ["BASE", "Opening", "serve", "serve_on_ray", "server_config", "service_of", "service_on", "views_of"]
 
-BASE = "base"
-"""The name of the model without mends."""
-HARMLESS = "Say: ok."
 USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 """Linux: how long what was sent may wait for a client that does not read."""
-
-
-def views_of(model: Target, mends: Mapping[str, Mend], *, base: bool = True) -> dict[str, Served]:
-    """What is served, by name; each has answered a request with and one without an image, and its mends acted.
-
-    Raises:
-        UsageError, NeedsAccess: The model does not answer, cannot be looked into, or there is nothing to serve.
-        MendMismatch, ModelProblem: A mend is of another model, or never acts.
-    """
-    check_access(model, "serve", "chat", "weights")
-    bare = cast("VLM", model)
-    views = {BASE: bare} if base else {}
-    views |= {f"{BASE}+{name}": bare.with_mend(mend) for name, mend in mends.items()}
-    if not views:
-        raise UsageError("Without the base there is nothing to serve.", "Give a --mend, or leave --no-base out.")
-    for view in views.values():
-        for image in (None, blank_image(bare.image_side)):
-            one = Conversation.ask(HARMLESS, image)
-            (reply,) = view.generate([one], Sampling(2))
-            check_fired(view, view.rewritten([one])[0], reply.fired, reply.new_tokens)
-    forget_requests(bare)
-    return {name: Served(name, view) for name, view in views.items()}
 
 
 def service_of(served: Mapping[str, Served], settings: Settings) -> Any:
@@ -60,12 +36,17 @@ def service_of(served: Mapping[str, Served], settings: Settings) -> Any:
         UsageError, MissingExtra: As `Settings.check`.
     """
     settings.check()
+    return service_on(Worker(served, settings.limits.held), [one.shown for one in served.values()], settings)
+
+
+def service_on(engine: Engine, shown: Iterable[Shown], settings: Settings) -> Any:
+    """The service of whatever answers; settings are checked before."""
     from vlmend.serving.app import Service
 
-    worker = Worker(next(iter(served.values())), settings.limits.held)
     pictures = Pictures(settings.limits, settings.remote_images)
     hosts = ("127.0.0.1", "localhost", "[::1]", settings.host) if not settings.keys else ("*",)
-    return Service(served, worker, settings.limits, settings.keys, hosts, pictures, Log(settings.log_words))
+    names = {one.name: one for one in shown}
+    return Service(names, engine, settings.limits, settings.keys, hosts, pictures, Log(settings.log_words))
 
 
 def serve(
@@ -86,9 +67,36 @@ def serve(
         RunProblem: The address cannot be listened on.
     """
     settings.check()
+    _run(service_of(views_of(model, mends, base=settings.base), settings), settings, ready)
+
+
+def serve_on_ray(
+    opening: Opening, settings: Settings = Settings(), scale: Scale | None = None, address: str = LOCAL,
+    ready: Callable[[str, Sequence[str]], None] = lambda address, names: None,
+) -> None:  # fmt: skip
+    """Answer OpenAI's clients by replicas of a model on a Ray cluster; this process loads none.
+
+    Args:
+        opening: How a replica comes to the model and its mends.
+        settings: Where, for whom and how much, all replicas together.
+        scale: How many replicas; one for each GPU unless given, or for each host where there are none.
+        address: `local`, or that of a cluster to which this host belongs (`auto`, `HOST:6379`).
+        ready: Called with the address and the models' names once it can be asked.
+
+    Raises:
+        UsageError, NeedsAccess, MendMismatch, ModelProblem: As `views_of`.
+        MissingExtra: As `Settings.check`, or Ray is not installed.
+        RunProblem: The address cannot be listened on, no cluster answers, or it has no room.
+    """
+    settings.check()
+    fleet = RayFleet(opening, settings.limits, scale, address)
+    _run(service_on(Pool(fleet, settings.limits.held), fleet.shown, settings), settings, ready)
+
+
+def _run(service: Any, settings: Settings, ready: Callable[[str, Sequence[str]], None]) -> None:
+    """Listen, answer, and end what answers."""
     import uvicorn
 
-    service = service_of(views_of(model, mends, base=settings.base), settings)
     handler = logging.StreamHandler(sys.stderr)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from vlmend.cluster import check_ray
 from vlmend.core.secrets import read_secret
-from vlmend.errors import MissingExtra, UsageError
+from vlmend.errors import BadParameter, MissingExtra, UsageError
 from vlmend.serving.limits import Limits
 
-__all__ = ["Settings", "named_mends", "read_keys"]
+__all__ = ["Scale", "Settings", "check_replicas", "named_mends", "read_keys"]
 
 LEAST_KEY = 16
 
@@ -52,6 +53,42 @@ class Settings:
         missing = [name for name in ("fastapi", "prometheus_client") if find_spec(name) is None]
         if missing:
             raise MissingExtra(f"Serving needs {' and '.join(missing)}.", "Run: pip install 'vlmend[serve]'")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many replicas: from `least` to `most`."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> Scale:
+        """`4` are four, `1-4` one to four as requests come.
+
+        Raises:
+            BadParameter: It is no such number.
+        """
+        found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= least <= most:
+            raise BadParameter(f"{text!r} is no number of replicas.", "Write 4 for four, 1-4 for one to four.")
+        return cls(least, most)
+
+
+def check_replicas(ray: str, replicas: str | None) -> Scale | None:
+    """How many replicas were asked for; None leaves it to the cluster.
+
+    Raises:
+        BadParameter: It is no number, or is told without a cluster.
+        MissingExtra: Ray Serve is not installed.
+    """
+    if replicas is not None and not ray:
+        raise BadParameter("--replicas is told without --ray.", "Give --ray local too, or leave it out.")
+    scale = None if replicas is None else Scale.parse(replicas)
+    if ray:
+        check_ray(serve=True)
+    return scale
 
 
 def named_mends(folders: list[str]) -> dict[str, Path]:

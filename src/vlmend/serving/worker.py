@@ -11,22 +11,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from vlmend.core.conversation import Conversation, Reply, Sampling
+from vlmend.core.conversation import Reply
 from vlmend.core.images import blurred_image
 from vlmend.errors import BatchProblem, ModelProblem, SampleError
 from vlmend.models.decoding.live import Live, LiveRequest, forget_requests, takes_company
 from vlmend.models.decoding.loop import out_of_memory
 from vlmend.models.editing.inputs import forget_filtered
+from vlmend.models.vlm import VLM
+from vlmend.serving.jobs import Answer, Job, Piece, Told
 from vlmend.serving.limits import Refusal
 from vlmend.serving.proof import Served, check_fired, proof_of
 
-__all__ = ["Answer", "Job", "Piece", "Told", "Worker"]
+__all__ = ["Worker"]
 
 TURN = 32
 """Tokens that rows under way write between two batches of requests that cannot join them."""
@@ -34,64 +35,24 @@ WHOLE = 16
 """Requests of such a batch."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A reply so far."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole reply, and what it says of the mends that made it (`proof.proof_of`)."""
-
-    reply: Reply
-    proof: Mapping[str, Any]
-
-
-Told = Piece | Answer | Exception
-
-
-@dataclass(eq=False)
-class Job:
-    """A request and who waits for it.
-
-    Attributes:
-        served: Whose it is.
-        conversation, sampling: What is asked.
-        stream: Tell the reply so far at every token.
-        tell: Called from the worker's thread with each `Piece`, and at last with a reply or an error.
-        arrived: When it came.
-        gone: Set where nobody waits any more: it leaves at the next token.
-        first_s: From its arrival to its first token; None before.
-    """
-
-    served: Served
-    conversation: Conversation
-    sampling: Sampling
-    stream: bool
-    tell: Callable[[Told], None]
-    arrived: float = field(default_factory=time.monotonic)
-    gone: bool = False
-    first_s: float | None = None
-    request: LiveRequest | None = None
-
-
 class Worker:
     """Drives one model.
 
     Args:
-        base: Any view of it.
+        served: Views of it, by name.
         most: Requests that may wait or be under way; one more is refused.
     """
 
-    def __init__(self, base: Served, most: int) -> None:
+    replicas = None
+
+    def __init__(self, served: Mapping[str, Served], most: int) -> None:
+        self._views: Mapping[str, VLM] = {name: one.view for name, one in served.items()}
         self._most = most
         self._arriving: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock, self._held, self._closing = threading.Lock(), 0, False
         self._waiting: list[Job] = []
         self._running: dict[int, Job] = {}
-        self._live = Live(base.view)
+        self._live = Live(next(iter(self._views.values())))
         self._turns = 0
         self._thread = threading.Thread(target=self._work, daemon=True, name="vlmend-worker")
         self._thread.start()
@@ -109,6 +70,10 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def health(self) -> Mapping[str, Any]:
+        return {"status": "ok" if self.alive else "closing"}
 
     def submit(self, job: Job) -> None:
         """Hand over a request.
@@ -180,11 +145,12 @@ class Worker:
 
     def _answer_whole(self) -> None:
         """One batch of requests that cannot share rows, when it is their turn."""
-        whole = [job for job in self._waiting if not takes_company(job.served.view)]
+        whole = [job for job in self._waiting if not takes_company(self._view(job))]
         if not whole or (self._running and self._turns < TURN):
             return
         self._turns, first = 0, whole[0]
-        alike = [job for job in whole if (job.served.view, job.sampling) == (first.served.view, first.sampling)]
+        view = self._view(first)
+        alike = [job for job in whole if (self._view(job), job.sampling) == (view, first.sampling)]
         # equal requests of a batch draw differently, and each must draw as it would alone
         batch = alike[:1] if first.sampling.temperature > 0 else alike[:WHOLE]
         for job in batch:
@@ -194,9 +160,9 @@ class Worker:
     def _admit(self) -> None:
         """Requests that fit come in, in the order in which they arrived."""
         batch: list[Job] = []
-        for job in [job for job in self._waiting if takes_company(job.served.view)]:
+        for job in [job for job in self._waiting if takes_company(self._view(job))]:
             try:
-                job.request = job.request or LiveRequest.of(job.served.view, job.conversation, job.sampling)
+                job.request = job.request or LiveRequest.of(self._view(job), job.conversation, job.sampling)
             except Exception as problem:
                 self._waiting.remove(job)
                 if isinstance(problem, SampleError):
@@ -225,7 +191,7 @@ class Worker:
         for number, job in zip(numbers, batch, strict=True):
             assert job.request is not None
             try:  # before anybody hears a word of it
-                check_fired(job.served.view, job.request.asked, self._live.fired(number), 1)
+                check_fired(self._view(job), job.request.asked, self._live.fired(number), 1)
             except ModelProblem as problem:
                 self._live.drop(number)
                 self._tell(job, problem)
@@ -264,7 +230,7 @@ class Worker:
         first = batch[0]
         outcomes: list[Reply | Exception]
         try:
-            outcomes = [*first.served.view.generate([job.conversation for job in batch], first.sampling)]
+            outcomes = [*self._view(first).generate([job.conversation for job in batch], first.sampling)]
         except BatchProblem as problem:
             outcomes = [one for one in problem.outcomes if isinstance(one, Reply | Exception)]
         except Exception as problem:
@@ -280,7 +246,7 @@ class Worker:
         if isinstance(outcome, Exception):
             self._tell(job, outcome)
             return
-        view = job.served.view
+        view = self._view(job)
         try:
             asked = job.request.asked if job.request else view.rewritten([job.conversation])[0]
             check_fired(view, asked, outcome.fired, outcome.new_tokens)
@@ -290,9 +256,12 @@ class Worker:
         else:
             self._tell(job, answer)
 
+    def _view(self, job: Job) -> VLM:
+        return self._views[job.name]
+
     def _forget(self, batch: list[Job]) -> None:
         """Nothing of a request is kept for others."""
-        forget_requests(batch[0].served.view)
+        forget_requests(self._view(batch[0]))
         forget_filtered()
         blurred_image.cache_clear()
 
