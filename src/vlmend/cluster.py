@@ -12,7 +12,7 @@ from typing import Any
 
 from vlmend.errors import MissingExtra, RunProblem, cause_of
 
-__all__ = ["LOCAL", "check_ray", "joined", "ray_itself", "ray_serve", "share_of"]
+__all__ = ["LOCAL", "check_ray", "joined", "on_this_host", "ray_itself", "ray_serve", "share_of"]
 
 LOCAL = "local"
 """Address of a cluster on this machine that lives as long as the process that made it."""
@@ -65,6 +65,12 @@ def joined(address: str, cpus: int = 1) -> Any:
 def ray_itself() -> Any:
     """The module `ray`."""
     return import_module("ray")
+
+
+def on_this_host() -> Any:
+    """A strategy of Ray that keeps an actor on the host of this process."""
+    kinds = import_module("ray.util.scheduling_strategies")
+    return kinds.NodeAffinitySchedulingStrategy(ray_itself().get_runtime_context().get_node_id(), soft=False)
 
 
 def ray_serve() -> Any:

@@ -172,16 +172,21 @@ def test_replicas_say_what_generate_says_and_one_that_is_killed_loses_nothing(fo
         assert metric(address, "vlmend_replica_replies_total") == 12
         assert alive(address) == 2
 
-        def kill() -> None:
-            below = psutil.Process(server.pid).children(recursive=True)
-            next(one for one in below if "ServeReplica" in " ".join(one.cmdline())).kill()
-
-        all_asked_while(address, here, kill)
+        all_asked_while(address, here, lambda: replicas_below(server)[0].kill())
         assert metric(address, "vlmend_requests_again_total") >= 1
         until(lambda: alive(address) == 2)  # Ray Serve put another in its place
         with pytest.raises(httpx.TimeoutException):
             httpx.post(f"{address}/v1/chat/completions", json=LONG.body, timeout=0.5, trust_env=False)
         until(lambda: metric(address, "vlmend_requests_held") == 0, 5)
+        stream, rows = LONG.body | {"stream": True}, list[str]()
+        with httpx.stream("POST", f"{address}/v1/chat/completions", json=stream, trust_env=False, timeout=60) as answer:
+            for line in answer.iter_lines():
+                rows += [line] if line else []
+                if len(rows) == 4:
+                    for one in replicas_below(server):
+                        one.kill()
+        assert "replica_died" in rows[-1]
+        assert text_of(post(address, Asked("base", Conversation.ask("hi")).body), stream=False)  # it waits for the next
 
 
 @pytest.mark.slow
@@ -198,6 +203,11 @@ def test_a_host_that_is_killed_loses_no_request_and_a_server_that_is_killed_leav
 
 def replicas_of(node: Node) -> list[psutil.Process]:
     return node.processes("ServeReplica")
+
+
+def replicas_below(server: subprocess.Popen[str]) -> list[psutil.Process]:
+    below = psutil.Process(server.pid).children(recursive=True)
+    return [one for one in below if one.status() != psutil.STATUS_ZOMBIE and "ServeReplica" in " ".join(one.cmdline())]
 
 
 @pytest.mark.slow

@@ -197,7 +197,7 @@ def test_rows_that_break_while_they_write_begin_again_alone(
         step(self)
 
     monkeypatch.setattr(working.Live, "step", once)
-    view = service.served["base"].view
+    view = service.worker._views["base"]
     room = view.workings.room(view.reader.model.device)
     before = room.tokens
     for stream in (False, True):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlmend import errors
-from vlmend.cluster import check_ray, joined, ray_itself, ray_serve, share_of
+from vlmend.cluster import check_ray, joined, on_this_host, ray_itself, ray_serve, share_of
 from vlmend.core.mend import Mend
 from vlmend.errors import ModelProblem, RunProblem, UsageError, VlmendError
 from vlmend.models.loading.options import LoadOptions
@@ -176,11 +176,8 @@ class RayFleet:
         count = int(has.get("GPU", 0)) if gpu else len(alive)
         scale = scale or Scale(max(1, count), max(1, count))
         share = share_of(alive, scale.most, gpu=gpu)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        free = ray.available_resources()
-        self._front = ray.remote(Front).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        free, pinned = ray.available_resources(), on_this_host()
+        self._front = ray.remote(Front).options(num_cpus=0, max_restarts=-1, scheduling_strategy=pinned).remote()
         many: dict[str, Any] = {"num_replicas": scale.least}
         if scale.most > scale.least:
             grown = {"min_replicas": scale.least, "max_replicas": scale.most, "target_ongoing_requests": TARGET}
