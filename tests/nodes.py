@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -38,7 +39,8 @@ class Node:
 
 @contextmanager
 def cluster(*cpus: int) -> Iterator[tuple[str, Sequence[Node]]]:
-    """Address and hosts of a cluster, the head first; host k has `cpus[k]` CPUs."""
+    """Address and hosts of a cluster, the head first; host k has `cpus[k]` CPUs. Who joins it knows its token."""
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     port = free_port()
     address = f"127.0.0.1:{port}"
     nodes: list[Node] = []
@@ -53,6 +55,8 @@ def cluster(*cpus: int) -> Iterator[tuple[str, Sequence[Node]]]:
     finally:
         for node in reversed(nodes):
             node.kill()
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            del os.environ[name]
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,6 +208,22 @@ def replicas_of(node: Node) -> list[psutil.Process]:
 def replicas_below(server: subprocess.Popen[str]) -> list[psutil.Process]:
     below = psutil.Process(server.pid).children(recursive=True)
     return [one for one in below if one.status() != psutil.STATUS_ZOMBIE and "ServeReplica" in " ".join(one.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_replica_comes_as_requests_do(folder: Path) -> None:
+    with served(folder, "--ray", "local", "--replicas", "1-2") as (address, _), ThreadPoolExecutor(24) as pool:
+        assert alive(address) == 1
+        asked: list[Future[httpx.Response]] = []
+
+        def two() -> bool:
+            asked.extend(
+                pool.submit(post, address, LONG.body) for _ in range(24 - sum(not one.done() for one in asked))
+            )
+            return alive(address) == 2
+
+        until(two, 300)
+        assert {one.result().status_code for one in asked} == {200}
 
 
 @pytest.mark.slow
