@@ -7,7 +7,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,12 +44,13 @@ def cluster(*cpus: int) -> Iterator[tuple[str, Sequence[Node]]]:
     address = f"127.0.0.1:{port}"
     nodes: list[Node] = []
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    apart = ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]  # hosts of one machine
     try:
         for count in cpus:
             role = [f"--address={address}"] if nodes else ["--head", f"--port={port}", "--include-dashboard=false"]
-            command = [*ray, *role, f"--num-cpus={count}", "--node-ip-address=127.0.0.1"]
-            nodes.append(Node(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ)))
-            _answers(nodes[-1], port)
+            command = [*ray, *role, *apart, f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={count}"]
+            nodes.append(Node(subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ)))
+            _up(nodes[-1])
         yield address, nodes
     finally:
         for node in reversed(nodes):
@@ -65,15 +65,10 @@ def free_port() -> int:
         return held.getsockname()[1]
 
 
-def _answers(node: Node, port: int) -> None:
-    until = time.monotonic() + 120
-    while not node.processes("raylet/raylet"):
-        assert node.begun.poll() is None, "it ended"
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    while True:
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        assert time.monotonic() < until
-        time.sleep(0.2)
+def _up(node: Node) -> None:
+    assert node.begun.stdout is not None
+    said = b""
+    while b"Ray runtime started" not in said:
+        line = node.begun.stdout.readline()
+        assert line, f"it ended: {said.decode()}"
+        said += line
