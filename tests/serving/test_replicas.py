@@ -115,8 +115,8 @@ def served(folder: Path, *more: str) -> Iterator[tuple[str, subprocess.Popen[str
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=os.environ)
     try:
         assert server.stdout is not None
-        told = server.stdout.read() if server.poll() else server.stdout.readline()
-        while told.count("{") == 0 or told.count("{") > told.count("}"):
+        told = ""
+        while "}" not in told:
             line = server.stdout.readline()
             assert line, "it ended"
             told += line

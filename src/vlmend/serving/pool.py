@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,7 +104,7 @@ class Pool:
         return {"status": status, "replicas": alive}
 
     @property
-    def replicas(self) -> Any:
+    def replicas(self) -> Callable[[], int]:
         return self._fleet.alive
 
     def submit(self, job: Job) -> None:
