@@ -196,6 +196,12 @@ def test_a_larger_budget_goes_on_and_a_smaller_one_asks_nothing(tmp_path: Path) 
     assert target.asked.conversations == []
 
 
+def test_a_search_begins_with_the_writer_as_it_was(tmp_path: Path) -> None:
+    pen = writer()
+    first, again = (run(tmp_path / name, 40, author=pen) for name in ("one", "two"))
+    assert (first.curve, first.unasked) == (again.curve, again.unasked)
+
+
 def test_another_writer_or_none_is_refused_in_its_folder(tmp_path: Path) -> None:
     run(tmp_path / "run", 4)
     with pytest.raises(RunProblem, match="its writer differ"):

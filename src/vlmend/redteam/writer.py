@@ -109,7 +109,8 @@ class Writer:
         self.name, self.digest, self.settings = name, fingerprint(model), settings
         self._before, self._now, self._tokenizer = model, twin.model, tokenizer
         self._learning: list[nn.Parameter] = twin.parameters
-        self._optimiser = torch.optim.AdamW(self._learning, lr=settings.rate, weight_decay=0.0)
+        self._first = [one.detach().clone() for one in self._learning]
+        self.reset()
         told = getattr(model.generation_config, "eos_token_id", None)
         ends = [tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])]
         self._ends = sorted({int(one) for one in ends if one is not None})
@@ -159,6 +160,13 @@ class Writer:
             loss.backward()
         nn.utils.clip_grad_norm_(self._learning, CLIP)
         self._optimiser.step()
+
+    def reset(self) -> None:
+        """Forget what was learnt."""
+        with torch.no_grad():
+            for parameter, first in zip(self._learning, self._first, strict=True):
+                parameter.copy_(first)
+        self._optimiser = torch.optim.AdamW(self._learning, lr=self.settings.rate, weight_decay=0.0)
 
     def save(self, file: Path, rounds: int) -> None:
         """Write what was learnt, and after how many rounds."""

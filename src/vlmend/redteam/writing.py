@@ -59,7 +59,7 @@ class Writing:
     Args:
         kind: novelty, reward or random.
         space: Goals and carriers, with `FORM` as the only template.
-        writer: It learns, but for the random search.
+        writer: It learns, but for the random search; what it had learnt before is forgotten.
         embed: Texts to unit vectors, for novelty and for how near a rewrite is to its goal.
         seed: Of its draws.
         weights: Of novelties and entropy.
@@ -71,6 +71,7 @@ class Writing:
         self._kind: SearchKind = kind
         self._space, self._writer, self._embed = space, writer, embed
         self._seed, self._weights = seed, weights
+        writer.reset()
         self._places = Search(kind, space, embed, seed, weights, again=True)
         self._archive = Archive(embed)
         self._known: dict[tuple[Try, str], float] = {}
