@@ -61,7 +61,7 @@ class CMRMGated(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "harmful and harmless anchor requests"
-    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 1.5, 2.0))
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.125, 0.25, 0.5, 1.0))
     quick: ClassVar[Mapping[str, Any]] = {"caution": 1000.0}
 
     alpha: float = 1.0
