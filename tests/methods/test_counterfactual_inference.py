@@ -86,7 +86,7 @@ def test_below_the_floor_no_odds_against_the_likeliest_are_raised(
     p, d = (torch.tensor(row, dtype=torch.float64) / sum(row) for row in (plain, view))
     found, likeliest = mixed(effect(strength, floor), p.tolist(), d.tolist()), int(p.argmax())
     for k in range(3):
-        if p[k] < floor * p.max():
+        if p[k] < floor * p.max() * (1 - 1e-9):  # a tie falls either way
             assert found[k] - found[likeliest] <= (p[k] / p[likeliest]).log() + 1e-9
 
 

@@ -94,7 +94,7 @@ def test_a_state_in_which_a_bit_was_flipped_is_said_and_not_gone_on_from(
     held[held.index(b"data/0") + 200] ^= 1  # in the weights, which follow their name
     file.write_bytes(held)
     assert trained() == first
-    assert "state.pt was cut off or changed since it was written; the training begins anew." in caplog.messages[0]
+    assert "state.pt was cut off or changed since it was written; what it held is made anew." in caplog.messages[0]
     caplog.clear()
     assert trained() == first
     assert caplog.messages == []
