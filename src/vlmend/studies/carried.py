@@ -55,15 +55,6 @@ def under(asked: Panels, carrier: Carrier | None) -> tuple[Panel, Panel]:
         rest = _beside(asked.harmless.only("original"), _pictures(harm.questions))
     lacking = "harmful" if not harm.questions else "" if rest.questions else "harmless"
     if lacking:
-        raise UsageError(
-            f"The data that is asked holds no {lacking} requests under the carrier {carrier}.",
-            "Attack the data first (vlmend list attacks), and pass the folder that this leaves as --test.",
-        )
-    return harm, rest
-    if carrier == "optimised" and harm.questions and not rest.questions:
-        rest = _beside(asked.harmless.only("original"), _pictures(harm.questions))
-    lacking = "harmful" if not harm.questions else "" if rest.questions else "harmless"
-    if lacking:
         attack = "figstep" if carrier == "typographic" else "visual_jailbreak"
         raise UsageError(
             f"The data that is asked holds no {lacking} requests under the carrier {carrier}.",
