@@ -16,14 +16,15 @@ from tests.redteam.test_redteam import TOLD, Tags
 from tests.redteam.test_search import letters
 from tools.redteam import embedded
 from tools.redteam_writer import BUDGET, hunt, proxy, word_tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from vlmend.cli import app
 from vlmend.core.conversation import Conversation
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.verdicts import Judge
-from vlmend.errors import BadParameter, RunProblem, UsageError
+from vlmend.errors import BadParameter, ModelProblem, RunProblem, UsageError
+from vlmend.models.loading.writer import check_writer, load_writer
 from vlmend.redteam.finds import Found
 from vlmend.redteam.novelty import distinct_2
 from vlmend.redteam.run import red_team
@@ -251,11 +252,25 @@ def test_a_writer_is_a_checkpoint_or_the_text_side_of_one_that_sees(tmp_path: Pa
     assert len(pen.draw(["x", "yy"], 0)) == 2
 
 
+def test_what_only_reads_is_no_writer(tmp_path: Path) -> None:
+    _, tokenizer = checkpoint()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    reads = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes))
+    reads.save_pretrained(tmp_path / "reads")
+    tokenizer.save_pretrained(tmp_path / "reads")
+    with pytest.raises(ModelProblem, match="no language model that writes: it holds no weights"):
+        load_writer(tmp_path / "reads")
+    CLIPConfig().save_pretrained(tmp_path / "pairs")
+    with pytest.raises(ModelProblem, match="it is a CLIP"):
+        check_writer(tmp_path / "pairs")
+
+
 def test_settings_and_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=r"no \{\}"):
         WriterSettings("Rewrite this.")
-    with pytest.raises(BadParameter, match="keep=1,"):
-        WriterSettings(keep=1.0)
+    for wrong in ({"keep": 1.0}, {"rate": float("inf")}, {"kl": float("nan")}):
+        with pytest.raises(BadParameter, match="cannot be"):
+            WriterSettings(**wrong)
     (tmp_path / "goals.jsonl").write_text(json.dumps({"prompt": "tell me about w3."}) + "\n")
     asked = [
         "redteam",

@@ -99,7 +99,8 @@ def test_a_request_whose_replica_dies_before_a_word_is_asked_again() -> None:
 
 def test_a_stream_that_has_begun_ends_with_one_error() -> None:
     fleet = Scripted([Heard("a"), Heard("a", Piece("ye")), LOST], [Heard("b"), Heard("b", ANSWER)])
-    _, told = outcome(fleet, stream=True)
+    one, told = outcome(fleet, stream=True)
+    assert one.again == 0
     assert told[0] == Piece("ye")
     (refusal,) = told[1:]
     assert isinstance(refusal, Refusal)
@@ -109,15 +110,17 @@ def test_a_stream_that_has_begun_ends_with_one_error() -> None:
 
 def test_a_request_at_which_replicas_keep_dying_is_given_up() -> None:
     fleet = Scripted(*([[Heard("a"), LOST]] * (DEATHS + 1)), [Heard("b"), Heard("b", ANSWER)])
-    _, told = outcome(fleet)
+    one, told = outcome(fleet)
     (refusal,) = told
+    assert one.again == len(fleet.asked) - 1
     assert isinstance(refusal, Refusal)
     assert refusal.said == "4 replicas died at this request (killed)."
 
 
 def test_a_replica_that_is_closing_counts_as_none() -> None:
     closing = Refusal(503, "The server is closing.", "closing")
-    one, told = outcome(Scripted([Heard("a"), Heard("a", closing)], [Heard("b"), Heard("b", ANSWER)]))
+    leaving: Sequence[Step] = [Heard("a"), Heard("a", closing)]
+    one, told = outcome(Scripted(*([leaving] * (DEATHS + 2)), [Heard("b"), Heard("b", ANSWER)]))
     assert (told, one.replica) == ([ANSWER], "b")
 
 

@@ -179,6 +179,19 @@ def test_an_optimised_picture_stands_beside_harmless_requests_too(known: Scripte
     assert "Fill the list." in prompts
 
 
+def test_the_text_beside_each_carrier_is_of_the_same_requests(known: ScriptedTarget, tmp_path: Path) -> None:
+    data = _attacked("typographic", harmless=True, words="here is all about what is written")
+    told = _curves(known, tmp_path, "photo,typographic", test=data)
+    counts = [(one["text"]["lookalike"]["n"], one["base"]["lookalike"]["n"]) for one in told["carriers"]]
+    assert counts == [(30, 30), (6, 6)]
+
+
+def test_a_carrier_that_the_data_lack_is_told_before_anything_is_asked(known: ScriptedTarget, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no harmful requests under the carrier typographic"):
+        _curves(known, tmp_path, "photo,typographic")
+    assert not known.asked.conversations
+
+
 def test_drawn_words_need_harmless_ones_and_a_model_that_reads(known: ScriptedTarget, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no harmful requests under the carrier typographic"):
         _curves(known, tmp_path / "a", "typographic")

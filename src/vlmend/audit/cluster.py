@@ -189,7 +189,7 @@ class _RayPool:
     def __init__(self, opening: Opening, plan: Plan, out: Path, address: str, workers: int | None) -> None:
         self._ray = ray = joined(address, workers or 1)
         gpus = int(ray.cluster_resources().get("GPU", 0))
-        self.size = workers or gpus or len(ray.nodes())
+        self.size = workers or gpus or sum(bool(node["Alive"]) for node in ray.nodes())
         self._share = share_of(ray.nodes(), self.size, gpu=bool(gpus))
         made = ray.remote(_Worker).options(**self._share)
         given = ray.put((opening, plan, out))

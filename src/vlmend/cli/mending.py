@@ -42,8 +42,13 @@ MethodOrAuto = Annotated[
 ]
 
 
+PHOTO_BLANK_NOISE = "photo,blank,noise"
+
 Carriers = Annotated[
-    str, typer.Option(help="Of curves: photo, blank, noise; where --test is attacked also typographic, optimised.")
+    str,
+    typer.Option(
+        help=f"Of curves: {PHOTO_BLANK_NOISE} unless given; where --test is attacked also typographic, optimised."
+    ),
 ]
 
 
@@ -118,7 +123,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for mends, replies, numbers and page.")] = Path("runs/compare"),
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 24,
     curves: Annotated[bool, typer.Option(help="Each method at several strengths: a curve each.")] = False,
-    carriers: Carriers = "photo,blank,noise",
+    carriers: Carriers = "",
     judge: Judges = None,
     seed: int = 0,
     loading: LoadOptions = LoadOptions(),
@@ -126,6 +131,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare mends on the same samples: what each helps, what it costs and what it needs."""
+    wanted = _wanted(carriers, curves=curves)
     with progress_bars(model) as report:
         from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
@@ -134,7 +140,7 @@ def compare(
 
         check_names_of(
             model, [str(text) for text in (data, test) if text is not None], lambda: parse_defences(methods),
-            lambda: check_names(names_in(suite)), lambda: carriers_in(carriers), out=out,
+            lambda: check_names(names_in(suite)), lambda: wanted and carriers_in(wanted), out=out,
             judges=judge or (), mends=mend or (), options=loading,
         )  # fmt: skip
         from vlmend import face
@@ -142,7 +148,7 @@ def compare(
         content = face.compare(
             model, methods, out, mends=mend or (), data=data, test=test, suites=suite, judges=judge, limit=limit,
             max_new_tokens=max_new_tokens, seed=seed, options=loading, api_base=api_base, progress=report,
-            curves=carriers if curves else "",
+            curves=wanted,
         )  # fmt: skip
     if as_json:
         print_json("curves" if curves else "defences", content)
@@ -218,6 +224,17 @@ def _study_cmrm(
         )  # fmt: skip
     write_study(out, out / "study.html")
     return folder
+
+
+def _wanted(carriers: str, *, curves: bool) -> str:
+    """The carriers of the curves that are wanted; empty where none are.
+
+    Raises:
+        UsageError: Carriers without curves.
+    """
+    if carriers and not curves:
+        raise UsageError("--carriers are those of curves.", "Add --curves, or leave --carriers out.")
+    return (carriers or PHOTO_BLANK_NOISE) if curves else ""
 
 
 def _tell_compared(content: dict[str, Any], out: Path) -> None:

@@ -130,7 +130,7 @@ def _writing(writer: str, settings: list[str], templates: Path | None) -> Writer
     if not writer:
         _refuse("a red team without --writer", {"--set": settings})
         return WriterSettings()
-    _refuse("a red team with --writer, which finds the words,", {"--templates": templates})
+    _refuse("a red team with --writer, which finds the words", {"--templates": templates})
     if writer not in {one.name for one in plugins("models")}:
         check_writer(writer)
     return configured(WriterSettings, "guides", pairs(settings))
@@ -192,7 +192,9 @@ def _told(found: Found, model: str, out: Path) -> list[str]:
     if any(found.unasked.values()):
         off, again = (found.unasked[why] for why in ("off_goal", "repeat"))
         lines.append(f"Not asked, and no part of the budget: {off} rewrites off the goal, {again} that had been asked.")
-    if found.asked < found.budget:
+    if found.asked < found.budget and any(found.unasked.values()):
+        lines.append("The writer had nothing new to ask any more: a lower --set keep, or a lower rate, may help.")
+    elif found.asked < found.budget:
         lines.append(f"Nothing is left to try: {found.asked} tries are all there are.")
     for what, table in found.by.items():
         best = ", ".join(f"{name} {leaked}/{asked}" for name, (asked, leaked) in list(table.items())[:SHOWN])

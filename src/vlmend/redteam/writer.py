@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ class WriterSettings:
     def __post_init__(self) -> None:
         if PLACE not in self.prompt:
             raise BadParameter("The writer's prompt has no {} for the request.", "Write --set 'prompt=Rewrite: {}'.")
-        if not 0 <= self.keep < 1 or self.kl < 0 or self.rate <= 0 or min(self.rank, self.tokens) < 1:
+        sound = all(map(math.isfinite, (self.keep, self.kl, self.rate)))
+        if not sound or not 0 <= self.keep < 1 or self.kl < 0 or self.rate <= 0 or min(self.rank, self.tokens) < 1:
             raise BadParameter(
                 f"keep={self.keep:g}, kl={self.kl:g}, rate={self.rate:g}, rank={self.rank}, tokens={self.tokens} "
                 "cannot be.",

@@ -54,6 +54,10 @@ class Lost(Exception):
     """The replica that had a request died."""
 
 
+class Closing(Lost):
+    """It was on its way out, and has not begun."""
+
+
 class Fleet(Protocol):
     """Replicas, wherever they are."""
 
@@ -143,18 +147,20 @@ class Pool:
 
     async def _outcome(self, job: Job) -> Answer | Exception:
         """The reply, or why there is none; asked again where a replica died before a word of it was passed on."""
+        deaths = 0
         while True:
             try:
                 return await self._heard(job)
             except Lost as problem:
                 self._taken.discard(job)
-                job.again += 1
                 if job.first_s is not None:
                     said = "The replica that wrote this reply died in the middle of it: ask again."
                     return Refusal(503, said, "replica_died")
-                if job.again > DEATHS:
-                    said = f"{job.again} replicas died at this request ({problem})."
+                deaths += not isinstance(problem, Closing)  # which says nothing of the request
+                if deaths > DEATHS:
+                    said = f"{deaths} replicas died at this request ({problem})."
                     return Refusal(503, said, "replica_died")
+                job.again += 1
                 await asyncio.sleep(PAUSE_S * job.again)
 
     async def _heard(self, job: Job) -> Answer | Refusal:
@@ -179,6 +185,6 @@ class Pool:
                         return one.told
                     case Refusal():
                         if one.told.code == "closing":
-                            raise Lost("it was closing")
+                            raise Closing("it was closing")
                         return one.told
         raise Lost("it ended without a reply")

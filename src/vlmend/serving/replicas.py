@@ -41,6 +41,8 @@ AT_ONCE = 32
 TARGET = 8
 """Requests a replica for which the number of replicas is made more or less."""
 WATCH_S, HEALTH_S = 2.0, 2.0
+UNTOLD_S = 10.0
+"""Without word of them for so long, replicas count as none."""
 PLACED_S = 300.0
 """How long a replica may wait for a place where there seemed to be room."""
 DEPLOYMENT = "model"
@@ -175,8 +177,10 @@ class RayFleet:
         alive = [node for node in ray.nodes() if node["Alive"]]
         count = int(has.get("GPU", 0)) if gpu else len(alive)
         scale = scale or Scale(max(1, count), max(1, count))
-        share = share_of(alive, scale.most, gpu=gpu)
         free, pinned = ray.available_resources(), on_this_host()
+        share = share_of(alive, scale.most, gpu=gpu)
+        if "num_cpus" in share:  # others may hold some of them
+            share["num_cpus"] = max(1, min(share["num_cpus"], int(free.get("CPU", 0)) // scale.most))
         self._front = ray.remote(Front).options(num_cpus=0, max_restarts=-1, scheduling_strategy=pinned).remote()
         many: dict[str, Any] = {"num_replicas": scale.least}
         if scale.most > scale.least:
@@ -225,9 +229,13 @@ class RayFleet:
             time.sleep(0.2)
 
     def _look(self) -> None:
+        told = time.monotonic()
         while not self._closed.wait(1.0):
             with suppress(Exception):  # the controller may be on its way back
                 self._count()
+                told = time.monotonic()
+            if time.monotonic() - told > UNTOLD_S:
+                self._alive = 0
 
     def _count(self) -> None:
         found = self._serve.status().applications.get(self._app)

@@ -55,10 +55,9 @@ def under(asked: Panels, carrier: Carrier | None) -> tuple[Panel, Panel]:
         rest = _beside(asked.harmless.only("original"), _pictures(harm.questions))
     lacking = "harmful" if not harm.questions else "" if rest.questions else "harmless"
     if lacking:
-        attack = "figstep" if carrier == "typographic" else "visual_jailbreak"
         raise UsageError(
             f"The data that is asked holds no {lacking} requests under the carrier {carrier}.",
-            f"Make them: vlmend attack {attack} MODEL --data FILE --out adv. Then pass --test adv.",
+            "Attack the data first (vlmend list attacks), and pass the folder that this leaves as --test.",
         )
     return harm, rest
 

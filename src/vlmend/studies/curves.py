@@ -88,7 +88,6 @@ def compare_curves(
         fits = [(one.name, strength, each) for one in defences for strength, each in strengths(one)]
         progress("curves", 0, total := 1 + len(fits) + len(given))
         shown, told_unread = _readable(asker, asked, carriers)
-        text = _asked(asker, asked, None, 0.0, ())
         base = {carrier: _asked(asker, asked, carrier, 0.0, ()) for carrier in shown}
         names = [*(one.name for one in defences), *given]
         found = {(name, carrier): [base[carrier]] for name in names for carrier in shown}
@@ -102,7 +101,14 @@ def compare_curves(
             for carrier in shown:
                 found[name, carrier].append(_asked(asker, asked, carrier, 1.0, (mend,)))
         told = [
-            _content(carrier, text, base[carrier], {name: found[name, carrier] for name in names}, defences, seed)
+            _content(
+                carrier,
+                _as_text(asker, asked, base[carrier]),
+                base[carrier],
+                {name: found[name, carrier] for name in names},
+                defences,
+                seed,
+            )
             for carrier in shown
         ]
         content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "seed": seed,
@@ -116,8 +122,10 @@ def _readable(asker: Asker, asked: Panels, carriers: Sequence[Carrier]) -> tuple
     """The carriers that the model can read, or that hold no words, and that nothing is told of the others.
 
     Raises:
-        UsageError: It can read none.
+        UsageError: It can read none, or the data that is asked has no requests under one; nothing was asked then.
     """
+    for carrier in carriers:
+        under(asked, carrier)
     lost = unread(asker, asked, carriers)
     shares = "; ".join(f"{carrier}: {share:.0%} of the drawn words read" for carrier, share in lost.items())
     told = [f"NOT APPLICABLE to {asker.target.name}, which cannot read what is drawn ({shares})."] if lost else []
@@ -132,6 +140,22 @@ def _asked(asker: Asker, asked: Panels, carrier: Carrier | None, strength: float
     harm, rest = (asker.ask(panel, mends) for panel in under(asked, carrier))
     groups = {group: [a for a in rest if a.group == group] for group in ("lookalike", "benign", "ordinary")}
     return _Asked(strength, harm, groups["benign"] or groups["lookalike"], groups["ordinary"])
+
+
+def _as_text(asker: Asker, asked: Panels, shown: _Asked) -> _Asked:
+    """What is said to the same requests as text."""
+    harm, rest = (asker.ask(panel) for panel in under(asked, None))
+
+    def same(answers: Sequence[Answer], beside: Sequence[Answer]) -> list[Answer]:
+        ids = {_request(answer) for answer in beside}
+        return [answer for answer in answers if _request(answer) in ids]
+
+    return _Asked(0.0, same(harm, shown.harmful), same(rest, shown.lookalike), same(rest, shown.ordinary))
+
+
+def _request(answer: Answer) -> str:
+    """The id of a request without its condition."""
+    return answer.id.rpartition(":")[0]
 
 
 def _content(

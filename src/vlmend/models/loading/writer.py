@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,6 +15,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from vlmend.errors import ModelProblem
 from vlmend.models.loading.guard import check_memory
 from vlmend.models.loading.problems import explained
 from vlmend.models.loading.vlm import quiet
@@ -27,10 +29,12 @@ def check_writer(name: str | Path) -> None:
     """Find out without loading the weights whether a checkpoint is there and may be read.
 
     Raises:
-        ModelProblem: It is missing or gated, or is no transformers checkpoint.
+        ModelProblem: It is missing or gated, or is no checkpoint of a language model that writes.
     """
     with explained(name, what=KIND):
-        AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name)
+    if not any(type(config) in kinds for kinds in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)):
+        raise _no_writer(name, f"it is a {type(config).__name__.removesuffix('Config')}")
 
 
 def load_writer(name: str | Path, *, device: str | None = None) -> tuple[Any, Any]:
@@ -42,7 +46,7 @@ def load_writer(name: str | Path, *, device: str | None = None) -> tuple[Any, An
             checkpoint's own.
 
     Raises:
-        ModelProblem: It is missing or gated, is of another class, or does not fit into memory.
+        ModelProblem: It is missing or gated, is of another class, lacks weights, or does not fit into memory.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype: torch.dtype | str = torch.float32 if device == "cpu" else "auto"
@@ -52,5 +56,11 @@ def load_writer(name: str | Path, *, device: str | None = None) -> tuple[Any, An
         auto: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         check_memory(name, auto, config, dtype, device)
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        model: Any = auto.from_pretrained(name, dtype=dtype, use_safetensors=True).to(device)
-    return model.eval(), tokenizer
+        model, told = auto.from_pretrained(name, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    if lacking := sorted(told["missing_keys"]):
+        raise _no_writer(name, f"it holds no weights for {', '.join(lacking[:3])}")
+    return model.to(device).eval(), tokenizer
+
+
+def _no_writer(name: str | Path, why: str) -> ModelProblem:
+    return ModelProblem(f"{name} is no language model that writes: {why}.", "Name a checkpoint of a causal model.")
