@@ -68,7 +68,7 @@ class CMRM(AbstractMethod):
     needs: ClassVar[Access] = "states"
     passes: ClassVar[str] = "none"
     data: ClassVar[str] = "anchor requests"
-    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.5, 1.0, 1.5, 2.0))
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (0.25, 0.5, 1.0, 2.0))
 
     alpha: float = 1.0
     layers: str = "all"
