@@ -131,8 +131,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare mends on the same samples: what each helps, what it costs and what it needs."""
-    wanted = _wanted(carriers, curves=curves)
     with progress_bars(model) as report:
+        wanted = _wanted(carriers, curves=curves)
         from vlmend.audit.plan import check_names, names_in
         from vlmend.audit.preflight import check_names_of
         from vlmend.studies.carried import carriers_in

@@ -100,17 +100,8 @@ def compare_curves(
             progress("curves", done, total)
             for carrier in shown:
                 found[name, carrier].append(_asked(asker, asked, carrier, 1.0, (mend,)))
-        told = [
-            _content(
-                carrier,
-                _as_text(asker, asked, base[carrier]),
-                base[carrier],
-                {name: found[name, carrier] for name in names},
-                defences,
-                seed,
-            )
-            for carrier in shown
-        ]
+        of = {carrier: {name: found[name, carrier] for name in names} for carrier in shown}
+        told = [_content(one, _as_text(asker, asked, base[one]), base[one], of[one], defences, seed) for one in shown]
         content = {"model": target.name, "judge": names_of(judges), "sizes": asdict(sizes), "seed": seed,
                    "carriers": told, "unread": told_unread}  # fmt: skip
         write_json(out / "curves.json", content)
