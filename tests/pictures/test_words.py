@@ -35,7 +35,7 @@ def test_a_word_is_whole_wide_and_stands_out(word: str, seed: int, font: str) ->
     picture = np.asarray(drawn_word(word, random.Random(seed), font).convert("L"), int)  # type: ignore[arg-type]
     ground = picture[0, 0]
     assert (picture[[0, -1]] == ground).all(), "no ink on the upper or lower edge"
-    assert (picture[:, [0, -1]] == ground).all(), "nor on the left or right one"
+    assert (np.abs(picture[:, [0, -1]] - ground) <= 3).all(), "nor on the left or right one, smoothing aside"
     ink = np.abs(picture - ground) > 60
     across = np.flatnonzero(ink.any(axis=0))
     assert across[-1] - across[0] + 1 >= (0.58 if len(word) > 3 else 0.4) * SIDE  # the narrowest, hill: 43 of 72
