@@ -176,7 +176,7 @@ def test_replicas_say_what_generate_says_and_one_that_is_killed_loses_nothing(fo
         assert metric(address, "vlmend_requests_again_total") >= 1
         until(lambda: alive(address) == 2)  # Ray Serve put another in its place
         with pytest.raises(httpx.TimeoutException):
-            httpx.post(f"{address}/v1/chat/completions", json=LONG.body, timeout=0.5, trust_env=False)
+            httpx.post(f"{address}/v1/chat/completions", json=LONG.body, timeout=0.05, trust_env=False)
         until(lambda: metric(address, "vlmend_requests_held") == 0, 5)
         stream, rows = LONG.body | {"stream": True}, list[str]()
         with httpx.stream("POST", f"{address}/v1/chat/completions", json=stream, trust_env=False, timeout=60) as answer:
