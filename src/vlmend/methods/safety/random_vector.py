@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vlmend.core.contracts import Sweep
 from vlmend.core.edits import AddVector, AnyEdit
 from vlmend.core.examples import Dataset
 from vlmend.core.mend import Mend
@@ -35,6 +36,8 @@ class RandomVector(CMRM):
     name: ClassVar[str] = "random_vector"
     source: ClassVar[str] = "negative control for arXiv 2410.09047"
     control: ClassVar[bool] = True
+    sweep: ClassVar[Sweep | None] = Sweep("alpha", (1.0, 2.0, 4.0, 8.0))
+    """Up to eight times as long as CMRM's: the curve of the control must reach the prices of what it is held against."""
 
     match: Literal["vectors", "states"] = "vectors"
 
