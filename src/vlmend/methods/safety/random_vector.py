@@ -37,7 +37,7 @@ class RandomVector(CMRM):
     source: ClassVar[str] = "negative control for arXiv 2410.09047"
     control: ClassVar[bool] = True
     sweep: ClassVar[Sweep | None] = Sweep("alpha", (1.0, 2.0, 4.0, 8.0))
-    """Up to eight times as long as CMRM's: the curve of the control must reach the prices of what it is held against."""
+    """Up to eight times as long as CMRM's, so that the curve reaches the prices of what it is held against."""
 
     match: Literal["vectors", "states"] = "vectors"
 
