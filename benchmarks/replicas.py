@@ -84,7 +84,7 @@ async def measured(model: str, servers: dict[str, str], at_once: Sequence[int], 
     columns = ("at a time", "server", "tokens/s", f"ratio to {ALONE}", "first token p50, s", "p95", "reply p50, s",
                "p95")  # fmt: skip
     how = f"each request with a picture of its own, at most {TOKENS} new tokens, {rounds} rounds in turns"
-    return Table("replicas", columns, tuple(rows), (f"{model}; {how}; the same replies.", machine(rounds)))
+    return Table(f"replicas {model}", columns, tuple(rows), (f"{model}; {how}; the same replies.", machine(rounds)))
 
 
 def row(number: int, name: str, speeds: dict[str, list[float]], answers: Sequence[Answered]) -> tuple[str, ...]:
