@@ -58,6 +58,17 @@ def test_random_signs_as_large_do_not_do_it_and_epsilon_0_changes_nothing() -> N
     assert noisy.image is not None
 
 
+def test_the_l2_distortion_by_hand() -> None:
+    """Twelve values of a grey 2 x 2 picture all end 16 of 255 away: sqrt(12) * 16 / 255 = 0.217; one row is turned."""
+    grey = Image.from_pixels(PIL.Image.new("RGB", (SIDE, SIDE), (128, 128, 128)))
+    rows = tuple(Example(name, "say it", image=grey, attributes={"target": name}) for name in ("yes", "maybe"))
+    model = TwoWords(torch.tensor([1.0, -1.0] * 6), 0.5)
+    made = TargetString().run(model, Dataset("d", rows), Budget(16 / 255, 20), seed=0)
+    assert [row.attributes["l2"] for row in made.examples] == [f"{np.sqrt(12) * 16 / 255:.6g}"] * 2
+    told = "L2 distortion, pixels from 0 to 1: median 0.217 on 2 rows, 0.217 on the 1 that were turned."
+    assert told in made.notes
+
+
 def test_a_row_says_what_it_wants_to_hear_and_rows_without_a_picture_are_lent_one() -> None:
     rows = (
         Example("a", "say it", image=noise_image(16, 0), attributes={"target": "no"}),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from vlmend.core.budget import LEVELS, Budget
 from vlmend.core.examples import Example
 
 __all__ = [
-    "ATTACK", "BESIDE", "CARRIER", "CONTROL", "READING", "WORDS", "attributes_of_attack", "notes_of_attack",
+    "ATTACK", "BESIDE", "CARRIER", "CONTROL", "L2", "READING", "WORDS", "attributes_of_attack", "notes_of_attack",
     "notes_of_rows", "stood_still",
 ]  # fmt: skip
 
@@ -23,6 +24,9 @@ wanted, which judges go on reading."""
 WORDS = "words"
 """The attribute that says how many words an attack was allowed to change; pixel attacks have none."""
 
+L2 = "l2"
+"""The attribute with the Euclidean length of the change over all pixels and channels, each from 0 to 1, of rows whose
+pixels were moved: the distortion of Carlini et al. 2023. `largest` is its length in the largest norm."""
 
 CARRIER = "carrier"
 """The attribute that names what carries a request to the model: typographic, optimised. Suites ask it beside the
@@ -83,6 +87,7 @@ def notes_of_attack(
         f"Attacked by {name} on {target}: {_size(budget, rows)}, seed {seed}, "
         f"{forward} forward and {backward} backward passes of one row, judging aside."
     ]
+    notes += _distortion(rows)
     if dropped:
         notes.append(
             f"{dropped} steps were dropped, since loss or gradient was no finite number, or the gradient 0 everywhere."
@@ -92,6 +97,18 @@ def notes_of_attack(
             f"On {still} of {len(rows)} rows no step was made: they were not attacked, and are no part of the shares."
         )
     return [*notes, *notes_of_rows(unfit, bad)]
+
+
+def _distortion(rows: Sequence[Example]) -> list[str]:
+    """How long changes of pixels were, over all rows and where they turned one; none where no pixels were moved."""
+    moved = [(float(row.attributes[L2]), row.attributes["success"] == "true") for row in rows if L2 in row.attributes]
+    if not moved:
+        return []
+    turned = [size for size, success in moved if success]
+    told = f", {median(turned):.3g} on the {len(turned)} that were turned" if turned else ""
+    return [
+        f"L2 distortion, pixels from 0 to 1: median {median(size for size, _ in moved):.3g} on {len(moved)} rows{told}."
+    ]
 
 
 def notes_of_rows(unfit: int, bad: Mapping[str, str]) -> list[str]:

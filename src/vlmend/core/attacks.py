@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, final
 import numpy as np
 from typing_extensions import TypeVar
 
-from vlmend.core.attack_notes import ATTACK, WORDS, attributes_of_attack, notes_of_attack
+from vlmend.core.attack_notes import ATTACK, L2, WORDS, attributes_of_attack, notes_of_attack
 from vlmend.core.budget import LEVELS, Budget, levels_of, random_signs
 from vlmend.core.examples import REQUEST, Dataset, Example
 from vlmend.core.halving import by_halves
@@ -293,11 +293,13 @@ def _noted(
 ) -> dict[str, str]:
     clean, noise, attacked = told
     drawn = cost.drawn is not None
-    largest = LEVELS if drawn else int(np.abs(levels_of(after) - levels_of(seen.before)).max(initial=0))
+    moved = np.zeros(0) if drawn else (levels_of(after) - levels_of(seen.before)).astype(float)
+    largest = LEVELS if drawn else int(np.abs(moved).max(initial=0))
+    size = {} if cost.pixels is None else {L2: f"{np.linalg.norm(moved.ravel()) / LEVELS:.6g}"}
     reworded = {REQUEST: seen.row.request} if seen.row.request and after.prompt != seen.row.prompt else {}
     counted = {} if words is None else {WORDS: str(words)}
     epsilon = 0.0 if cost.pixels is None else budget.epsilon
-    return reworded | counted | {
+    return reworded | counted | size | {
         ATTACK: seen.attack, "epsilon": f"{epsilon:.6g}", "steps": str(budget.steps),
         "largest": f"{largest / LEVELS:.6g}", "clean": clean, "noise": noise, "attacked": attacked,
         "success": str((clean, attacked) == ("right", "wrong")).lower(),
