@@ -22,7 +22,14 @@ from vlmend.errors import BadData
 __all__ = ["Adapter", "Draft", "Kind", "Pictures", "Place"]
 
 Kind = Literal[
-    "harmful requests", "harmful requests with pictures", "over-refusal", "utility", "fairness", "privacy", "robustness"
+    "harmful requests",
+    "harmful requests with pictures",
+    "over-refusal",
+    "utility",
+    "captions",
+    "fairness",
+    "privacy",
+    "robustness",
 ]
 
 Pictures = Literal["none", "optional", "needed", "paired"]
