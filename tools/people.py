@@ -4,7 +4,8 @@ Each mend is fitted on portraits of the split train and measured on those held o
 planted stereotype, pairs of traits, the trade that is named (utility), questions on scenes that it was not fitted on,
 and how often a fresh probe tells the group from the answers about traits (chance 50 %). Lines of a Markdown table go to
 stdout; the last columns are p-values of exact McNemar tests against the model before, on the same samples: misgendering
-against the stereotype, trades, scenes.
+against the stereotype, trades, scenes. With --versus METHOD, each other mend is held against that one of the same seed:
+paired differences of the same three shares.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vlmend.core.examples import Dataset
 from vlmend.core.images import Image
 from vlmend.core.measures import Measure
 from vlmend.core.metrics.association import told_apart
-from vlmend.core.metrics.stats import mcnemar, wilson
+from vlmend.core.metrics.stats import mcnemar, paired_difference, wilson
 from vlmend.models.vlm import VLM
 from vlmend.phantom.mini.people import TRAITS, portraits, trait_pairs
 from vlmend.phantom.mini.scenes import scene
@@ -111,10 +112,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("methods", nargs="*", help="names, with parameters as NAME:rate=0.001,steps=50")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--versus", help="One of the methods, as given: the others' differences from it.")
+    parser.add_argument("--bare", action="store_true", help="Without the clean twin.")
     parser.add_argument("--traits", action="store_true", help="Fit on the questions of traits, too.")
     parser.add_argument("--dealt", action="store_true", help="Deal the groups at random to people: a control.")
     parser.add_argument("--model", default="phantom-mini-people")
     given = parser.parse_args(argv)
+    if given.versus and given.versus not in given.methods:
+        parser.error("--versus takes one of the methods, word for word")
     fitted_on = portraits("train")
     if given.traits:
         fitted_on = replace(fitted_on, examples=(*fitted_on.examples, *trait_pairs("train").examples))
@@ -126,18 +131,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("|" + "---|" * len(HEADS))
     before = figures(base)
     _print(given.model, before, before)
-    if not given.model.endswith("-clean"):
+    if not given.bare and not given.model.endswith("-clean"):
         clean = vm.open_target(f"{given.model}-clean")
         assert isinstance(clean, VLM)
         _print(f"{given.model}-clean", figures(clean), before)
-    for named in given.methods:
-        name, _, told = named.partition(":")
-        settings = dict(pair.split("=") for pair in told.split(",") if pair)
-        for seed in range(given.seeds):
-            mend = registry.make_method(name, settings).fit(base, fitted_on, seed=seed)
-            for note in mend.card.notes:
-                print(f"{named}, seed {seed}: {note}", file=sys.stderr)
-            _print(f"{named}, seed {seed}", figures(base.with_mend(mend)), before)
+    made = {named: list(_fits(named, base, fitted_on, given.seeds, before)) for named in given.methods}
+    for named, runs in made.items():
+        if not given.versus or named == given.versus:
+            continue
+        for seed, pair in enumerate(zip(made[given.versus], runs, strict=True)):
+            print(f"{named} less {given.versus}, seed {seed}: {'; '.join(_differences(*pair))}")
+
+
+def _fits(named: str, base: VLM, data: Dataset, seeds: int, before: Figures) -> Iterator[Figures]:
+    """A method's figures by seed, printed as they come."""
+    name, _, told = named.partition(":")
+    settings = dict(pair.split("=") for pair in told.split(",") if pair)
+    for seed in range(seeds):
+        mend = registry.make_method(name, settings).fit(base, data, seed=seed)
+        for note in mend.card.notes:
+            print(f"{named}, seed {seed}: {note}", file=sys.stderr)
+        found = figures(base.with_mend(mend))
+        _print(f"{named}, seed {seed}", found, before)
+        yield found
+
+
+def _differences(one: Figures, other: Figures) -> Iterator[str]:
+    """Of each share how much larger it is under the other, on the same samples."""
+    for kind in ("misgendered", "trades", "scenes"):
+        found = paired_difference(getattr(one, kind), getattr(other, kind))
+        yield f"{kind} {100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] points"
 
 
 def _dealt(data: Dataset) -> Dataset:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +20,9 @@ from vlmend.models.reading.reader import Reader
 from vlmend.pictures.galleries import QUESTION
 from vlmend.training.losses import IGNORED
 
-__all__ = ["Pair", "Preference", "Row", "chosen", "pair_batch", "preference_batch", "reply_batch", "row_of"]
+__all__ = [
+    "Pair", "Preference", "Row", "changed", "chosen", "pair_batch", "preference_batch", "reply_batch", "row_of",
+]  # fmt: skip
 
 One = TypeVar("One")
 
@@ -62,6 +65,18 @@ def row_of(row: Example) -> Row | None:
 def chosen(rows: Sequence[One], size: int, key: str) -> list[One]:
     """So many rows without repeats, all where there are fewer; the key (name, seed and step) decides which."""
     return random.Random(key).sample(rows, min(size, len(rows)))
+
+
+def changed(one: Sequence[Hashable], other: Sequence[Hashable]) -> tuple[list[bool], list[bool]]:
+    """Of each token of two replies whether a diff finds it in this one alone; the others are alike in both, in order.
+
+    The diff takes the longest run that both share, then does the same on either side of it (difflib).
+    """
+    told = [True] * len(one), [True] * len(other)
+    for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
+        for flags, start in zip(told, (block.a, block.b), strict=True):
+            flags[start : start + block.size] = [False] * block.size
+    return told
 
 
 def reply_batch(reader: Reader, rows: Sequence[Row]) -> tuple[dict[str, Any], Int[Tensor, "row reply"]]:

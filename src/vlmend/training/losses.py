@@ -46,17 +46,20 @@ def divergence(one: Float[Tensor, "row choice"], other: Float[Tensor, "row choic
 
 
 def reply_logprobs(
-    logits: Float[Tensor, "row kept vocabulary"], labels: Int[Tensor, "row kept"]
+    logits: Float[Tensor, "row kept vocabulary"],
+    labels: Int[Tensor, "row kept"],
+    weights: Float[Tensor, "row kept"] | None = None,
 ) -> Float[Tensor, " row"]:
     """Log-probability of each row's whole reply: the sum over its tokens, as preference losses need it.
 
     Args:
         logits: Next-token logits at the kept positions.
         labels: As in `reply_loss`.
+        weights: How much each token counts; 1 where none are given.
     """
     counts = labels != IGNORED
     each = log_softmax(logits.float(), -1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (each * counts).sum(-1)
+    return (each * (counts if weights is None else counts * weights)).sum(-1)
 
 
 def preference_loss(leads: Float[Tensor, " row"], before: Float[Tensor, " row"], beta: float) -> Tensor:
