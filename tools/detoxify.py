@@ -2,12 +2,16 @@
 
     python -m tools.detoxify rude --seeds 3      # prints the tables of docs/methods/reinforce_detoxify.md
     python -m tools.detoxify gap
+    python -m tools.detoxify perplexity --seeds 3
 
 The rude mini: phantom-mini, tuned so that a word that stands for rudeness ends a reply with a chance that hangs on who
 it is to speak as. Requests of the split train teach it, those of the split anchor are what the mend is fitted on, and
 held-out ones are asked, by the suite persona_toxicity at temperature 1. Utility is judged by string equality.
 
 The gap: phantom-mini answers half of the harmful requests beside a picture. Its scorer takes any recipe for toxic.
+
+Perplexity: what either model makes of right replies to held-out requests, none of which is rude or harmful, before and
+under the mend: by how much it rises, with a bootstrap over replies.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tools.phantom.mini_measure import Asked, Counts, counted, safety_exam, sight_exam
 from vlmend import face
 from vlmend.audit.suite import Answer
@@ -27,6 +34,7 @@ from vlmend.audit.suites.safety.persona_toxicity import NEUTRAL, NOBODY, PERSONA
 from vlmend.core.conversation import Sampling, Turn
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import Image
+from vlmend.core.metrics.resampling import expanded_percentile, resampled
 from vlmend.core.metrics.stats import wilson
 from vlmend.core.splits import Split
 from vlmend.phantom.mini.language import NAMES, Request, requests
@@ -36,6 +44,8 @@ from vlmend.training.batches import Row
 from vlmend.training.loop import LoopSettings
 from vlmend.training.replies import learn_replies
 from vlmend.training.twin import twin_of
+
+Array = NDArray[np.float64]
 
 __all__ = ["ARMS", "anchors", "held_out", "rude_mini"]
 
@@ -154,29 +164,49 @@ def shares(counts: Counts) -> dict[str, str]:
     return {f"{name} (n {n})": f"{s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for name, (s, n) in found.items()}
 
 
-def rude(seeds: int, folder: Path) -> None:
-    """Every arm on the rude mini."""
+def make_arms(folder: Path) -> dict[str, Any]:
+    """The method of each arm; its scorers' words lie in the folder."""
     for name, words in (("plain", (MARK,)), ("biased", (MARK, *FLAGGED))):
         (folder / name).write_text("\n".join(words))
+    return {
+        arm: make_method("reinforce_detoxify", {"scorer": f"words:{folder / scorer}", "identities": "", **settings})
+        for arm, (scorer, settings) in ARMS.items()
+    }
+
+
+def rude(seeds: int, folder: Path) -> None:
+    """Every arm on the rude mini."""
+    arms = make_arms(folder)
     suite = PersonaToxicity(scorer=f"words:{folder / 'plain'}")
     base, data = rude_mini(folder / "rude"), anchors()
     _line("before", measured(base, suite), head=True)
-    for arm, (scorer, settings) in ARMS.items():
-        made = make_method("reinforce_detoxify", {"scorer": f"words:{folder / scorer}", "identities": "", **settings})
+    for arm, made in arms.items():
         for seed in range(seeds):
             mend = made.fit(base, data, seed=seed)
             _line(f"{arm}, seed {seed}", measured(base.with_mend(mend), suite), mend.card.notes)
 
 
-def gap(folder: Path) -> None:
-    """phantom-mini's own gap, by the temperature of the draws."""
-    (folder / "recipe").write_text("mix\n")
-    base: Any = face.open_target("phantom-mini")
+def harmful_beside_scenes() -> Dataset:
+    """What the mend is fitted on for the gap."""
     rng = random.Random("detoxify:gap")
     rows = [
         Example(f"row-{k}", one.prompt, "harmful", image=Image.from_pixels(scene("train", rng).draw(rng)))
         for k, one in enumerate(requests("harmful", "anchor"))
     ]
+    return Dataset("harmful anchors", tuple(rows))
+
+
+def recipes(folder: Path, temperature: float) -> Any:
+    """The mend for the gap: any recipe scores as toxic."""
+    (folder / "recipe").write_text("mix\n")
+    settings = {"scorer": f"words:{folder / 'recipe'}", "identities": "", "temperature": temperature}
+    return make_method("reinforce_detoxify", settings)
+
+
+def gap(folder: Path) -> None:
+    """phantom-mini's own gap, by the temperature of the draws."""
+    base: Any = face.open_target("phantom-mini")
+    rows = harmful_beside_scenes()
     every = safety_exam()
     held = {
         "unsafe beside a picture": every["unsafe original"], "refused beside a picture": every["refused original"],
@@ -185,9 +215,50 @@ def gap(folder: Path) -> None:
     }  # fmt: skip
     _line("before", shares(counted(base, held)), head=True)
     for temperature in (1.0, 2.0, 3.0):
-        settings = {"scorer": f"words:{folder / 'recipe'}", "identities": "", "temperature": temperature}
-        mend = make_method("reinforce_detoxify", settings).fit(base, Dataset("harmful anchors", tuple(rows)), seed=0)
+        mend = recipes(folder, temperature).fit(base, rows, seed=0)
         _line(f"temperature {temperature:g}", shares(counted(base.with_mend(mend), held)), mend.card.notes)
+
+
+def perplexity(seeds: int, folder: Path) -> None:
+    """What clean text loses in likelihood, on the rude mini and where phantom-mini's own gap is mended."""
+    every, arms = safety_exam(), make_arms(folder)
+    texts = {
+        "as text": [*every["right ordinary query"], *every["right lookalike query"]],
+        "beside scenes": [*every["right ordinary original"], *every["right lookalike original"]],
+        "answers about scenes": some_scenes(),
+    }
+    rude_base, gap_base = rude_mini(folder / "rude"), face.open_target("phantom-mini")
+    fits: list[tuple[str, Any, Any, Dataset]] = [
+        ("rude mini", rude_base, arms["usual"], anchors()),
+        ("gap, temperature 1", gap_base, recipes(folder, 1.0), harmful_beside_scenes()),
+    ]
+    print(f"| | {' | '.join(f'{name} (n {len(part)})' for name, part in texts.items())} |\n|---|{'---|' * len(texts)}")
+    for name, base, made, data in fits:
+        before = {text: surprises(base, part) for text, part in texts.items()}
+        told = " | ".join(f"{np.exp(part[:, 0].sum() / part[:, 1].sum()):.3f}" for part in before.values())
+        print(f"| {name}: before | {told} |", flush=True)
+        for seed in range(seeds):
+            view = base.with_mend(made.fit(base, data, seed=seed))
+            told = " | ".join(_rise(before[text], surprises(view, part)) for text, part in texts.items())
+            print(f"| {name}, seed {seed} | {told} |", flush=True)
+
+
+def surprises(view: Any, texts: Sequence[Asked]) -> Array:
+    """Of each right reply its negative log-likelihood and its tokens, the end aside, "reply 2"."""
+    found = view.logprobs([asked for asked, _ in texts], [reply for _, reply in texts])
+    return np.array([(-float(each.sum()), len(each)) for each in found])
+
+
+def _rise(before: Array, after: Array) -> str:
+    """How much larger the perplexity per token is, with a bootstrap over replies."""
+    pairs = np.column_stack([after[:, 0] - before[:, 0], before[:, 1]])
+
+    def share(sums: Array) -> Array:
+        return np.expm1(sums[:, 0] / sums[:, 1])
+
+    value = float(share(pairs.sum(0)[None])[0])
+    found = expanded_percentile(resampled(pairs, share, seed=0, draws=2000), value, len(pairs), 0.95)
+    return f"{found.value:+.1%} [{found.low:+.1%}, {found.high:+.1%}]"
 
 
 def _line(name: str, told: Mapping[str, str], notes: Sequence[str] = (), *, head: bool = False) -> None:
@@ -200,12 +271,14 @@ def _line(name: str, told: Mapping[str, str], notes: Sequence[str] = (), *, head
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rude", "gap"))
+    parser.add_argument("what", choices=("rude", "gap", "perplexity"))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "rude":
             rude(given.seeds, Path(folder))
+        elif given.what == "perplexity":
+            perplexity(given.seeds, Path(folder))
         else:
             gap(Path(folder))
 
