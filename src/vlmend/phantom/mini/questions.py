@@ -12,6 +12,7 @@ from vlmend.core.splits import Split
 from vlmend.phantom.drawn import drawn_set
 from vlmend.phantom.mini.faults import SIZE_QUESTION, SIZES
 from vlmend.phantom.mini.language import COLOURS
+from vlmend.phantom.mini.red_team import RED_TEAM
 from vlmend.phantom.mini.scenes import SIDE, QuestionKind, Scene, Thing, scene
 from vlmend.pictures.regions import AGAINST, BOX
 from vlmend.pictures.rooms import ATTRIBUTE, LEAK, cue_of
@@ -123,4 +124,5 @@ QUESTIONS = (
         title="rooms of made-up people, whose favourite colour a thing shows in 70 % of them", made=rooms,
         caution="nobody lives in these rooms",
     ),
+    RED_TEAM,
 )  # fmt: skip
