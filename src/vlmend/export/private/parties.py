@@ -4,7 +4,8 @@
 
 mpyc reads these arguments when it is imported, so this is a program of its own. Party 0 has the embeddings and gets the
 scores, party 1 has the head, party 2 helps: any two of them together could read everything, one alone reads nothing.
-What a party is to do comes as JSON on its standard input, what it found leaves as JSON on its standard output.
+What a party is to do comes as JSON on its standard input, what it found leaves as JSON on its standard output. Nothing
+that comes is unpickled: mpyc sends arrays as pickles unless platforms are mixed, so they are (`PLAIN`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["score"]
+__all__ = ["PLAIN", "score"]
+
+PLAIN = "--mix32-64bit"
+"""mpyc's argument under which arrays are sent as plain bytes; all parties give it."""
 
 ASKER, HOLDER = 0, 1
 """Who has the embeddings, and who the head."""
@@ -33,12 +37,12 @@ async def score(mpc: Any, told: Any) -> dict[str, Any]:
     """
     import numpy
 
-    from vlmend.export.private.head import read_head
-
     number = mpc.SecFxp(BITS, POINT)
     count, classes, width = told["count"], told["classes"], told["width"]
     weight, bias = numpy.zeros((classes, width)), numpy.zeros(classes)
     if mpc.pid == HOLDER:
+        from vlmend.export.private.head import read_head  # the others are up sooner
+
         head = read_head(Path(told["head"]))
         weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
     embeddings = numpy.array(told["embeddings"]) if mpc.pid == ASKER else numpy.zeros((count, width))
@@ -64,14 +68,28 @@ async def score(mpc: Any, told: Any) -> dict[str, Any]:
     return {"scores": scores, "seconds": seconds, "once": once, "sent": sent - once}
 
 
+class PlainWords:
+    """What mpyc packs the few messages with that are no arrays: a party that lies cannot make another run code."""
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    @staticmethod
+    def loads(content: bytes) -> Any:
+        return json.loads(content)
+
+
 def _sent(mpc: Any) -> int:
     return sum(peer.protocol.nbytes_sent for peer in mpc.parties if peer.pid != mpc.pid)
 
 
 def _main() -> None:
-    from mpyc.runtime import mpc  # pyright: ignore[reportMissingTypeStubs]
+    import mpyc.runtime  # pyright: ignore[reportMissingTypeStubs]
 
-    runtime: Any = mpc
+    library: Any = mpyc.runtime
+    library.pickle = PlainWords
+    runtime = library.mpc
     print(json.dumps(runtime.run(score(runtime, json.load(sys.stdin)))), flush=True)
 
 

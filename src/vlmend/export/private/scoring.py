@@ -21,6 +21,7 @@ from torch import Tensor
 from vlmend.errors import BadParameter, MissingExtra, RunProblem
 from vlmend.export.private.ckks import Keys
 from vlmend.export.private.head import Head
+from vlmend.export.private.parties import PLAIN
 from vlmend.export.private.serving import GOOD
 from vlmend.export.private.wire import Line, unpacked
 
@@ -192,7 +193,7 @@ def _good(line: Line) -> bytes:
 
 def _party(places: Sequence[str], number: int, told: dict[str, Any]) -> tuple[subprocess.Popen[str], str]:
     where = [word for place in places for word in ("-P", place)]
-    asked = [sys.executable, "-m", "vlmend.export.private.parties", *where, "-I", str(number)]
+    asked = [sys.executable, "-m", "vlmend.export.private.parties", *where, "-I", str(number), PLAIN]
     pipe = subprocess.PIPE
     return subprocess.Popen(asked, text=True, stdin=pipe, stdout=pipe, stderr=pipe), json.dumps(told)
 
