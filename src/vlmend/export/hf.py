@@ -101,7 +101,7 @@ def export_hf(
     meant = replace(view, mends=tuple(_always(mend) for mend in view.mends))
     made = folded(view)
     error, text_moved = _compared(made, meant)
-    made.model.to(getattr(torch, dtype))
+    made.model.to("cpu", getattr(torch, dtype))
     result = Exported(
         out, view.name, view.model_digest, fingerprint(made.model),
         tuple(f"{mend.card.method}@{mend.digest[:12]}" for mend in view.mends),
@@ -169,8 +169,7 @@ def _compared(made: VLM, meant: VLM) -> tuple[float, float]:
     Raises:
         ModelProblem: They differ.
     """
-    text = Conversation.ask("Name three colours.")
-    asked = [text, Conversation.ask("What is in this picture?", noise_image(made.image_side, 0))]
+    asked = _asked(made)
     pairs = [(made.logits([one]), meant.logits([one])) for one in asked]
     error = max(float((a - b).abs().max() / b.abs().max().clamp_min(1)) for a, b in pairs)
     if not error <= TOLERANCE:
@@ -179,8 +178,14 @@ def _compared(made: VLM, meant: VLM) -> tuple[float, float]:
             f"({TOLERANCE:.0e} is allowed); nothing was written.",
             "Keep the hooks for this model, and report its family: its blocks are not what they seem.",
         )
-    bare = meant.bare.logits([text])
+    bare = meant.bare.logits(asked[:1])
     return error, float((pairs[0][0] - bare).abs().max())
+
+
+def _asked(made: VLM) -> list[Conversation]:
+    """A text-only and an image request."""
+    picture = noise_image(made.image_side, 0)
+    return [Conversation.ask("Name three colours."), Conversation.ask("What is in this picture?", picture)]
 
 
 def _check_folder(out: Path, size: int) -> None:
@@ -214,7 +219,7 @@ def _write(made: VLM, result: Exported, card: str, proof: Proof | None = None) -
         if proof is not None and proof.records:
             (building / RECORDS).parent.mkdir()
             write_file(building / RECORDS, proof.records, mode=SHARED)
-        _read_back(building, result)
+        _read_back(building, result, made)
         building.replace(out)
     except (OSError, SafetensorError) as problem:
         raise RunProblem(
@@ -224,20 +229,23 @@ def _write(made: VLM, result: Exported, card: str, proof: Proof | None = None) -
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read_back(folder: Path, result: Exported) -> None:
-    """Load what was written as a user would.
+def _read_back(folder: Path, result: Exported, made: VLM) -> None:
+    """Load what was written as a user would, and ask it: its own processor reads words and pictures now.
 
     Raises:
         ModelProblem: It does not load, or as something else.
     """
     hint = "Report its family: what transformers writes of it, it does not read. Until then, keep the hooks."
     try:
-        digest = load(folder, options=LoadOptions(device="cpu", dtype=result.dtype)).model_digest
+        stock = load(folder, options=LoadOptions(device="cpu", dtype=result.dtype))
+        pairs = [(stock.logits([one]), made.logits([one])) for one in _asked(made)]
     except (VlmendError, AttributeError, KeyError, TypeError, RuntimeError) as problem:
         reason = problem.message if isinstance(problem, VlmendError) else repr(problem)
         raise ModelProblem(f"What was written of {result.model} does not load again: {reason}", hint) from problem
-    if digest != result.model_digest:
+    if stock.model_digest != result.model_digest:
         raise ModelProblem(f"What was written of {result.model} loads with other weights.", hint)
+    if not all((a - b).abs().max() <= TOLERANCE * b.abs().max().clamp_min(1) for a, b in pairs):
+        raise ModelProblem(f"What was written of {result.model} answers otherwise once it is loaded again.", hint)
 
 
 def _card(result: Exported, mends: Sequence[Mend], proof: Proof | None) -> str:

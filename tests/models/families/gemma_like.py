@@ -44,8 +44,9 @@ def paligemma() -> VLM:
 
 def gemma3() -> VLM:
     """A window of 8 tokens in the first of two layers."""
-    tokenizer = tokenizer_with(named={"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"})
-    tokenizer.image_token, tokenizer.image_token_id = "<image>", IMAGE
+    tokenizer = tokenizer_with(
+        named={"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image>"}
+    )
     processor = Gemma3Processor(
         Gemma3ImageProcessorPil(size=SIDE), tokenizer, image_seq_length=4, chat_template=template("<start_of_image>")
     )
