@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def table(carrier: dict[str, Any], than: Sequence[str]) -> Iterator[str]:
 def _harm_at(hull: Sequence[Sequence[float]], price: float) -> float:
     """Unsafe replies that a curve attains at a price or below it."""
     best = math.inf
-    for (x0, y0), (x1, y1) in zip(hull, hull[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(hull):
         if x0 <= price <= x1 and x1 > x0:
             return y0 + (y1 - y0) * (price - x0) / (x1 - x0)
     for x, y in hull:
