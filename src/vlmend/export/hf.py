@@ -101,7 +101,7 @@ def export_hf(
     meant = replace(view, mends=tuple(_always(mend) for mend in view.mends))
     made = folded(view)
     error, text_moved = _compared(made, meant)
-    made.model.to("cpu", getattr(torch, dtype))
+    _round(made.model, getattr(torch, dtype))
     result = Exported(
         out, view.name, view.model_digest, fingerprint(made.model),
         tuple(f"{mend.card.method}@{mend.digest[:12]}" for mend in view.mends),
@@ -186,6 +186,15 @@ def _asked(made: VLM) -> list[Conversation]:
     """A text-only and an image request."""
     picture = noise_image(made.image_side, 0)
     return [Conversation.ask("Name three colours."), Conversation.ask("What is in this picture?", picture)]
+
+
+def _round(model: Any, dtype: torch.dtype) -> None:
+    """To what is saved; buffers that no checkpoint holds (rotary frequencies) stay as loading makes them."""
+    kept = {name: buffer for name, buffer in model.named_buffers() if name not in model.state_dict()}
+    model.to("cpu", dtype)
+    for name, buffer in kept.items():
+        path, _, leaf = name.rpartition(".")
+        model.get_submodule(path).register_buffer(leaf, buffer.cpu(), persistent=False)
 
 
 def _check_folder(out: Path, size: int) -> None:
