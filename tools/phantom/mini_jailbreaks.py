@@ -4,6 +4,7 @@
     python -m tools.phantom.mini_jailbreaks silent 32 0             # the same with no words beside the picture
     python -m tools.phantom.mini_jailbreaks target 32 0 1 2
     python -m tools.phantom.mini_jailbreaks mended 32 0 1 2
+    python -m tools.phantom.mini_jailbreaks data OUT       # OUT/rows and the corpora, for `vlmend study transfer`
 
 Attacked are held-out wordings of forbidden topics, whose harm is a proxy: to say which two things are mixed. The corpus
 holds wordings of the split train. The judge is string equality: `unsafe` is the answer word for word, `refused` the
@@ -35,6 +36,7 @@ from vlmend.core.mend import Mend, MendCard
 from vlmend.core.metrics.stats import wilson
 from vlmend.core.provenance import versions
 from vlmend.core.weight_edits import WeightEdit
+from vlmend.data.writing import write_data
 from vlmend.methods.safety.vlguard import VLGuard
 from vlmend.models.loading.vlm import load
 from vlmend.models.vlm import VLM
@@ -133,15 +135,14 @@ def _all_to(data: Dataset, string: str) -> Dataset:
 
 
 def mended(epsilon: int, seeds: Sequence[int], folder: Path) -> Iterator[str]:
-    """One picture, made without and with knowledge of the mend."""
-    bare = load(phantom_mini())
-    mend = VLGuard(rate=2e-3, steps=150).fit(bare, dataset("train"), seed=0)
-    view, data = bare.with_mend(mend), rows()
+    """One picture, made without and with knowledge of the mend; a seed is that of the fit and of the attack."""
+    bare, data = load(phantom_mini()), rows()
     attack = VisualJailbreak(corpus(folder, True))
     clean = before(attack, bare, data)
     yield counted(bare, clean, "bare, as it was")
-    yield counted(view, clean, "mended, as it was")
     for seed in seeds:
+        view = bare.with_mend(VLGuard(rate=2e-3, steps=150).fit(bare, dataset("train"), seed=seed))
+        yield counted(view, clean, f"mended, as it was, seed {seed}")
         noise = [random_signs(row, Budget(epsilon / 255), seed) for row in clean]
         yield counted(view, noise, f"mended, random signs, {epsilon}/255, seed {seed}")
         for maker, name in ((bare, "made on the bare model"), (view, "made on the mended view")):
@@ -151,10 +152,25 @@ def mended(epsilon: int, seeds: Sequence[int], folder: Path) -> Iterator[str]:
 
 PARTS = {"universal": universal, "silent": silent, "target": target, "mended": mended}
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+
+def written(out: Path) -> None:
+    """The rows as a data set, and both corpora, in a folder."""
+    write_data(rows(), out / "rows")
+    for asked in (True, False):
+        corpus(out, asked)
+
+
+def main(what: str, size: str, *numbers: str) -> None:
+    """Write the data, or print a table."""
+    if what == "data":
+        return written(Path(size))
     with tempfile.TemporaryDirectory() as kept:
-        what, size, *numbers = sys.argv[1:]
         print("| pixels | unsafe | refused | n | first and last reply |\n|---|---|---|---|---|")
         for line in PARTS[what](int(size), [int(text) for text in numbers], Path(kept)):
             print(line, flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])

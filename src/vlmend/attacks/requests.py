@@ -59,6 +59,11 @@ class RequestAttack(AbstractAttack[AnyTarget, Task]):
         if not rows:
             raise BadData(f"{data.name} has no row that {self.name} can attack.", f"Pass rows with {self.needed}.")
 
+    def gives_in(self, target: ChatTarget, rows: Sequence[Example]) -> list[bool]:
+        """For each row whether a model gives in, told from its replies alone: any model that answers can be asked."""
+        replies = replies_to(target, [row.conversation for row in rows])
+        return [gave_in(row, reply) for row, reply in zip(rows, replies, strict=True)]
+
     @property
     def needed(self) -> str:
         """What a row must have, for people."""

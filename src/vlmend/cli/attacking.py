@@ -97,8 +97,9 @@ def show_transfer(
             Interval(*(mean[name][key] for key in Interval._fields)) for name in ("at_home", "elsewhere")
         )
         out_console.print(
-            f"{mean['attack']}: {_said(home)} more wrong than at random on the model that it was made on, "
-            f"{_said(elsewhere)} on others.", highlight=False, markup=False, soft_wrap=True,
+            f"{mean['attack']}: {_said(home)} less often {content['right'][mean['attack']].lower()} than at random on "
+            f"the model that it was made on, {_said(elsewhere)} on others.",
+            highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     for name, why in content["left_out"].items():
         out_console.print(f"left out: {name}: {why}", highlight=False, markup=False, soft_wrap=True)

@@ -106,7 +106,8 @@ def write_transfer(content: dict[str, Any], out: Path) -> None:
     matrices = {attack: _matrix(told, attack) for attack in told["attacks"]}
     drawn = {
         attack: charts.heat(
-            *matrix, f"share right under {attack}, by the model that it was made on and the model asked"
+            *matrix,
+            f"share {told['right'][attack].lower()} under {attack}, by the model that it was made on and who is asked",
         )
         for attack, matrix in matrices.items()
     }

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from vlmend import registry
-from vlmend.attacks.running import run_attack
+from vlmend.attacks.requests import RequestAttack
+from vlmend.attacks.running import attackable, run_attack
 from vlmend.audit.attacked import CLEAN, NOISE, READERS
 from vlmend.audit.records import Records
 from vlmend.core.attacks import AbstractAttack, Budget
@@ -33,11 +34,12 @@ from vlmend.core.metrics.transfer import crossed_mean, transfer_ratio
 from vlmend.core.targets import Kind, Target, key_of
 from vlmend.errors import NeedsAccess, UsageError
 from vlmend.studies.shared_parts import part_digests, shared_parts
+from vlmend.studies.transfer_requests import ATTACKED, by_condition, declined
 from vlmend.studies.transfer_rows import SHUFFLED, own_rows, put_to
 
 __all__ = ["parse_attacks", "study_transfer"]
 
-AS_IT_WAS, AT_RANDOM, ATTACKED = CLEAN, NOISE, "attacked"
+AS_IT_WAS, AT_RANDOM = CLEAN, NOISE
 
 Right = Mapping[str, Mapping[str, bool]]
 """For each condition, and each row, whether a model got it right."""
@@ -117,10 +119,11 @@ def study_transfer(
         cells: list[_Cell] = []
         for k, (name, open_model) in enumerate(models.items()):
             progress("ask", k, len(models))
-            cells += _asked(name, open_model(), made, kinds, parts, data, limit, out, seed)
+            cells += _asked(name, open_model(), made, attacks, kinds, parts, data, limit, out, seed)
         progress("ask", len(models), len(models))
         content = {
             "models": kinds, "parts": parts, "attacks": {name: one.parameters for name, one in attacks.items()},
+            "right": {name: one.right for name, one in attacks.items()},
             "epsilon": budget.in_levels.epsilon, "steps": budget.steps, "seed": seed, "left_out": left_out,
             "cells": [_told(cell, cells, seed) for cell in cells],
             "means": [_mean(attack, cells, seed) for attack in attacks],
@@ -162,43 +165,61 @@ def _attacked_one(
     """What each attack made on one model, and why others could not; nothing holds it afterwards."""
     made: dict[str, Dataset] = {}
     left_out: dict[str, str] = {}
-    rows = own_rows(target.kind, data, limit)
     for label, attack in attacks.items():
+        if target.kind not in attack.works_on:
+            left_out[label] = f"{attack.name} works on {', '.join(attack.works_on)}, and this is {target.kind}."
+            continue
+        asks = isinstance(attack, RequestAttack)
+        rows = attackable(attack, target.kind, data, limit) if asks else own_rows(target.kind, data, limit)
         try:
-            made[label] = run_attack(attack, target, rows, budget, seed=seed, out=folder / plain_name(label)).data
+            found = run_attack(attack, target, rows, budget, seed=seed, out=folder / plain_name(label)).data
         except NeedsAccess as problem:
             left_out[label] = problem.message
+            continue
+        made[label] = by_condition(attack, target, rows, found, budget, seed) if asks else found
     return made, left_out
 
 
 def _asked(
-    name: str, target: Target, made: Mapping[tuple[str, str], Dataset], kinds: Mapping[str, Kind],
+    name: str, target: Target, made: Mapping[tuple[str, str], Dataset],
+    attacks: Mapping[str, AbstractAttack[Any, Any]], kinds: Mapping[str, Kind],
     parts: Mapping[str, Mapping[str, str]], data: Dataset | None, limit: int | None, out: Path, seed: int,
 ) -> list[_Cell]:  # fmt: skip
     """A column of the matrix: what one model makes of every attack."""
-    suite: SampleSuite[Any] = registry.get("suites", READERS[target.kind])
     records = Records(out / "asked.jsonl", frozenset({"right", "unscored"}))
     found: list[_Cell] = []
-    for (source, attack), rows in made.items():
-        put = put_to(own_rows(target.kind, data, limit), rows, alike=kinds[source] == target.kind, seed=seed)
+    for (source, label), rows in made.items():
+        attack, alike = attacks[label], kinds[source] == target.kind
+        own_verdict = attack if isinstance(attack, RequestAttack) else None
+        if own_verdict is not None:
+            put = rows if alike else None
+        else:
+            put = put_to(own_rows(target.kind, data, limit), rows, alike=alike, seed=seed)
         if put is None:
             continue
-        key = hashlib.sha256(json.dumps([key_of(target), put.digest, seed]).encode()).hexdigest()
+        judge = [attack.name, attack.parameters] if own_verdict else []
+        key = hashlib.sha256(json.dumps([key_of(target), put.digest, seed, *judge]).encode()).hexdigest()
         if key not in records.rows:
-            right: dict[str, dict[str, bool]] = {AS_IT_WAS: {}, AT_RANDOM: {}, SHUFFLED: {}, ATTACKED: {}}
-            samples = suite.samples(target, put, None, seed=seed)
-            for sample in samples:
-                if sample.values:
-                    first = sample.group.partition(" ")[0]
-                    what = first if first in right else ATTACKED
-                    right[what][sample.cluster] = sample.values["accuracy"] > 0
-            unscored = len({sample.cluster for sample in samples if not sample.values})
+            right, unscored = declined(own_verdict, target, put) if own_verdict else _answered(target, put, seed)
             records.write([{"key": key, "right": right, "unscored": unscored}])
         row = records.rows[key]
         shared = sorted(set.intersection(*(set(row["right"][what]) for what in (AS_IT_WAS, AT_RANDOM, ATTACKED))))
         shares = shared_parts(parts[source], parts[name])
-        found.append(_Cell(source, name, attack, tuple(shared), row["right"], row["unscored"], shares))
+        found.append(_Cell(source, name, label, tuple(shared), row["right"], row["unscored"], shares))
     return found
+
+
+def _answered(target: Target, put: Dataset, seed: int) -> tuple[dict[str, dict[str, bool]], int]:
+    """For each condition and row whether a model gives the right answer, and how many rows have no score in one."""
+    suite: SampleSuite[Any] = registry.get("suites", READERS[target.kind])
+    right: dict[str, dict[str, bool]] = {AS_IT_WAS: {}, AT_RANDOM: {}, SHUFFLED: {}, ATTACKED: {}}
+    samples = suite.samples(target, put, None, seed=seed)
+    for sample in samples:
+        if sample.values:
+            first = sample.group.partition(" ")[0]
+            what = first if first in right else ATTACKED
+            right[what][sample.cluster] = sample.values["accuracy"] > 0
+    return right, len({sample.cluster for sample in samples if not sample.values})
 
 
 def _told(cell: _Cell, cells: Sequence[_Cell], seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vlmend.core.examples import Dataset, Example, spread
 from vlmend.core.images import Image
 from vlmend.core.targets import Kind
 
-__all__ = ["SHUFFLED", "own_rows", "put_to"]
+__all__ = ["SHUFFLED", "own_rows", "put_to", "shuffled"]
 
 SHUFFLED = "shuffled"
 """Named as the attack of rows that carry the change which was made for another picture."""
@@ -60,10 +60,10 @@ def put_to(own: Dataset, attacked: Dataset, *, alike: bool, seed: int) -> Datase
             told.pop(WORDS, None)
         prompt = row.prompt if alike else clean[row.id].prompt
         rows.append(replace(clean[row.id], id=f"{row.id}@attacked", prompt=prompt, image=row.image, attributes=told))
-    return replace(own, examples=(*own.examples, *rows, *_shuffled(clean, rows, seed))) if rows else None
+    return replace(own, examples=(*own.examples, *rows, *shuffled(clean, rows, seed))) if rows else None
 
 
-def _shuffled(clean: Mapping[str, Example], attacked: Sequence[Example], seed: int) -> list[Example]:
+def shuffled(clean: Mapping[str, Example], attacked: Sequence[Example], seed: int) -> list[Example]:
     """Each clean row with the change that was made for another one, of the same size and without its aim.
 
     A row whose change cannot be told is left out: its picture was resized or cropped in another way than ours.

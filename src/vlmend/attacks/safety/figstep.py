@@ -120,7 +120,11 @@ class FigStep(RequestAttack[ChatTarget, DrawnTask]):
 
     def failed(self, task: DrawnTask, rows: Sequence[Example]) -> list[bool]:
         """As `gives_in` tells."""
-        return gives_in(task.target, rows, self.prompt)
+        return self.gives_in(task.target, rows)
+
+    def gives_in(self, target: ChatTarget, rows: Sequence[Example]) -> list[bool]:
+        """As the function of that name tells."""
+        return gives_in(target, rows, self.prompt)
 
     def control(self, task: DrawnTask, row: Example, budget: Budget, seed: int) -> Example:
         """The request as it is, beside a picture of noise as large."""

@@ -97,7 +97,11 @@ class FigStepPro(RequestAttack[ChatTarget, DrawnTask]):
 
     def failed(self, task: DrawnTask, rows: Sequence[Example]) -> list[bool]:
         """As for `figstep`."""
-        return gives_in(task.target, rows, " ".join(WORDINGS))
+        return self.gives_in(task.target, rows)
+
+    def gives_in(self, target: ChatTarget, rows: Sequence[Example]) -> list[bool]:
+        """As for `figstep`."""
+        return gives_in(target, rows, " ".join(WORDINGS))
 
     def control(self, task: DrawnTask, row: Example, budget: Budget, seed: int) -> Example:
         """The request as it is, beside as many pictures of noise."""

@@ -25,7 +25,7 @@ from vlmend.attacks.tasks import ChatTask
 from vlmend.core.contracts import Budget, Proposal
 from vlmend.core.examples import Dataset, Example
 from vlmend.core.images import noise_image
-from vlmend.core.targets import Access, ChatGradients, Pixels
+from vlmend.core.targets import Access, ChatGradients, ChatTarget, Pixels
 
 __all__ = ["ATTACK", "OPTIMISED", "SaidTask", "TargetString"]
 
@@ -46,15 +46,14 @@ class SaidTask(ChatTask):
 
     def wanted(self, row: Example) -> str:
         """What the model is to say."""
-        return row.attributes.get(TARGET) or self.string
+        return wanted(row, self.string)
 
     def loss(self, rows: Sequence[Example], pixels: Pixels) -> Any:
         return -self.target.reply_loss([r.conversation for r in rows], [self.wanted(r) for r in rows], pixels)
 
     def wrong(self, rows: Sequence[Example]) -> list[bool]:
         """For each row whether the model says it, from the bytes of its picture."""
-        replies = replies_to(self.target, [row.conversation for row in rows])
-        return [says(reply, self.wanted(row)) for reply, row in zip(replies, rows, strict=True)]
+        return said(self.target, rows, self.string)
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,7 @@ class TargetString(RequestAttack[ChatGradients, SaidTask]):
 
     def wants(self, row: Example) -> bool:
         """Rows that ask something with at most one picture, and a string to be said."""
-        wanted = row.attributes.get(TARGET) or self.target
-        return bool(row.prompt and wanted) and len(row.conversation.images) <= 1
+        return bool(row.prompt and wanted(row, self.target)) and len(row.conversation.images) <= 1
 
     @property
     def needed(self) -> str:
@@ -112,9 +110,24 @@ class TargetString(RequestAttack[ChatGradients, SaidTask]):
         """Whether the reply begins with the string."""
         return task.wrong(rows)
 
+    def gives_in(self, target: ChatTarget, rows: Sequence[Example]) -> list[bool]:
+        """Whether the reply begins with the string."""
+        return said(target, rows, self.target)
+
     def propose(self, task: SaidTask, rows: Sequence[Example], budget: Budget, seeds: Sequence[int]) -> list[Proposal]:
         """Where each climb ends."""
         return self._pgd.propose(task, rows, budget, seeds)
+
+
+def wanted(row: Example, string: str) -> str:
+    """What a model is to say: the row's own, else the string."""
+    return row.attributes.get(TARGET) or string
+
+
+def said(target: ChatTarget, rows: Sequence[Example], string: str) -> list[bool]:
+    """For each row whether a model says what it is to say, from the bytes of its picture."""
+    replies = replies_to(target, [row.conversation for row in rows])
+    return [says(reply, wanted(row, string)) for reply, row in zip(replies, rows, strict=True)]
 
 
 def _numbered(rows: Sequence[Example]) -> list[tuple[int, Example]]:

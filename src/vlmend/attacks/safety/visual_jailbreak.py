@@ -28,9 +28,7 @@ from vlmend.attacks.requests import (
     TARGET,
     RequestAttack,
     asks_for_harm,
-    gave_in,
     lent_picture,
-    replies_to,
     with_carrier,
 )  # fmt: skip
 from vlmend.attacks.safety.target_string import OPTIMISED, SaidTask
@@ -151,8 +149,7 @@ class VisualJailbreak(RequestAttack[ChatGradients, JailbreakTask]):
 
     def failed(self, task: JailbreakTask, rows: Sequence[Example]) -> list[bool]:
         """Whether the model gives in, as `attacks.requests.gave_in` tells."""
-        replies = replies_to(task.target, [row.conversation for row in rows])
-        return [gave_in(row, reply) for row, reply in zip(rows, replies, strict=True)]
+        return self.gives_in(task.target, rows)
 
     def propose(
         self, task: JailbreakTask, rows: Sequence[Example], budget: Budget, seeds: Sequence[int]
