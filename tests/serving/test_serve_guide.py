@@ -23,8 +23,8 @@ from vlmend.testing import tiny_vlm
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "serve.md").read_text("utf-8")
 START = GUIDE.partition("\n## ")[0]
-COMMANDS = [shlex.split(line) for line in re.findall(r"^    (.+)$", START, re.MULTILINE)]
 (BLOCK,) = re.findall(r"```python\n(.*?)```", START, re.DOTALL)
+COMMANDS = [shlex.split(line) for line in re.findall(r"^    (.+)$", START.replace(BLOCK, ""), re.MULTILINE)]
 
 
 class Stub:
